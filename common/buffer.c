@@ -1,0 +1,89 @@
+/* buffer: see buffer.h. Growth doubles; consumed space is reclaimed before the allocator is asked.
+ */
+#include "common/buffer.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { BUFFER_FIRST_CAPACITY = 512 };
+
+int buffer_reserve(struct buffer *b, size_t n, size_t bound)
+{
+	size_t length = buffer_length(b);
+
+	if (n > bound || length > bound - n)
+		return -EMSGSIZE;
+	if (b->capacity - b->tail >= n && b->data)
+		return 0;
+	if (b->head > 0 && b->data) {
+		memmove(b->data, b->data + b->head, length);
+		b->head = 0;
+		b->tail = length;
+		if (b->capacity - b->tail >= n)
+			return 0;
+	}
+	size_t capacity = b->capacity ? b->capacity : BUFFER_FIRST_CAPACITY;
+	while (capacity < length + n) {
+		if (capacity > SIZE_MAX / 2)
+			return -ENOMEM;
+		capacity *= 2;
+	}
+	char *data = realloc(b->data, capacity);
+	if (!data)
+		return -ENOMEM;
+	b->data = data;
+	b->capacity = capacity;
+	return 0;
+}
+
+int buffer_append(struct buffer *b, const void *bytes, size_t n, size_t bound)
+{
+	int error = buffer_reserve(b, n, bound);
+
+	if (error)
+		return error;
+	if (n > 0)
+		memcpy(b->data + b->tail, bytes, n);
+	b->tail += n;
+	return 0;
+}
+
+int buffer_printf(struct buffer *b, size_t bound, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	int length = vsnprintf(NULL, 0, format, args);
+	va_end(args);
+	if (length < 0)
+		return -EINVAL;
+	/* vsnprintf writes a NUL that is not part of the content: reserve it past the bound. */
+	size_t n = (size_t)length;
+	if (n > bound || buffer_length(b) > bound - n)
+		return -EMSGSIZE;
+	int error = buffer_reserve(b, n + 1, bound + 1);
+	if (error)
+		return error;
+	va_start(args, format);
+	vsnprintf(b->data + b->tail, n + 1, format, args);
+	va_end(args);
+	b->tail += n;
+	return 0;
+}
+
+void buffer_consume(struct buffer *b, size_t n)
+{
+	size_t length = buffer_length(b);
+
+	b->head += n < length ? n : length;
+	if (b->head == b->tail)
+		b->head = b->tail = 0;
+}
+
+void buffer_release(struct buffer *b)
+{
+	free(b->data);
+	*b = (struct buffer){0};
+}

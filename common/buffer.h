@@ -1,0 +1,47 @@
+/*
+ * buffer: a growable queue of bytes with a hard bound.
+ *
+ * Bytes are appended at the tail and consumed at the head. An empty buffer owns no memory once it
+ * was released; a buffer never grows beyond the bound given with each append, so memory stays
+ * bounded by whoever reads from the network. Not shared between processes.
+ */
+#ifndef MARGAY_COMMON_BUFFER_H
+#define MARGAY_COMMON_BUFFER_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/attributes.h"
+#include "common/span.h"
+
+struct buffer {
+	char *data;
+	size_t head; /* first unconsumed byte */
+	size_t tail; /* one past the last byte */
+	size_t capacity;
+};
+
+static inline size_t buffer_length(const struct buffer *b)
+{
+	return b->tail - b->head;
+}
+
+static inline struct span buffer_span(const struct buffer *b)
+{
+	return (struct span){b->data ? b->data + b->head : "", b->tail - b->head};
+}
+
+/* Make room for `n` more bytes at the tail. 0, or -ENOMEM; -EMSGSIZE if the content would exceed
+ * `bound`. */
+int buffer_reserve(struct buffer *b, size_t n, size_t bound) MUST_CHECK;
+/* Append bytes. Errors as buffer_reserve; on error the buffer is unchanged. */
+int buffer_append(struct buffer *b, const void *bytes, size_t n, size_t bound) MUST_CHECK;
+int buffer_printf(struct buffer *b, size_t bound, const char *format, ...)
+    PRINTF_LIKE(3, 4) MUST_CHECK;
+/* Drop `n` bytes (at most all) from the head. Keeps the memory. */
+void buffer_consume(struct buffer *b, size_t n);
+/* Give all memory back; the buffer is empty and usable. */
+void buffer_release(struct buffer *b);
+
+#endif

@@ -1,0 +1,146 @@
+/*
+ * config: what an operator may say, parsed and checked.
+ *
+ * One table (schema.c) names every key, its type, default, bounds and explanation; the parser,
+ * `margay check`, docs/configuration.md and the annotated etc/margay.yaml follow it. A config is
+ * immutable once parsed and belongs to one generation. Durations are seconds (double), sizes bytes.
+ */
+#ifndef MARGAY_COMMON_CONFIG_CONFIG_H
+#define MARGAY_COMMON_CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "common/attributes.h"
+#include "common/buffer.h"
+#include "common/log.h"
+
+enum {
+	CONFIG_WORKERS_MAX = 32,
+	CONFIG_ROUTES_MAX = 256,
+	CONFIG_UPSTREAMS_MAX = 256,
+	CONFIG_LISTENS_MAX = 16
+};
+
+struct config_address {
+	char *text; /* as the operator wrote it: "127.0.0.1:8080", "[::1]:8080", "*:8080" */
+	struct sockaddr_storage storage;
+	socklen_t length;
+};
+
+struct config_listen {
+	struct config_address address;
+	char **hosts; /* Host values served beside the address itself; empty on loopback means
+			 localhost names */
+	size_t host_count;
+	char **origins; /* Origin values accepted, scheme://host[:port]; loopback origins when bound
+			   to loopback */
+	size_t origin_count;
+};
+
+struct config_upstream {
+	char *name;
+	char *url;  /* http://host[:port]/path?query as written */
+	char *host; /* without brackets, lower case */
+	uint16_t port;
+	char *target;    /* origin-form request target: "/mcp" */
+	char *authority; /* value of the Host field */
+	unsigned line;   /* where it stands in the file */
+};
+
+struct config_route {
+	char *path;      /* exact request path */
+	size_t upstream; /* index into upstreams */
+};
+
+struct config_limits {
+	size_t header_size; /* bytes of a head, requests and responses */
+	unsigned header_count;
+	size_t body_size; /* bytes of a request body */
+	unsigned json_depth;
+	unsigned connections;            /* client connections per worker */
+	unsigned connections_per_client; /* per client address and worker */
+	unsigned requests_per_connection;
+	unsigned streams_per_session;  /* open SSE streams of one session in one worker */
+	unsigned upstream_connections; /* to one upstream, per worker */
+	unsigned upstream_idle;        /* pooled idle connections to one upstream, per worker */
+};
+
+struct config_timeouts {
+	double client_header; /* absolute, from the first byte */
+	double client_body;
+	double client_idle;  /* keep-alive */
+	double client_write; /* no progress towards the client */
+	double upstream_connect;
+	double upstream_first_byte;
+	double upstream_between_bytes;
+	double upstream_total;
+	double upstream_idle; /* pooled connections */
+	double sse_heartbeat; /* comment on a quiet SSE stream */
+	double shutdown;      /* graceful stop and drain deadline */
+};
+
+struct config_sessions {
+	double idle_timeout;
+	unsigned max;
+};
+
+struct config_log {
+	enum log_level level;
+	enum log_format format;
+	char *file;  /* path, "stderr" or "syslog" */
+	bool access; /* one line per request */
+};
+
+struct config {
+	char *runtime_dir;
+	char *user;       /* NULL: stay who we are */
+	unsigned workers; /* resolved: never 0 */
+	struct config_listen *listens;
+	size_t listen_count;
+	struct config_listen admin;
+	bool has_admin;
+	struct config_upstream *upstreams;
+	size_t upstream_count;
+	struct config_route *routes;
+	size_t route_count;
+	struct config_limits limits;
+	struct config_timeouts timeouts;
+	struct config_sessions sessions;
+	struct config_log log;
+};
+
+/* One thing that is wrong, said so that the operator can mend it. */
+struct config_error {
+	unsigned line; /* 1-based; 0 when the file as a whole is meant */
+	char *key;     /* dotted path: "timeouts.client_header" */
+	char *problem; /* what is wrong */
+	char *remedy;  /* what would be right */
+};
+
+struct config_errors {
+	struct config_error *rows;
+	size_t count;
+};
+
+/*
+ * Parse `bytes` as the configuration called `name` in messages. All errors are collected, not only
+ * the first. 0 with *out set (the caller's, config_free), or -EINVAL with *errors filled, or
+ * -ENOMEM. Reads no other file, binds nothing, changes nothing.
+ */
+int config_parse(
+    const char *bytes, size_t n, struct config **out, struct config_errors *errors) MUST_CHECK;
+/* Read a whole file, at most 4 MiB, into `out`. 0 or -errno. */
+int config_read(const char *path, struct buffer *out) MUST_CHECK;
+void config_free(struct config *config);
+void config_errors_free(struct config_errors *errors);
+/* "margay.yaml:12: timeouts.client_header: `10x` is no duration; write a number with ms, s, m, h or
+ * d, as in 30s" per line. */
+int config_errors_print(
+    const struct config_errors *errors, const char *name, struct buffer *out) MUST_CHECK;
+/* The table of all keys as Markdown: docs/configuration.md holds it, and a test compares. */
+int config_document(struct buffer *out) MUST_CHECK;
+
+#endif

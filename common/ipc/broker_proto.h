@@ -1,0 +1,49 @@
+/*
+ * broker_proto: what workers and the broker say to each other.
+ *
+ * SEQPACKET frames (frame.h). A worker's first frame is HELLO; the broker checks it and SO_PEERCRED
+ * before anything else. Each request gets one reply with the same `request` and FRAME_REPLY. Pushes
+ * have request 0. New types may be added; a changed meaning raises BROKER_PROTOCOL.
+ */
+#ifndef MARGAY_COMMON_IPC_BROKER_PROTO_H
+#define MARGAY_COMMON_IPC_BROKER_PROTO_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/ipc/wire.h"
+#include "common/metrics/metrics.h"
+#include "common/session_id.h"
+
+enum { BROKER_PROTOCOL = 1 };
+
+enum broker_type {
+	BROKER_HELLO =
+	    1,         /* u16 protocol, u16 role, u32 generation, u32 number -> reply u32 status */
+	BROKER_CREATE, /* session record -> reply u32 status (BROKER_OK or BROKER_FULL) */
+	BROKER_GET,    /* id -> reply u32 status, session record; the worker may cache it */
+	BROKER_TOUCH,  /* u16 count, ids: used just now; no reply */
+	BROKER_END,    /* id, u8 enum metric_end -> reply u32 status */
+	BROKER_INVALIDATE, /* push: id; drop it from the cache, it ended */
+	BROKER_REAP,       /* push: session record; expired: end the upstream's session */
+};
+
+enum broker_status { BROKER_OK, BROKER_UNKNOWN, BROKER_FULL, BROKER_BAD };
+
+enum { SESSION_UPSTREAM_ID_MAX = 512, SESSION_NAME_MAX = 128 };
+
+/* A session as the broker stores it and workers cache it. Strings are copied, NUL-terminated. */
+struct session_record {
+	struct session_id id;
+	uint8_t version;       /* enum mcp_version (worker/mcp/version.h); opaque to the broker */
+	uint32_t idle_timeout; /* seconds */
+	char route[SESSION_NAME_MAX];    /* path of the route: a session serves no other */
+	char upstream[SESSION_NAME_MAX]; /* name */
+	char upstream_session[SESSION_UPSTREAM_ID_MAX]; /* empty: the upstream keeps no session */
+};
+
+void session_record_put(struct wire_writer *w, const struct session_record *record);
+/* False when the bytes are no record. */
+bool session_record_get(struct wire_reader *r, struct session_record *out);
+
+#endif

@@ -1,0 +1,32 @@
+/*
+ * channel: what the master and one child say to each other over their SEQPACKET pair.
+ *
+ * End of file on a channel means that the other side is dead. Frames as in frame.h; types below.
+ */
+#ifndef MARGAY_COMMON_IPC_CHANNEL_H
+#define MARGAY_COMMON_IPC_CHANNEL_H
+
+#include <stdint.h>
+
+enum channel_type {
+	/* child to master */
+	CHANNEL_READY = 1,         /* serving is possible; payload struct channel_generation */
+	CHANNEL_STOPPED_ACCEPTING, /* answer to DRAIN: no slot is watched any more */
+	/* master to child */
+	CHANNEL_ACCEPT,  /* all of the generation is READY: start accepting from your slots */
+	CHANNEL_DRAIN,   /* stop accepting, finish what is in flight, then exit 0 */
+	CHANNEL_STOP,    /* exit at once */
+	CHANNEL_ADOPT,   /* payload struct channel_slot: accept from this slot too */
+	CHANNEL_RELEASE, /* payload struct channel_slot: no longer */
+	CHANNEL_LOG,     /* with a descriptor: log there from now on */
+};
+
+struct channel_generation {
+	uint32_t generation;
+};
+
+struct channel_slot {
+	uint32_t slot; /* 0..LISTENER_SLOTS-1, of every address */
+};
+
+#endif

@@ -1,0 +1,46 @@
+/*
+ * frame: one message on a SEQPACKET socket between two Margay processes.
+ *
+ * A frame is a 32-byte header and a payload of at most FRAME_PAYLOAD_MAX bytes, in host order (both
+ * ends are on one machine), with at most one file descriptor. Framing is shared by the master's
+ * channels, the broker and, later, the keeper and event streams; what a type means is said in
+ * channel.h and broker_proto.h. Receiving checks magic, version, length and truncation; a
+ * descriptor that came with a bad frame is closed.
+ */
+#ifndef MARGAY_COMMON_IPC_FRAME_H
+#define MARGAY_COMMON_IPC_FRAME_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/attributes.h"
+
+enum { FRAME_MAGIC = 0x4d47, FRAME_VERSION = 1, FRAME_PAYLOAD_MAX = 65536 - 32 };
+
+struct frame {
+	uint16_t magic;
+	uint16_t version;
+	uint16_t type;
+	uint16_t flags;
+	uint32_t request; /* chosen by the asker, echoed by the reply; 0: no reply wanted */
+	uint32_t length;  /* of the payload */
+	uint64_t reserved[2];
+};
+
+_Static_assert(sizeof(struct frame) == 32, "the frame header is part of the protocol");
+
+enum { FRAME_REPLY = 1 }; /* flags */
+
+/*
+ * Send one frame without blocking; `fd` is -1 or a descriptor to pass (stays the caller's). 0,
+ * -EAGAIN when the peer's queue is full, -EPIPE/-ECONNRESET when it is gone, -EMSGSIZE.
+ */
+int frame_send(int socket, const struct frame *frame, const void *payload, int fd) MUST_CHECK;
+/*
+ * Receive one frame without blocking into `header` and `payload` (FRAME_PAYLOAD_MAX bytes). *fd is
+ * -1 or a descriptor that is now the caller's. 1 for a frame, 0 at end of file, -EAGAIN, -EPROTO
+ * for a bad frame.
+ */
+int frame_receive(int socket, struct frame *header, void *payload, int *fd) MUST_CHECK;
+
+#endif

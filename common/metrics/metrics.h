@@ -1,0 +1,177 @@
+/*
+ * metrics: counters, gauges and histograms in one sealed memfd, one writer per slot.
+ *
+ * The master creates the segment and maps it before it forks; every process writes only its own
+ * slot, with relaxed loads and stores and no lock. Counters belong to the slot, not to the process:
+ * they survive kill -9. Gauges are zeroed by the master when it reaps. Any process may read all
+ * slots and render them. What exists is declared once in metrics.def. Labels come only from the
+ * configuration or from fixed enums.
+ */
+#ifndef MARGAY_COMMON_METRICS_METRICS_H
+#define MARGAY_COMMON_METRICS_METRICS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/attributes.h"
+#include "common/buffer.h"
+#include "common/config/config.h"
+
+/*
+ * Dimensions of labels. Route and upstream values are rows of the label table (index = id, stable
+ * over reloads, found again by name; id 0 is "other"). The others are fixed enums.
+ */
+enum metric_dimension {
+	DIM_NONE,
+	DIM_ROUTE,
+	DIM_UPSTREAM,
+	DIM_METHOD,
+	DIM_OUTCOME,
+	DIM_REASON,
+	DIM_END,
+	DIM_DIRECTION
+};
+
+/* clang-format off */
+/* Method classes: what the label `method` may say. */
+#define METRIC_METHODS(X)                \
+	X(OTHER, "other")                \
+	X(INITIALIZE, "initialize")      \
+	X(NOTIFICATION, "notification")  \
+	X(RESPONSE, "response")          \
+	X(TOOLS_LIST, "tools/list")      \
+	X(TOOLS_CALL, "tools/call")      \
+	X(RESOURCES, "resources")        \
+	X(PROMPTS, "prompts")            \
+	X(COMPLETION, "completion")      \
+	X(CONTROL, "control")            \
+	X(STREAM, "stream")              \
+	X(DELETE, "delete")
+/* Outcomes of a request. */
+#define METRIC_OUTCOMES(X)                  \
+	X(OK, "ok")                         \
+	X(RPC_ERROR, "rpc_error")           \
+	X(REJECTED, "rejected")             \
+	X(UPSTREAM_ERROR, "upstream_error") \
+	X(TIMEOUT, "timeout")               \
+	X(ABORTED, "aborted")
+/* Why a request to an upstream failed. */
+#define METRIC_REASONS(X)       \
+	X(DNS, "dns")           \
+	X(CONNECT, "connect")   \
+	X(TIMEOUT, "timeout")   \
+	X(PROTOCOL, "protocol") \
+	X(CLOSED, "closed")     \
+	X(STATUS, "status")     \
+	X(LIMIT, "limit")
+/* Why a session ended. */
+#define METRIC_ENDS(X)          \
+	X(CLIENT, "client")     \
+	X(EXPIRED, "expired")   \
+	X(UPSTREAM, "upstream") \
+	X(ADMIN, "admin")
+/* Bytes, seen from Margay towards its clients. */
+#define METRIC_DIRECTIONS(X) \
+	X(IN, "in")          \
+	X(OUT, "out")
+/* clang-format on */
+
+#define METRIC_ENUM_METHOD(id, name) METRIC_METHOD_##id,
+enum metric_method { METRIC_METHODS(METRIC_ENUM_METHOD) METRIC_METHOD_COUNT };
+#define METRIC_ENUM_OUTCOME(id, name) METRIC_OUTCOME_##id,
+enum metric_outcome { METRIC_OUTCOMES(METRIC_ENUM_OUTCOME) METRIC_OUTCOME_COUNT };
+#define METRIC_ENUM_REASON(id, name) METRIC_REASON_##id,
+enum metric_reason { METRIC_REASONS(METRIC_ENUM_REASON) METRIC_REASON_COUNT };
+#define METRIC_ENUM_END(id, name) METRIC_END_##id,
+enum metric_end { METRIC_ENDS(METRIC_ENUM_END) METRIC_END_COUNT };
+#define METRIC_ENUM_DIRECTION(id, name) METRIC_DIRECTION_##id,
+enum metric_direction { METRIC_DIRECTIONS(METRIC_ENUM_DIRECTION) METRIC_DIRECTION_COUNT };
+
+enum metric_kind { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
+
+/* id, kind, name, help, dimension a, b, c */
+#define METRIC_ENUM_ID(id, kind, name, help, a, b, c) M_##id,
+enum metric_id {
+#define METRIC METRIC_ENUM_ID
+#include "common/metrics/metrics.def"
+#undef METRIC
+	METRIC_ID_COUNT
+};
+
+enum metric_slot_kind {
+	METRIC_SLOT_FREE,
+	METRIC_SLOT_MASTER,
+	METRIC_SLOT_WORKER,
+	METRIC_SLOT_BROKER
+};
+enum { METRIC_SLOTS = 2 * CONFIG_WORKERS_MAX + 4 };
+
+/* Index of each label in the order of the metric's dimensions; 0 where it has none. */
+struct metric_at {
+	unsigned a, b, c;
+};
+
+struct metrics;      /* the segment */
+struct metrics_slot; /* one process' cells */
+
+/* Create and map a segment; *out is the caller's. 0 or -errno. */
+int metrics_create(struct metrics **out) MUST_CHECK;
+void metrics_close(struct metrics *m);
+int metrics_fd(const struct metrics *m);
+
+/* Master: put the configuration's routes and upstreams into the label table. Rows are only ever
+ * added. */
+void metrics_label(struct metrics *m, const struct config *config);
+/* Ids of labels, to be looked up once per generation; 0 ("other") when the table is full. */
+unsigned metrics_route_id(const struct metrics *m, const char *path);
+unsigned metrics_upstream_id(const struct metrics *m, const char *name);
+
+/*
+ * Master: give a slot to a process about to be forked. `name` is the label `process` ("worker 2").
+ * A worker's slot goes to the next worker of the same number when free, so that its counters go on.
+ * The slot is the process' until metrics_slot_reaped, which zeroes its gauges. Slot number or
+ * -EBUSY when all are taken.
+ */
+int metrics_slot_take(
+    struct metrics *m, enum metric_slot_kind kind, unsigned number, unsigned generation) MUST_CHECK;
+void metrics_slot_reaped(struct metrics *m, int slot);
+
+/* In the process itself, after fork. */
+struct metrics_slot *metrics_slot_open(struct metrics *m, int slot, int32_t pid);
+void metrics_heartbeat(struct metrics_slot *slot, uint64_t monotonic_nanoseconds);
+
+/* The hot path: a few instructions each. `at` out of range is clamped to 0. */
+void metric_add(struct metrics_slot *slot, enum metric_id id, struct metric_at at, uint64_t n);
+void metric_set(struct metrics_slot *slot, enum metric_id id, struct metric_at at, uint64_t value);
+void metric_sub(struct metrics_slot *slot, enum metric_id id, struct metric_at at, uint64_t n);
+/* Histograms of durations take microseconds and are exported in seconds. */
+void metric_observe(
+    struct metrics_slot *slot, enum metric_id id, struct metric_at at, uint64_t value);
+
+#define METRIC_ADD(slot, id, n, ...) \
+	metric_add((slot), M_##id, (struct metric_at){__VA_ARGS__}, (n))
+#define METRIC_SUB(slot, id, n, ...) \
+	metric_sub((slot), M_##id, (struct metric_at){__VA_ARGS__}, (n))
+#define METRIC_SET(slot, id, n, ...) \
+	metric_set((slot), M_##id, (struct metric_at){__VA_ARGS__}, (n))
+#define METRIC_OBSERVE(slot, id, n, ...) \
+	metric_observe((slot), M_##id, (struct metric_at){__VA_ARGS__}, (n))
+
+/* Sum over all slots of one cell (for status and tests). For histograms: the count. */
+uint64_t metrics_sum(const struct metrics *m, enum metric_id id, struct metric_at at);
+/* One slot's value, and who holds it: for `margay status`. */
+struct metrics_slot_info {
+	enum metric_slot_kind kind;
+	unsigned number, generation;
+	int32_t pid;
+	uint64_t heartbeat; /* CLOCK_MONOTONIC nanoseconds */
+};
+void metrics_slot_info(const struct metrics *m, int slot, struct metrics_slot_info *out);
+uint64_t metrics_slot_value(
+    const struct metrics *m, int slot, enum metric_id id, struct metric_at at);
+
+/* Prometheus text format 0.0.4 of the whole table. 0 or -ENOMEM. */
+int metrics_render(const struct metrics *m, struct buffer *out) MUST_CHECK;
+
+#endif

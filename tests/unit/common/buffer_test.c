@@ -1,0 +1,46 @@
+/* buffer: growth, bounds and reclaimed space. */
+#include "common/buffer.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+
+Test(buffer, keeps_bytes_in_order_while_head_and_tail_move)
+{
+	struct buffer b = {0};
+	char expected = 0, next = 0;
+
+	for (int round = 0; round < 1000; round++) {
+		char bytes[7];
+		for (size_t i = 0; i < sizeof(bytes); i++)
+			bytes[i] = next++;
+		cr_assert_eq(buffer_append(&b, bytes, sizeof(bytes), 4096), 0);
+		struct span s = buffer_span(&b);
+		size_t take = s.n / 2;
+		for (size_t i = 0; i < take; i++)
+			cr_assert_eq(s.p[i], expected++);
+		buffer_consume(&b, take);
+	}
+	buffer_release(&b);
+}
+
+Test(buffer, refuses_to_grow_beyond_its_bound_and_stays_unchanged)
+{
+	struct buffer b = {0};
+
+	cr_assert_eq(buffer_append(&b, "12345", 5, 8), 0);
+	cr_assert_eq(buffer_append(&b, "6789", 4, 8), -EMSGSIZE);
+	cr_assert_eq(buffer_length(&b), 5);
+	cr_assert_eq(buffer_append(&b, "678", 3, 8), 0);
+	cr_assert(span_equal(buffer_span(&b), SPAN("12345678")));
+	buffer_release(&b);
+}
+
+Test(buffer, printf_counts_its_content_but_not_the_nul)
+{
+	struct buffer b = {0};
+
+	cr_assert_eq(buffer_printf(&b, 4, "%d", 1234), 0);
+	cr_assert_eq(buffer_printf(&b, 4, "%d", 5), -EMSGSIZE);
+	cr_assert(span_equal(buffer_span(&b), SPAN("1234")));
+	buffer_release(&b);
+}

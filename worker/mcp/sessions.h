@@ -1,0 +1,60 @@
+/*
+ * sessions: this worker's end of the broker, and its cache of session records.
+ *
+ * Owns the connection to the broker (reconnects with back-off, requests wait meanwhile) and a
+ * bounded LRU cache that the broker invalidates. In the steady state a look-up is a hash-table hit
+ * and `touch` a list insertion; touches go out batched once a second. Calls may be cancelled at any
+ * time; a callback never runs after that, and never from inside the function that started it.
+ */
+#ifndef MARGAY_WORKER_MCP_SESSIONS_H
+#define MARGAY_WORKER_MCP_SESSIONS_H
+
+#include <ev.h>
+#include <bsd/sys/queue.h>
+
+#include "common/ipc/broker_proto.h"
+#include "common/role.h"
+
+struct sessions;
+
+/* A question to the broker under way. Embed it; container_of leads back to the asker. */
+struct session_call {
+	TAILQ_ENTRY(session_call) link;
+	uint32_t request; /* 0: not under way */
+	ev_tstamp deadline;
+	/*
+	 * status: 0; -ENOENT unknown or ended; -ENOSPC sessions.max reached; -ETIMEDOUT the broker
+	 * did not answer within 2 s. `record` is set for get with status 0 and lives until the
+	 * callback returns.
+	 */
+	void (*done)(struct session_call *call, int status, const struct session_record *record);
+};
+
+/* The upstream's side of an expired session must be ended (BROKER_REAP). */
+typedef void session_reaper(void *context, const struct session_record *record);
+
+/* Starts to connect. *out is the caller's. 0 or -errno. */
+int sessions_open(struct ev_loop *loop, const struct role_boot *boot, struct metrics_slot *metrics,
+    session_reaper *reap, void *context, struct sessions **out) MUST_CHECK;
+void sessions_close(struct sessions *s);
+bool sessions_connected(const struct sessions *s);
+/* Called once, when the first HELLO was accepted: the worker may say READY. */
+void sessions_on_ready(struct sessions *s, void (*ready)(void *context), void *context);
+
+/*
+ * Look up. The record itself when cached (valid until the loop turns; touched), or NULL with `call`
+ * under way. Fails at once through *error (-ENOBUFS: over 1000 calls wait).
+ */
+const struct session_record *sessions_get(
+    struct sessions *s, const struct session_id *id, struct session_call *call, int *error);
+/* Register a new session (copied, cached on success). 0 with `call` under way, or -ENOBUFS. */
+int sessions_create(
+    struct sessions *s, const struct session_record *record, struct session_call *call) MUST_CHECK;
+/* End it here and, unasked, at the broker (which tells the other workers). Repeats until the broker
+ * knows. */
+void sessions_end(struct sessions *s, const struct session_id *id, enum metric_end reason);
+/* Used just now (open streams call it periodically). */
+void sessions_touch(struct sessions *s, const struct session_id *id);
+void session_call_cancel(struct sessions *s, struct session_call *call);
+
+#endif
