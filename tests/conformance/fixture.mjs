@@ -1,0 +1,212 @@
+// The conformance fixture: an MCP server on the official SDK with all that the suite's scenarios
+// name (catalogue.mjs). One Server and one transport per session; events are stored, so streams can
+// be resumed; Host and Origin must be local. Listens on a free port of 127.0.0.1 and prints its URL.
+//
+//   node fixture.mjs [--port N]
+//
+// Ends on SIGTERM or SIGINT.
+import http from 'node:http';
+import { randomUUID } from 'node:crypto';
+import { pathToFileURL } from 'node:url';
+import {
+	CallToolRequestSchema,
+	CompleteRequestSchema,
+	GetPromptRequestSchema,
+	ListPromptsRequestSchema,
+	ListResourcesRequestSchema,
+	ListResourceTemplatesRequestSchema,
+	ListToolsRequestSchema,
+	ReadResourceRequestSchema,
+	Server,
+	StreamableHTTPServerTransport,
+	SubscribeRequestSchema,
+	UnsubscribeRequestSchema,
+} from '../system/sdk.mjs';
+import { prompts, resources, templates, tools } from './catalogue.mjs';
+
+const METHODS = ['POST', 'GET', 'DELETE'];
+
+class RpcError extends Error {
+	constructor(code, message, data) {
+		super(message);
+		this.code = code;
+		this.data = data;
+	}
+}
+
+// Events of one session, in order; an id says which stream it belongs to.
+class EventStore {
+	#events = [];
+
+	async storeEvent(streamId, message) {
+		const id = `${streamId}/${this.#events.length}`;
+		this.#events.push({ id, streamId, message });
+		return id;
+	}
+
+	async getStreamIdForEventId(id) {
+		return this.#events.find((event) => event.id === id)?.streamId;
+	}
+
+	async replayEventsAfter(lastId, { send }) {
+		const at = this.#events.findIndex((event) => event.id === lastId);
+		if (at < 0) throw new Error(`unknown event ${lastId}`);
+		const { streamId } = this.#events[at];
+		for (const event of this.#events.slice(at + 1))
+			if (event.streamId === streamId && Object.keys(event.message).length > 0)
+				await send(event.id, event.message);
+		return streamId;
+	}
+}
+
+function find(table, name, what) {
+	if (!Object.hasOwn(table, name)) throw new RpcError(-32602, `Unknown ${what}: ${name}`);
+	return table[name];
+}
+
+function readResource(uri) {
+	if (Object.hasOwn(resources, uri)) {
+		const { mimeType, text, blob } = resources[uri];
+		return { contents: [{ uri, mimeType, ...(text === undefined ? { blob } : { text }) }] };
+	}
+	for (const { pattern, mimeType, text } of templates) {
+		const match = pattern.exec(uri);
+		if (match) return { contents: [{ uri, mimeType, text: text(match[1]) }] };
+	}
+	throw new RpcError(-32002, 'Resource not found', { uri });
+}
+
+const listed = (table, key, fields) =>
+	Object.entries(table).map(([name, row]) => ({
+		[key]: name,
+		...Object.fromEntries(fields.map((field) => [field, row[field]])),
+	}));
+
+// Method by method: what answers it.
+const handlers = [
+	[ListToolsRequestSchema, () => ({ tools: listed(tools, 'name', ['description', 'inputSchema']) })],
+	[
+		CallToolRequestSchema,
+		({ params }, extra) =>
+			find(tools, params.name, 'tool').call(params.arguments ?? {}, extra),
+	],
+	[
+		ListPromptsRequestSchema,
+		() => ({ prompts: listed(prompts, 'name', ['description', 'arguments']) }),
+	],
+	[
+		GetPromptRequestSchema,
+		({ params }) => {
+			const prompt = find(prompts, params.name, 'prompt');
+			return { description: prompt.description, messages: prompt.get(params.arguments ?? {}) };
+		},
+	],
+	[
+		ListResourcesRequestSchema,
+		() => ({ resources: listed(resources, 'uri', ['name', 'description', 'mimeType']) }),
+	],
+	[
+		ListResourceTemplatesRequestSchema,
+		() => ({
+			resourceTemplates: templates.map(({ uriTemplate, name, description, mimeType }) => ({
+				uriTemplate,
+				name,
+				description,
+				mimeType,
+			})),
+		}),
+	],
+	[ReadResourceRequestSchema, ({ params }) => readResource(params.uri)],
+	[SubscribeRequestSchema, () => ({})],
+	[UnsubscribeRequestSchema, () => ({})],
+	[
+		CompleteRequestSchema,
+		({ params }) => {
+			const values = ['paris', 'park', 'party', 'test', 'testing'].filter((word) =>
+				word.startsWith(params.argument.value),
+			);
+			return { completion: { values, total: values.length, hasMore: false } };
+		},
+	],
+];
+
+function createServer() {
+	const server = new Server(
+		{ name: 'margay-conformance-fixture', version: '1.0.0' },
+		{
+			capabilities: {
+				completions: {},
+				logging: {},
+				prompts: { listChanged: true },
+				resources: { listChanged: true, subscribe: true },
+				tools: { listChanged: true },
+			},
+		},
+	);
+	for (const [schema, handler] of handlers) server.setRequestHandler(schema, handler);
+	return server;
+}
+
+function refuse(response, status, code, message) {
+	response.writeHead(status, { 'content-type': 'application/json' });
+	response.end(JSON.stringify({ jsonrpc: '2.0', error: { code, message }, id: null }));
+}
+
+async function openTransport(sessions, authorities) {
+	const transport = new StreamableHTTPServerTransport({
+		sessionIdGenerator: randomUUID,
+		eventStore: new EventStore(),
+		retryInterval: 100,
+		enableDnsRebindingProtection: true,
+		allowedHosts: authorities,
+		allowedOrigins: authorities.map((authority) => `http://${authority}`),
+		onsessioninitialized: (id) => void sessions.set(id, transport),
+		onsessionclosed: (id) => void sessions.delete(id),
+	});
+	await createServer().connect(transport);
+	return transport;
+}
+
+// Start on 127.0.0.1; resolves to { url, sessions, close() } once it listens.
+export async function startFixture({ port = 0 } = {}) {
+	const sessions = new Map();
+	let authorities = [];
+	const listener = http.createServer(async (request, response) => {
+		try {
+			if (new URL(request.url, 'http://local').pathname !== '/mcp')
+				return refuse(response, 404, -32600, 'Not Found');
+			if (!METHODS.includes(request.method))
+				return refuse(response, 405, -32600, 'Method Not Allowed');
+			const id = request.headers['mcp-session-id'];
+			if (id !== undefined && !sessions.has(id))
+				return refuse(response, 404, -32001, 'Session not found');
+			const transport = sessions.get(id) ?? (await openTransport(sessions, authorities));
+			await transport.handleRequest(request, response);
+		} catch (error) {
+			if (!response.headersSent) refuse(response, 500, -32603, String(error));
+			else response.destroy();
+		}
+	});
+	await new Promise((resolve, reject) => {
+		listener.once('error', reject).listen(port, '127.0.0.1', resolve);
+	});
+	const bound = listener.address().port;
+	authorities = [`127.0.0.1:${bound}`, `localhost:${bound}`];
+	return {
+		url: `http://127.0.0.1:${bound}/mcp`,
+		sessions,
+		async close() {
+			const closed = new Promise((resolve) => listener.close(resolve));
+			listener.closeAllConnections();
+			await closed;
+		},
+	};
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+	const at = process.argv.indexOf('--port');
+	const fixture = await startFixture({ port: at < 0 ? 0 : Number(process.argv[at + 1]) });
+	console.log(fixture.url);
+	for (const signal of ['SIGTERM', 'SIGINT'])
+		process.once(signal, () => fixture.close().then(() => process.exit(0)));
+}

@@ -1,0 +1,206 @@
+// One Margay under test: a configuration in a directory of its own, the processes, their log. Every
+// test that starts one calls stop(), which also proves that nothing was left behind and that no
+// sanitizer had anything to say.
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import assert from 'node:assert/strict';
+import { Child, freePorts, isAlive, killPid, run, until } from './process.mjs';
+import { request } from './http.mjs';
+import { scrape } from './metrics.mjs';
+import { toYaml } from './yaml.mjs';
+
+// The binary under test; without it the tests that need none run against the servers themselves.
+export const binary = process.env.MARGAY_BIN ? path.resolve(process.env.MARGAY_BIN) : undefined;
+
+const SANITIZER = /ERROR: \w+Sanitizer|runtime error:|SUMMARY: \w+Sanitizer/;
+
+// Objects merge key by key, everything else is replaced; undefined takes a key away.
+function merge(base, over) {
+	const out = { ...base };
+	for (const [key, value] of Object.entries(over)) {
+		const deep = [value, out[key]].every(
+			(one) => one !== null && typeof one === 'object' && !Array.isArray(one),
+		);
+		if (value === undefined) delete out[key];
+		else out[key] = deep ? merge(out[key], value) : value;
+	}
+	return out;
+}
+
+export class Margay {
+	#pids = new Set();
+
+	// `upstream`: URL behind /mcp. `config`: what differs from the defaults below. Resolves when
+	// /readyz says so.
+	static async start({ upstream, config = {}, args = [], env = {} } = {}) {
+		const margay = await Margay.prepare({ upstream, config });
+		await margay.run({ args, env });
+		return margay;
+	}
+
+	// The directory and the configuration, nothing started.
+	static async prepare({ upstream, config = {} } = {}) {
+		const margay = new Margay();
+		margay.dir = fs.mkdtempSync(path.join(os.tmpdir(), 'margay-test-'));
+		const [port, adminPort] = await freePorts(2);
+		margay.port = port;
+		margay.origin = `http://127.0.0.1:${port}`;
+		margay.url = `${margay.origin}/mcp`;
+		margay.admin = `http://127.0.0.1:${adminPort}`;
+		margay.file = path.join(margay.dir, 'margay.yaml');
+		margay.logFile = path.join(margay.dir, 'margay.log');
+		fs.mkdirSync(path.join(margay.dir, 'run'), { mode: 0o700 });
+		margay.config = merge(
+			{
+				runtime_dir: path.join(margay.dir, 'run'),
+				workers: 4,
+				listen: [{ address: `127.0.0.1:${port}` }],
+				admin: { address: `127.0.0.1:${adminPort}` },
+				upstreams: { main: { http: { url: upstream ?? 'http://127.0.0.1:9/mcp' } } },
+				routes: { '/mcp': { upstream: 'main' } },
+				log: { level: 'info', format: 'json', file: margay.logFile },
+			},
+			config,
+		);
+		margay.write();
+		return margay;
+	}
+
+	// Write the configuration, changed by `change`; what was written, line by line.
+	write(change = {}) {
+		this.config = merge(this.config, change);
+		const text = toYaml(this.config);
+		fs.writeFileSync(this.file, text);
+		return text.split('\n');
+	}
+
+	get environment() {
+		const san = `log_path=${path.join(this.dir, 'sanitizer')}`;
+		return { ASAN_OPTIONS: `${san}:abort_on_error=0`, UBSAN_OPTIONS: `${san}:print_stacktrace=1` };
+	}
+
+	async run({ args = [], env = {} } = {}) {
+		this.child = new Child(binary, ['run', '-c', this.file, ...args], {
+			cwd: this.dir,
+			env: { ...this.environment, ...env },
+		});
+		try {
+			await this.ready();
+			await this.status();
+		} catch (error) {
+			const said = this.report();
+			await this.child.stop({ deadline: 2000 });
+			error.message += `\n${said}`;
+			throw error;
+		}
+	}
+
+	ready(timeout = 20_000) {
+		return until(
+			'margay is ready',
+			async () => {
+				if (this.child?.ended)
+					throw Object.assign(new Error('margay ended'), { fatal: true });
+				return (await request(`${this.admin}/readyz`)).status === 200;
+			},
+			{ timeout },
+		);
+	}
+
+	// Run another command of the binary on this configuration.
+	command(...args) {
+		return run(binary, [...args, '-c', this.file], { cwd: this.dir, env: this.environment });
+	}
+
+	// `margay status --json`, and note every process it names.
+	async status() {
+		const { code, stdout, stderr } = await this.command('status', '--json');
+		if (code !== 0) throw new Error(`status: ${code} ${stderr}`);
+		const status = JSON.parse(stdout);
+		for (const pid of [status.pid, status.broker?.pid, ...status.workers.map((one) => one.pid)])
+			if (pid > 0) this.#pids.add(pid);
+		return status;
+	}
+
+	// The one log, parsed. Lines that are no JSON fail the test.
+	log() {
+		if (!fs.existsSync(this.logFile)) return [];
+		const text = fs.readFileSync(this.logFile, 'utf8');
+		return text
+			.slice(0, text.lastIndexOf('\n') + 1)
+			.split('\n')
+			.filter((line) => line !== '')
+			.map((line) => JSON.parse(line));
+	}
+
+	// Lines of the access log, which are those that name a route and a status.
+	accesses(matching = {}) {
+		return this.log().filter(
+			(line) =>
+				'status' in line &&
+				'ms' in line &&
+				Object.entries(matching).every(([key, value]) => line[key] === value),
+		);
+	}
+
+	metrics() {
+		return scrape(this.admin);
+	}
+
+	// For the message of a failure.
+	report() {
+		const log = fs.existsSync(this.logFile) ? fs.readFileSync(this.logFile, 'utf8') : '';
+		return `--- stderr\n${this.child?.stderr ?? ''}\n--- log\n${log.split('\n').slice(-30).join('\n')}`;
+	}
+
+	#sanitizerReports() {
+		const files = fs.readdirSync(this.dir).filter((name) => name.startsWith('sanitizer.'));
+		const texts = files.map((name) => fs.readFileSync(path.join(this.dir, name), 'utf8'));
+		return [...texts, this.child?.stderr ?? ''].filter((text) => SANITIZER.test(text));
+	}
+
+	// Processes of this instance that are alive: those that status named, and all that still run
+	// the binary in this directory.
+	#left() {
+		const ours = (pid) => {
+			try {
+				return (
+					fs.readlinkSync(`/proc/${pid}/exe`) === fs.realpathSync(binary) &&
+					(this.#pids.has(pid) || fs.readlinkSync(`/proc/${pid}/cwd`) === this.dir)
+				);
+			} catch {
+				return false;
+			}
+		};
+		return fs
+			.readdirSync('/proc')
+			.filter((name) => /^\d+$/.test(name))
+			.map(Number)
+			.filter((pid) => ours(pid) && isAlive(pid));
+	}
+
+	// End it and check what must hold at every end. `signal` as the test wishes.
+	async stop({ signal = 'SIGTERM', deadline = 15_000 } = {}) {
+		const exit = await this.child?.stop({ signal, deadline });
+		let left = this.#left();
+		try {
+			await until('all processes are gone', () => (left = this.#left()).length === 0, {
+				timeout: 3000,
+			});
+		} catch {
+			for (const pid of left) killPid(pid, 'SIGKILL');
+		}
+		const reports = this.#sanitizerReports();
+		const report = this.report();
+		fs.rmSync(this.dir, { recursive: true, force: true });
+		assert.deepEqual(reports, [], 'a sanitizer reported');
+		assert.deepEqual(left, [], `processes were left behind\n${report}`);
+		if (this.child) {
+			assert.ok(!this.child.overdue, `margay did not stop in ${deadline} ms\n${report}`);
+			assert.equal(exit.signal, null, `margay was killed by ${exit.signal}\n${report}`);
+			assert.equal(exit.code, 0, `margay ended with ${exit.code}\n${report}`);
+		}
+		return exit;
+	}
+}

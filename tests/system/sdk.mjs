@@ -1,0 +1,25 @@
+// The names that the tests take from the official packages, in one place: node_modules stands beside
+// this file, so tests in other folders (tests/conformance) import the SDK through it.
+export { Client } from '@modelcontextprotocol/sdk/client/index.js';
+export { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+export { Server } from '@modelcontextprotocol/sdk/server/index.js';
+export { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js';
+export {
+	CallToolRequestSchema,
+	CompleteRequestSchema,
+	CreateMessageRequestSchema,
+	CreateMessageResultSchema,
+	ElicitRequestSchema,
+	ElicitResultSchema,
+	GetPromptRequestSchema,
+	isInitializeRequest,
+	ListPromptsRequestSchema,
+	ListResourcesRequestSchema,
+	ListResourceTemplatesRequestSchema,
+	ListToolsRequestSchema,
+	LoggingMessageNotificationSchema,
+	ReadResourceRequestSchema,
+	ResourceUpdatedNotificationSchema,
+	SubscribeRequestSchema,
+	UnsubscribeRequestSchema,
+} from '@modelcontextprotocol/sdk/types.js';
