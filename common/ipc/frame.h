@@ -32,14 +32,15 @@ _Static_assert(sizeof(struct frame) == 32, "the frame header is part of the prot
 enum { FRAME_REPLY = 1 }; /* flags */
 
 /*
- * Send one frame without blocking; `fd` is -1 or a descriptor to pass (stays the caller's). 0,
- * -EAGAIN when the peer's queue is full, -EPIPE/-ECONNRESET when it is gone, -EMSGSIZE.
+ * Send one frame without blocking; magic and version are filled in here. `fd` is -1 or a descriptor
+ * to pass (stays the caller's). 0, -EAGAIN when the peer's queue is full, -EPIPE/-ECONNRESET when
+ * it is gone, -EMSGSIZE.
  */
 int frame_send(int socket, const struct frame *frame, const void *payload, int fd) MUST_CHECK;
 /*
  * Receive one frame without blocking into `header` and `payload` (FRAME_PAYLOAD_MAX bytes). *fd is
- * -1 or a descriptor that is now the caller's. 1 for a frame, 0 at end of file, -EAGAIN, -EPROTO
- * for a bad frame.
+ * -1 or a descriptor that is now the caller's. 1 for a frame, 0 when the peer is gone, -EAGAIN,
+ * -EPROTO for a bad frame, else -errno.
  */
 int frame_receive(int socket, struct frame *header, void *payload, int *fd) MUST_CHECK;
 
