@@ -23,7 +23,7 @@ struct session_id {
 
 /* A fresh id from the kernel's random numbers. 0 or -EIO. */
 int session_id_create(uint16_t node, uint8_t epoch, struct session_id *out) MUST_CHECK;
-/* Write the 36 characters and a NUL. */
+/* Write the 36 characters and a NUL; an empty text, which never parses, when memory ran out. */
 void session_id_format(const struct session_id *id, const uint8_t key[SESSION_KEY_SIZE],
     char out[SESSION_ID_TEXT + 1]);
 /* False when the text is no id that this key made. Constant time in the HMAC. */
