@@ -84,11 +84,13 @@ const listed = (table, key, fields) =>
 
 // Method by method: what answers it.
 const handlers = [
-	[ListToolsRequestSchema, () => ({ tools: listed(tools, 'name', ['description', 'inputSchema']) })],
+	[
+		ListToolsRequestSchema,
+		() => ({ tools: listed(tools, 'name', ['description', 'inputSchema']) }),
+	],
 	[
 		CallToolRequestSchema,
-		({ params }, extra) =>
-			find(tools, params.name, 'tool').call(params.arguments ?? {}, extra),
+		({ params }, extra) => find(tools, params.name, 'tool').call(params.arguments ?? {}, extra),
 	],
 	[
 		ListPromptsRequestSchema,
@@ -98,7 +100,10 @@ const handlers = [
 		GetPromptRequestSchema,
 		({ params }) => {
 			const prompt = find(prompts, params.name, 'prompt');
-			return { description: prompt.description, messages: prompt.get(params.arguments ?? {}) };
+			return {
+				description: prompt.description,
+				messages: prompt.get(params.arguments ?? {}),
+			};
 		},
 	],
 	[

@@ -81,7 +81,9 @@ try {
 		summarise('through margay', through);
 		for (const [key, { status }] of direct)
 			if (status === PASSED && through.get(key)?.status !== PASSED) {
-				console.log(`lost through margay: ${key} (${through.get(key)?.status ?? 'not run'})`);
+				console.log(
+					`lost through margay: ${key} (${through.get(key)?.status ?? 'not run'})`,
+				);
 				failed = true;
 			}
 	}

@@ -5,10 +5,23 @@ import net from 'node:net';
 
 const TIMEOUT = 20_000;
 
+class Reply {
+	get json() {
+		return JSON.parse(this.text);
+	}
+}
+
 // One request, by default on a connection of its own: { status, headers, text, json }. With
 // `stream`, resolves at the head to { status, headers, response }.
 export function request(url, options = {}) {
-	const { method = 'GET', headers = {}, body, agent = false, stream = false, timeout = TIMEOUT } = options;
+	const {
+		method = 'GET',
+		headers = {},
+		body,
+		agent = false,
+		stream = false,
+		timeout = TIMEOUT,
+	} = options;
 	return new Promise((resolve, reject) => {
 		const sent = http.request(url, { method, headers, agent }, (response) => {
 			const head = { status: response.statusCode, headers: response.headers };
@@ -21,16 +34,8 @@ export function request(url, options = {}) {
 					reject(Object.assign(new Error('answer cut short'), { code: 'ECUT', ...head }));
 			});
 			response.once('end', () => {
-				const bytes = Buffer.concat(chunks);
-				const text = bytes.toString('utf8');
-				resolve({
-					...head,
-					bytes,
-					text,
-					get json() {
-						return JSON.parse(text);
-					},
-				});
+				const text = Buffer.concat(chunks).toString('utf8');
+				resolve(Object.assign(new Reply(), head, { text }));
 			});
 		});
 		sent.setTimeout(timeout, () => sent.destroy(new Error(`${method} ${url}: no answer`)));
@@ -41,7 +46,11 @@ export function request(url, options = {}) {
 
 // Send bytes on a new connection and read until the peer closes, `enough(text)` says so, or the
 // deadline: { text, closed }.
-export function exchange(port, bytes, { enough = () => false, timeout = 5000, host = '127.0.0.1' } = {}) {
+export function exchange(
+	port,
+	bytes,
+	{ enough = () => false, timeout = 5000, host = '127.0.0.1' } = {},
+) {
 	return new Promise((resolve, reject) => {
 		const socket = net.connect(port, host, () => socket.write(bytes));
 		let text = '';
@@ -74,7 +83,10 @@ export async function* events(response) {
 			for (const line of block.split(/\r?\n/)) {
 				const match = /^(\w+): ?(.*)$/.exec(line);
 				if (!match) continue;
-				event[match[1]] = match[1] === 'data' && 'data' in event ? `${event.data}\n${match[2]}` : match[2];
+				event[match[1]] =
+					match[1] === 'data' && 'data' in event
+						? `${event.data}\n${match[2]}`
+						: match[2];
 			}
 			if (Object.keys(event).length > 0) yield event;
 		}
@@ -96,6 +108,14 @@ export function messagesOf({ headers, text }) {
 		.filter((data) => data !== '');
 }
 
+function parse(text) {
+	try {
+		return JSON.parse(text);
+	} catch {
+		return undefined;
+	}
+}
+
 const BOTH = 'application/json, text/event-stream';
 const HELLO = (version) => ({
 	jsonrpc: '2.0',
@@ -112,7 +132,10 @@ export const post = (url, message, { headers = {}, ...options } = {}) =>
 	request(url, {
 		method: 'POST',
 		headers: { 'content-type': 'application/json', accept: BOTH, ...headers },
-		body: typeof message === 'string' || Buffer.isBuffer(message) ? message : JSON.stringify(message),
+		body:
+			typeof message === 'string' || Buffer.isBuffer(message)
+				? message
+				: JSON.stringify(message),
 		...options,
 	});
 
@@ -120,11 +143,16 @@ export const post = (url, message, { headers = {}, ...options } = {}) =>
 export class RawSession {
 	#nextId = 1;
 
-	static async open(url, { version = '2025-11-25', headers = {}, agent } = {}) {
+	static async open(url, { version = '2025-11-25', headers = {}, ...options } = {}) {
 		const session = new RawSession();
-		const reply = await post(url, HELLO(version), { headers, agent });
+		const reply = await post(url, HELLO(version), { headers, ...options });
 		if (reply.status !== 200) throw new Error(`initialize: ${reply.status} ${reply.text}`);
-		Object.assign(session, { url, agent, id: reply.headers['mcp-session-id'], initialized: reply });
+		Object.assign(session, {
+			url,
+			agent: options.agent,
+			id: reply.headers['mcp-session-id'],
+			initialized: reply,
+		});
 		session.result = JSON.parse(messagesOf(reply).at(-1)).result;
 		session.version = session.result.protocolVersion;
 		const ready = await session.post({ jsonrpc: '2.0', method: 'notifications/initialized' });
@@ -151,9 +179,9 @@ export class RawSession {
 	async request(method, params = {}, { id = this.#nextId++, ...options } = {}) {
 		const reply = await this.post({ jsonrpc: '2.0', id, method, params }, options);
 		const message = messagesOf(reply)
-			.map((text) => JSON.parse(text))
-			.find((one) => one.id === id || one.error);
-		return { ...reply, text: reply.text, message };
+			.map(parse)
+			.find((one) => one?.id === id || one?.error);
+		return Object.assign(reply, { message });
 	}
 
 	call(name, args = {}, options) {
@@ -171,4 +199,3 @@ export class RawSession {
 		return request(this.url, { method: 'DELETE', headers: { ...this.headers, ...headers } });
 	}
 }
-

@@ -77,7 +77,10 @@ export class Margay {
 
 	get environment() {
 		const san = `log_path=${path.join(this.dir, 'sanitizer')}`;
-		return { ASAN_OPTIONS: `${san}:abort_on_error=0`, UBSAN_OPTIONS: `${san}:print_stacktrace=1` };
+		return {
+			ASAN_OPTIONS: `${san}:abort_on_error=0`,
+			UBSAN_OPTIONS: `${san}:print_stacktrace=1`,
+		};
 	}
 
 	async run({ args = [], env = {} } = {}) {

@@ -96,36 +96,39 @@ export function parseMetrics(text) {
 		families.set(name, current);
 		return current;
 	};
-	text.split('\n').slice(0, -1).forEach((line, i) => {
-		const number = i + 1;
-		const comment = /^# (HELP|TYPE) (\S+) (.*)$/.exec(line);
-		if (comment) {
-			const [, what, name, rest] = comment;
-			if (!NAME.test(name)) fail(line, number, 'bad name');
-			const family = open(name, line, number);
-			const field = what.toLowerCase();
-			if (family[field] !== undefined) fail(line, number, `${what} twice`);
-			if (family.samples.length > 0) fail(line, number, `${what} after samples`);
-			if (what === 'TYPE' && !TYPES.includes(rest)) fail(line, number, 'unknown type');
-			if (what === 'HELP' && /\\(?![\\n])/.test(rest)) fail(line, number, 'bad escape');
-			family[field] = rest;
-		} else if (line.startsWith('#') || line.trim() === '') {
-			fail(line, number, 'neither HELP, TYPE nor sample');
-		} else {
-			const sample = readSample(line, number);
-			const parts = PARTS[current?.type] ?? [''];
-			if (!current || !parts.some((part) => sample.name === current.name + part))
-				fail(line, number, 'sample outside its family');
-			if (current.help === undefined || current.type === undefined)
-				fail(line, number, 'sample before HELP and TYPE');
-			const key = keyOf(sample.name, sample.labels);
-			if (seen.has(key)) fail(line, number, 'sample twice');
-			if (current.type !== 'gauge' && !(sample.value >= 0 && sample.value < Infinity))
-				fail(line, number, 'value of a counter or bucket');
-			seen.add(key);
-			current.samples.push(sample);
-		}
-	});
+	text.split('\n')
+		.slice(0, -1)
+		.forEach((line, i) => {
+			const number = i + 1;
+			const comment = /^# (HELP|TYPE) (\S+) (.*)$/.exec(line);
+			if (comment) {
+				const [, what, name, rest] = comment;
+				if (!NAME.test(name)) fail(line, number, 'bad name');
+				const family = open(name, line, number);
+				const field = what.toLowerCase();
+				if (family[field] !== undefined) fail(line, number, `${what} twice`);
+				if (family.samples.length > 0) fail(line, number, `${what} after samples`);
+				if (what === 'TYPE' && !TYPES.includes(rest)) fail(line, number, 'unknown type');
+				if (what === 'HELP' && rest.replace(/\\[\\n]/g, '').includes('\\'))
+					fail(line, number, 'bad escape');
+				family[field] = rest;
+			} else if (line.startsWith('#') || line.trim() === '') {
+				fail(line, number, 'neither HELP, TYPE nor sample');
+			} else {
+				const sample = readSample(line, number);
+				const parts = PARTS[current?.type] ?? [''];
+				if (!current || !parts.some((part) => sample.name === current.name + part))
+					fail(line, number, 'sample outside its family');
+				if (current.help === undefined || current.type === undefined)
+					fail(line, number, 'sample before HELP and TYPE');
+				const key = keyOf(sample.name, sample.labels);
+				if (seen.has(key)) fail(line, number, 'sample twice');
+				if (current.type !== 'gauge' && !(sample.value >= 0 && sample.value < Infinity))
+					fail(line, number, 'value of a counter or bucket');
+				seen.add(key);
+				current.samples.push(sample);
+			}
+		});
 	for (const family of families.values()) {
 		if (family.type === undefined || family.help === undefined)
 			throw new Error(`${family.name}: HELP or TYPE missing`);
@@ -142,7 +145,8 @@ export class Scrape {
 
 	// Samples of that name whose labels hold all of `labels`.
 	select(name, labels = {}) {
-		const family = this.families.get(name) ?? this.families.get(name.replace(/_(bucket|sum|count)$/, ''));
+		const family =
+			this.families.get(name) ?? this.families.get(name.replace(/_(bucket|sum|count)$/, ''));
 		return (family?.samples ?? []).filter(
 			(sample) =>
 				sample.name === name &&
@@ -159,7 +163,8 @@ export class Scrape {
 		const series = new Map();
 		for (const { type, samples } of this.families.values())
 			if (type === 'counter' || type === 'histogram')
-				for (const { name, labels, value } of samples) series.set(keyOf(name, labels), value);
+				for (const { name, labels, value } of samples)
+					series.set(keyOf(name, labels), value);
 		return series;
 	}
 }

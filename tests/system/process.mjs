@@ -69,7 +69,9 @@ export function killPid(pid, signal) {
 
 // Resident memory of a process in bytes.
 export function residentBytes(pid) {
-	return Number(/^VmRSS:\s+(\d+) kB/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) * 1024;
+	return (
+		Number(/^VmRSS:\s+(\d+) kB/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) * 1024
+	);
 }
 
 export class Child {
@@ -88,16 +90,20 @@ export class Child {
 		for (const stream of ['stdout', 'stderr'])
 			this.process[stream].setEncoding('utf8').on('data', (text) => (this[stream] += text));
 		this.exit = new Promise((resolve) => {
-			const end = (code, signal) => {
+			// `leaky`: it ended, but something it started still holds its output open.
+			const end = (code, signal, leaky = false) => {
 				this.ended = true;
 				running.delete(this);
-				resolve({ code, signal, stdout: this.stdout, stderr: this.stderr });
+				resolve({ code, signal, leaky, stdout: this.stdout, stderr: this.stderr });
 			};
 			this.process.once('error', (error) => {
 				this.stderr += String(error);
 				end(127, null);
 			});
-			this.process.once('close', end);
+			this.process.once('close', (code, signal) => end(code, signal));
+			this.process.once('exit', (code, signal) =>
+				setTimeout(end, 2000, code, signal, true).unref(),
+			);
 		});
 		if (this.pid !== undefined) running.add(this);
 	}

@@ -17,7 +17,11 @@ export async function startEverything() {
 	const script = path.join(modules, '@modelcontextprotocol/server-everything/dist/index.js');
 	const child = new Child(node, [script, 'streamableHttp'], { env: { PORT: String(port) } });
 	await child.output(/listening on port/);
-	return { url: `http://127.0.0.1:${port}/mcp`, child, stop: () => child.stop({ deadline: 2000 }) };
+	return {
+		url: `http://127.0.0.1:${port}/mcp`,
+		child,
+		stop: () => child.stop({ deadline: 2000 }),
+	};
 }
 
 // `margay demo-server` over HTTP on a free port.
