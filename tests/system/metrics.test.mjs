@@ -261,7 +261,7 @@ describe('observability', { timeout: 60_000, skip: binary ? false : 'needs MARGA
 			JSON.stringify(line),
 		);
 		assert.ok([0, 1, 2, 3].includes(line.worker), JSON.stringify(line));
-		assert.equal(line.trace, trace);
+		assert.ok(line.trace.includes(trace), line.trace);
 		assert.ok(line.session.length >= 6 && line.session.length <= 12);
 		assert.ok(session.id.startsWith(line.session));
 	});
