@@ -33,9 +33,9 @@ export class Margay {
 
 	// `upstream`: URL behind /mcp. `config`: what differs from the defaults below. Resolves when
 	// /readyz says so.
-	static async start({ upstream, config = {}, args = [], env = {} } = {}) {
+	static async start({ upstream, config = {}, descriptors } = {}) {
 		const margay = await Margay.prepare({ upstream, config });
-		await margay.run({ args, env });
+		await margay.run({ descriptors });
 		return margay;
 	}
 
@@ -83,10 +83,13 @@ export class Margay {
 		};
 	}
 
-	async run({ args = [], env = {} } = {}) {
-		this.child = new Child(binary, ['run', '-c', this.file, ...args], {
+	// `descriptors`: how many files each process may have open.
+	async run({ descriptors } = {}) {
+		const command = [binary, 'run', '-c', this.file];
+		if (descriptors) command.unshift('prlimit', `--nofile=${descriptors}:${descriptors}`);
+		this.child = new Child(command[0], command.slice(1), {
 			cwd: this.dir,
-			env: { ...this.environment, ...env },
+			env: this.environment,
 		});
 		try {
 			await this.ready();

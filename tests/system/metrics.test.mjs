@@ -163,15 +163,13 @@ describe('observability', { timeout: 60_000, skip: binary ? false : 'needs MARGA
 			'an error of the server',
 			(s) => {
 				server.on['tools/call'] = ({ response, message }) =>
-					response
-						.writeHead(200, { 'content-type': 'application/json' })
-						.end(
-							JSON.stringify({
-								jsonrpc: '2.0',
-								id: message.id,
-								error: { code: -32602, message: 'no' },
-							}),
-						);
+					response.writeHead(200, { 'content-type': 'application/json' }).end(
+						JSON.stringify({
+							jsonrpc: '2.0',
+							id: message.id,
+							error: { code: -32602, message: 'no' },
+						}),
+					);
 				return s.call('echo');
 			},
 			{ method: 'tools/call', outcome: 'rpc_error' },
