@@ -97,4 +97,7 @@ void log_close(struct log *log);
 		}                                                             \
 	} while (0)
 
+/* The same without fields. */
+#define LOG_TEXT(log, level, message) log_write((log), (level), (message), NULL, 0)
+
 #endif
