@@ -17,6 +17,7 @@
 #include "common/attributes.h"
 #include "common/buffer.h"
 #include "common/config/config.h"
+#include "common/metrics/histogram.h"
 
 /*
  * Dimensions of labels. Route and upstream values are rows of the label table (index = id, stable
@@ -97,6 +98,31 @@ enum metric_id {
 #include "common/metrics/metrics.def"
 #undef METRIC
 	METRIC_ID_COUNT
+};
+
+/* How many values each dimension has; the tables of routes and upstreams have room for "other" and
+ * all rows. */
+enum {
+	SIZE_DIM_NONE = 1,
+	SIZE_DIM_ROUTE = CONFIG_ROUTES_MAX + 1,
+	SIZE_DIM_UPSTREAM = CONFIG_UPSTREAMS_MAX + 1,
+	SIZE_DIM_METHOD = METRIC_METHOD_COUNT,
+	SIZE_DIM_OUTCOME = METRIC_OUTCOME_COUNT,
+	SIZE_DIM_REASON = METRIC_REASON_COUNT,
+	SIZE_DIM_END = METRIC_END_COUNT,
+	SIZE_DIM_DIRECTION = METRIC_DIRECTION_COUNT,
+	SIZE_METRIC_COUNTER = 1,
+	SIZE_METRIC_GAUGE = 1,
+	SIZE_METRIC_HISTOGRAM = HISTOGRAM_CELLS + 1, /* and the sum */
+};
+
+/* First cell of each metric in a slot. */
+enum metric_base {
+#define METRIC(id, kind, name, help, a, b, c) \
+	BASE_##id, LAST_##id = BASE_##id + SIZE_##kind * SIZE_##a * SIZE_##b * SIZE_##c - 1,
+#include "common/metrics/metrics.def"
+#undef METRIC
+	METRIC_CELLS
 };
 
 enum metric_slot_kind {
