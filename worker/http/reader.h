@@ -19,6 +19,7 @@
 
 #include "common/attributes.h"
 #include "common/span.h"
+#include "worker/http/guard.h"
 
 enum { HTTP_HEADERS_MAX = 128 };
 
@@ -52,16 +53,14 @@ struct reader {
 	http_parser parser;
 	enum reader_kind kind;
 	struct reader_limits limits;
+	size_t start;   /* of the head: past an empty line before it */
 	size_t scanned; /* bytes of an incomplete head already searched for its end */
 	bool head_done, message_done;
 	bool close_delimited; /* response body ends with the connection */
 	const char *error;    /* why the message was refused: a literal */
 	unsigned status;      /* what to answer a client: 400, 414, 431, 501, 505 */
-	struct {              /* chunk-line guard */
-		uint8_t state;
-		uint8_t digits;
-		uint64_t left;
-	} chunk;
+	bool chunked;
+	struct guard_chunks chunks;
 	struct http_head *head;                                         /* while reader_head runs */
 	int (*on_body)(struct reader *reader, const char *p, size_t n); /* while reader_body runs */
 };

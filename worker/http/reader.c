@@ -1,0 +1,375 @@
+/*
+ * reader: see reader.h.
+ *
+ * Each line of a head is guarded once, as soon as it is complete; the whole head then goes through
+ * http-parser, whose callbacks fill the head. Bodies go through http-parser too, chunked ones past
+ * the chunk guard first.
+ */
+#include "worker/http/reader.h"
+
+#include <errno.h>
+
+#include "common/attributes.h"
+#include "worker/http/guard.h"
+
+static int on_url(http_parser *parser, const char *p, size_t n);
+static int on_field(http_parser *parser, const char *p, size_t n);
+static int on_value(http_parser *parser, const char *p, size_t n);
+static int on_headers_complete(http_parser *parser);
+static int on_body(http_parser *parser, const char *p, size_t n);
+static int on_message_complete(http_parser *parser);
+
+static const http_parser_settings settings = {
+    .on_url = on_url,
+    .on_header_field = on_field,
+    .on_header_value = on_value,
+    .on_headers_complete = on_headers_complete,
+    .on_body = on_body,
+    .on_message_complete = on_message_complete,
+};
+
+/* Fields that a request may carry once only: a second one could be read by somebody else. */
+static const struct span single_fields[] = {
+    {"host", 4},
+    {"content-length", 14},
+    {"transfer-encoding", 17},
+    {"content-type", 12},
+    {"mcp-session-id", 14},
+    {"mcp-protocol-version", 20},
+    {"mcp-method", 10},
+    {"mcp-name", 8},
+    {"last-event-id", 13},
+    {"origin", 6},
+    {"authorization", 13},
+};
+
+static struct reader *reader_of(http_parser *parser)
+{
+	return container_of(parser, struct reader, parser);
+}
+
+static ssize_t refuse(struct reader *r, unsigned status, const char *reason)
+{
+	r->status = status;
+	r->error = reason;
+	return -EPROTO;
+}
+
+void reader_init(struct reader *r, enum reader_kind kind, struct reader_limits limits)
+{
+	*r = (struct reader){.kind = kind, .limits = limits};
+	http_parser_init(&r->parser, kind == READER_REQUEST ? HTTP_REQUEST : HTTP_RESPONSE);
+	/* Heads are bounded by our own limit before the parser, whose bound is global to the
+	 * process, sees them. */
+	http_parser_set_max_header_size(UINT32_MAX);
+}
+
+static int on_url(http_parser *parser, const char *p, size_t n)
+{
+	reader_of(parser)->head->target = (struct span){p, n};
+	return 0;
+}
+
+static int on_field(http_parser *parser, const char *p, size_t n)
+{
+	struct reader *r = reader_of(parser);
+
+	if (r->head_done) /* a trailer: guarded, and ignored */
+		return 0;
+	if (r->head->header_count >= r->limits.header_count ||
+	    r->head->header_count >= HTTP_HEADERS_MAX) {
+		r->error = "too many headers";
+		r->status = 431;
+		return 1;
+	}
+	r->head->headers[r->head->header_count++] = (struct http_header){.name = {p, n}};
+	return 0;
+}
+
+static int on_value(http_parser *parser, const char *p, size_t n)
+{
+	struct reader *r = reader_of(parser);
+
+	if (r->head_done)
+		return 0;
+	while (n > 0 && (p[n - 1] == ' ' || p[n - 1] == '\t'))
+		n--;
+	r->head->headers[r->head->header_count - 1].value = (struct span){p, n};
+	return 0;
+}
+
+static int on_headers_complete(http_parser *parser)
+{
+	/* Nothing is ever upgraded here: what follows is the next message. */
+	parser->upgrade = 0;
+	return 0;
+}
+
+static int on_body(http_parser *parser, const char *p, size_t n)
+{
+	struct reader *r = reader_of(parser);
+
+	return r->on_body(r, p, n) ? 1 : 0;
+}
+
+static int on_message_complete(http_parser *parser)
+{
+	reader_of(parser)->message_done = true;
+	http_parser_pause(parser, 1);
+	return 0;
+}
+
+const struct http_header *head_find(const struct http_head *head, struct span name, unsigned *count)
+{
+	const struct http_header *found = NULL;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < head->header_count; i++) {
+		if (!span_equal_nocase(head->headers[i].name, name))
+			continue;
+		n++;
+		found = found ? found : &head->headers[i];
+	}
+	if (count)
+		*count = n;
+	return found;
+}
+
+static struct span trimmed(struct span s)
+{
+	while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t')) {
+		s.p++;
+		s.n--;
+	}
+	while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
+		s.n--;
+	return s;
+}
+
+/* Cut `s` at the first `mark`; the rest after it is left in `s`. */
+static struct span cut(struct span *s, char mark)
+{
+	const char *end = memchr(s->p, mark, s->n);
+	struct span first = {s->p, end ? (size_t)(end - s->p) : s->n};
+	size_t used = end ? first.n + 1 : first.n;
+
+	*s = (struct span){s->p + used, s->n - used};
+	return trimmed(first);
+}
+
+/* `;q=0` or `;q=0.000` after a member: the sender does not want it. */
+static bool is_refused_quality(struct span parameters)
+{
+	while (parameters.n > 0) {
+		struct span one = cut(&parameters, ';');
+		if (one.n < 3 || (one.p[0] | 0x20) != 'q' || one.p[1] != '=' || one.p[2] != '0')
+			continue;
+		size_t i = 3;
+		while (i < one.n && (one.p[i] == '.' || one.p[i] == '0'))
+			i++;
+		if (i == one.n)
+			return true;
+	}
+	return false;
+}
+
+bool header_has_token(struct span value, struct span token)
+{
+	while (value.n > 0) {
+		struct span member = cut(&value, ',');
+		struct span name = cut(&member, ';');
+		if (span_equal_nocase(name, token) && !is_refused_quality(member))
+			return true;
+	}
+	return false;
+}
+
+static ssize_t check_framing(struct reader *r, const struct http_head *head)
+{
+	static const char digits[] = "0123456789";
+	unsigned codings, lengths;
+	const struct http_header *coding = head_find(head, SPAN("transfer-encoding"), &codings);
+	const struct http_header *length = head_find(head, SPAN("content-length"), &lengths);
+
+	if (codings > 1 || lengths > 1 || (coding && length))
+		return refuse(r, 400, "ambiguous message length");
+	if (coding && head->minor == 0)
+		return refuse(r, 400, "Transfer-Encoding in HTTP/1.0");
+	if (coding && !span_equal_nocase(coding->value, SPAN("chunked")))
+		return refuse(r, 501, "the only transfer coding known here is chunked");
+	if (!length)
+		return 0;
+	if (length->value.n == 0 || length->value.n > 18)
+		return refuse(r, 400, "malformed Content-Length");
+	for (size_t i = 0; i < length->value.n; i++) {
+		if (!memchr(digits, length->value.p[i], sizeof(digits) - 1))
+			return refuse(r, 400, "malformed Content-Length");
+	}
+	return 0;
+}
+
+static bool is_host_character(unsigned char c)
+{
+	return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') ||
+	       (c != '\0' && strchr("-._~%!$&'()*+,;=:[]", c) != NULL);
+}
+
+/* Exactly one valid Host; absolute-form must agree with it and is reduced to origin-form (RFC
+ * 9112, 3.2). */
+static ssize_t check_target(struct reader *r, struct http_head *head)
+{
+	unsigned hosts;
+	const struct http_header *host = head_find(head, SPAN("host"), &hosts);
+	struct span target = head->target;
+
+	if (hosts != 1 || host->value.n == 0)
+		return refuse(r, 400, "exactly one Host is required");
+	for (size_t i = 0; i < host->value.n; i++) {
+		if (!is_host_character((unsigned char)host->value.p[i]))
+			return refuse(r, 400, "malformed Host");
+	}
+	head->host = host->value;
+	if (target.p[0] == '/')
+		return 0;
+	if (span_equal(target, SPAN("*")))
+		return head->method == HTTP_OPTIONS ? 0
+						    : refuse(r, 400, "malformed request target");
+	static const struct span schemes[] = {{"http://", 7}, {"https://", 8}};
+	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+		struct span scheme = schemes[i];
+		if (target.n <= scheme.n ||
+		    !span_equal_nocase((struct span){target.p, scheme.n}, scheme))
+			continue;
+		struct span rest = {target.p + scheme.n, target.n - scheme.n};
+		const char *path = memchr(rest.p, '/', rest.n);
+		struct span authority = {rest.p, path ? (size_t)(path - rest.p) : rest.n};
+		if (!span_equal_nocase(authority, head->host))
+			return refuse(r, 400, "the request target and Host differ");
+		head->target = path ? (struct span){path, rest.n - authority.n} : SPAN("/");
+		return 0;
+	}
+	return refuse(r, 400, "malformed request target");
+}
+
+static ssize_t check_request(struct reader *r, struct http_head *head)
+{
+	for (size_t i = 0; i < sizeof(single_fields) / sizeof(single_fields[0]); i++) {
+		unsigned count;
+		head_find(head, single_fields[i], &count);
+		if (count > 1)
+			return refuse(r, 400, "a header that may be there once is there twice");
+	}
+	if (head->method == HTTP_CONNECT)
+		return refuse(r, 501, "CONNECT is not served");
+	return check_target(r, head);
+}
+
+/* The lines are well-formed: let the parser have them. */
+static ssize_t parse_head(struct reader *r, struct span text, struct http_head *head)
+{
+	head->header_count = 0;
+	head->target = head->host = (struct span){0};
+	r->head = head;
+	size_t used = http_parser_execute(&r->parser, &settings, text.p, text.n);
+	r->head = NULL;
+	enum http_errno error = HTTP_PARSER_ERRNO(&r->parser);
+	if (error == HPE_INVALID_METHOD)
+		return refuse(r, 501, "unknown method");
+	if ((error != HPE_OK && error != HPE_PAUSED) || used != text.n)
+		return refuse(r, r->error ? r->status : 400,
+		    r->error ? r->error : http_errno_description(error));
+	head->method = r->parser.method;
+	head->status = r->parser.status_code;
+	head->minor = r->parser.http_minor;
+	head->keep_alive = http_should_keep_alive(&r->parser) != 0;
+	head->chunked = head_find(head, SPAN("transfer-encoding"), NULL) != NULL;
+	head->has_length = head_find(head, SPAN("content-length"), NULL) != NULL;
+	ssize_t status = check_framing(r, head);
+	if (status == 0 && r->kind == READER_REQUEST)
+		status = check_request(r, head);
+	if (status)
+		return status;
+	/* The parser counts its own copy down; before the first body byte it is the length. */
+	head->content_length = 0;
+	const struct http_header *length = head_find(head, SPAN("content-length"), NULL);
+	for (size_t i = 0; length && i < length->value.n; i++)
+		head->content_length =
+		    head->content_length * 10 + (uint64_t)(length->value.p[i] - '0');
+	r->chunked = head->chunked;
+	r->close_delimited =
+	    r->kind == READER_RESPONSE && !r->message_done && !head->chunked && !head->has_length;
+	r->head_done = true;
+	return 0;
+}
+
+static struct guard_verdict guard_line(const struct reader *r, struct span line, bool first)
+{
+	if (!first)
+		return guard_field_line(line);
+	return r->kind == READER_REQUEST ? guard_request_line(line) : guard_status_line(line);
+}
+
+ssize_t reader_head(struct reader *r, struct span bytes, struct http_head *head)
+{
+	const char *end;
+
+	/* A client may end its last message with one CRLF too many (RFC 9112, 2.2). */
+	if (r->kind == READER_REQUEST && r->scanned == 0 && bytes.n >= 2 &&
+	    memcmp(bytes.p, "\r\n", 2) == 0)
+		r->scanned = r->start = 2;
+	while ((end = memchr(bytes.p + r->scanned, '\n', bytes.n - r->scanned))) {
+		struct span line = {bytes.p + r->scanned, (size_t)(end - bytes.p) - r->scanned};
+		bool first = r->scanned == r->start;
+		size_t next = (size_t)(end - bytes.p) + 1;
+		if (next - r->start > r->limits.head_size)
+			break;
+		if (line.n == 0 || line.p[line.n - 1] != '\r')
+			return refuse(r, 400, "a line that does not end in CRLF");
+		line.n--;
+		if (line.n == 0 && !first) {
+			ssize_t status =
+			    parse_head(r, (struct span){bytes.p + r->start, next - r->start}, head);
+			return status ? status : (ssize_t)next;
+		}
+		struct guard_verdict verdict = guard_line(r, line, first);
+		if (verdict.reason)
+			return refuse(r, verdict.status, verdict.reason);
+		r->scanned = next;
+	}
+	size_t line = bytes.n - r->scanned;
+	if (bytes.n - r->start > r->limits.head_size)
+		return r->scanned == r->start && r->kind == READER_REQUEST &&
+			       line > GUARD_TARGET_MAX
+			   ? refuse(r, 414, "the request target is too long")
+			   : refuse(r, 431, "the head is longer than limits.header_size");
+	return 0;
+}
+
+ssize_t reader_body(
+    struct reader *r, struct span bytes, int (*each)(struct reader *, const char *, size_t))
+{
+	size_t n = bytes.n;
+
+	if (r->chunked) {
+		const char *reason;
+		n = guard_chunks(&r->chunks, bytes, r->limits.head_size, &reason);
+		if (reason)
+			return refuse(r, 400, reason);
+	}
+	r->on_body = each;
+	size_t used = http_parser_execute(&r->parser, &settings, bytes.p, n);
+	enum http_errno error = HTTP_PARSER_ERRNO(&r->parser);
+	if (error == HPE_CB_body)
+		return -ECANCELED;
+	if (error != HPE_OK && error != HPE_PAUSED)
+		return refuse(r, 400, http_errno_description(error));
+	return (ssize_t)used;
+}
+
+bool reader_eof(struct reader *r)
+{
+	if (!r->close_delimited)
+		return false;
+	http_parser_execute(&r->parser, &settings, "", 0);
+	return r->message_done;
+}

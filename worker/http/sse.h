@@ -1,0 +1,41 @@
+/*
+ * sse: where the events of a text/event-stream begin and end (HTML, 9.2.6), without holding a
+ * stream back.
+ */
+#ifndef MARGAY_WORKER_HTTP_SSE_H
+#define MARGAY_WORKER_HTTP_SSE_H
+
+#include <stdbool.h>
+
+#include "common/attributes.h"
+#include "common/buffer.h"
+#include "common/span.h"
+
+/* Follows a stream that is passed on, to know where something may be put in between.
+ * Zero-initialised. */
+struct sse {
+	bool in_event; /* a line that is not empty came since the last empty one */
+	bool in_line;
+	bool after_cr;
+};
+
+void sse_feed(struct sse *s, const char *p, size_t n);
+/* At the start, or right after an empty line. */
+bool sse_at_boundary(const struct sse *s);
+
+/* Collects the `data` of each event, lines joined by LF. Zero-initialised; release when done. */
+struct sse_data {
+	struct buffer line, data;
+	bool after_cr;
+};
+
+/*
+ * Take the next bytes; `each` gets the data of every complete event (valid during the call), and
+ * ends the feeding with a non-zero return, which is returned. 0, or -EMSGSIZE when a line or an
+ * event exceeds `bound`, or -ENOMEM.
+ */
+int sse_data_feed(struct sse_data *d, const char *p, size_t n, size_t bound,
+    int (*each)(struct sse_data *d, struct span data)) MUST_CHECK;
+void sse_data_release(struct sse_data *d);
+
+#endif

@@ -1,0 +1,652 @@
+/*
+ * envelope: see envelope.h.
+ *
+ * A pushdown scanner with its own small stack. Keys are compared only in the few objects that
+ * matter: the message, params, params._meta and result; one table says which member of which of
+ * them is wanted, and as what.
+ */
+#include "worker/mcp/envelope.h"
+
+#include <errno.h>
+#include <stdint.h>
+
+enum { DEPTH_MAX = 256, KEY_MAX = 64 };
+
+enum place { ELSEWHERE, MESSAGE, PARAMS, META, RESULT };
+
+enum member {
+	NO_MEMBER,
+	JSONRPC,
+	ID,
+	METHOD,
+	PARAMS_MEMBER,
+	RESULT_MEMBER,
+	ERROR_MEMBER,
+	NAME,
+	URI,
+	META_MEMBER,
+	PROTOCOL_VERSION,
+	REQUEST_ID,
+	META_VERSION,
+	PROGRESS_TOKEN,
+	RESULT_VERSION,
+	MEMBER_COUNT,
+};
+
+enum want { WANT_RAW, WANT_TEXT };
+
+static const struct {
+	enum place place;
+	struct span key;
+	enum want want;
+	size_t offset; /* of its span in struct envelope */
+} members[MEMBER_COUNT] = {
+    [JSONRPC] = {MESSAGE, {"jsonrpc", 7}, WANT_RAW, SIZE_MAX},
+    [ID] = {MESSAGE, {"id", 2}, WANT_RAW, offsetof(struct envelope, id)},
+    [METHOD] = {MESSAGE, {"method", 6}, WANT_TEXT, offsetof(struct envelope, method)},
+    [PARAMS_MEMBER] = {MESSAGE, {"params", 6}, WANT_RAW, offsetof(struct envelope, params)},
+    [RESULT_MEMBER] = {MESSAGE, {"result", 6}, WANT_RAW, offsetof(struct envelope, result)},
+    [ERROR_MEMBER] = {MESSAGE, {"error", 5}, WANT_RAW, offsetof(struct envelope, error)},
+    [NAME] = {PARAMS, {"name", 4}, WANT_TEXT, offsetof(struct envelope, name)},
+    [URI] = {PARAMS, {"uri", 3}, WANT_TEXT, offsetof(struct envelope, uri)},
+    [META_MEMBER] = {PARAMS, {"_meta", 5}, WANT_RAW, offsetof(struct envelope, meta)},
+    [PROTOCOL_VERSION] = {PARAMS, {"protocolVersion", 15}, WANT_TEXT,
+	offsetof(struct envelope, protocol_version)},
+    [REQUEST_ID] = {PARAMS, {"requestId", 9}, WANT_RAW, offsetof(struct envelope, cancelled_id)},
+    [META_VERSION] = {META, {"io.modelcontextprotocol/protocolVersion", 39}, WANT_TEXT,
+	offsetof(struct envelope, meta_version)},
+    [PROGRESS_TOKEN] = {META, {"progressToken", 13}, WANT_RAW,
+	offsetof(struct envelope, progress_token)},
+    [RESULT_VERSION] = {RESULT, {"protocolVersion", 15}, WANT_TEXT,
+	offsetof(struct envelope, protocol_version)},
+};
+
+struct frame {
+	const char *start;
+	bool object;
+	uint8_t place;
+	uint8_t member; /* of the parent: what this container is */
+};
+
+struct scan {
+	const char *start, *p, *end;
+	unsigned depth, limit;
+	struct envelope *out;
+	struct envelope_fault *fault;
+	uint32_t seen; /* one bit per enum member */
+	bool version_ok;
+	struct frame stack[DEPTH_MAX];
+};
+
+static int fail(struct scan *s, int code, const char *reason)
+{
+	*s->fault = (struct envelope_fault){code, reason, (size_t)(s->p - s->start)};
+	return -EINVAL;
+}
+
+static int not_json(struct scan *s, const char *reason)
+{
+	return fail(s, -32700, reason);
+}
+
+static void skip_space(struct scan *s)
+{
+	while (s->p < s->end && (*s->p == ' ' || *s->p == '\n' || *s->p == '\r' || *s->p == '\t'))
+		s->p++;
+}
+
+/* True when all eight bytes are plain: no quote, backslash, control character or non-ASCII. */
+static bool plain8(const char *p)
+{
+	static const uint64_t ones = 0x0101010101010101u, highs = 0x8080808080808080u;
+	uint64_t v;
+
+	memcpy(&v, p, sizeof(v));
+	uint64_t quote = v ^ (ones * '"'), slash = v ^ (ones * '\\');
+	uint64_t special =
+	    ((quote - ones) & ~quote) | ((slash - ones) & ~slash) | ((v - ones * 0x20) & ~v);
+	return ((special | v) & highs) == 0;
+}
+
+/* Length of the well-formed UTF-8 sequence at p (RFC 3629), 0 when it is none. */
+static size_t utf8_length(const unsigned char *p, size_t n)
+{
+	static const struct {
+		unsigned char first, last, low, high;
+		size_t length;
+	} rows[] = {
+	    {0xc2, 0xdf, 0x80, 0xbf, 2},
+	    {0xe0, 0xe0, 0xa0, 0xbf, 3},
+	    {0xe1, 0xec, 0x80, 0xbf, 3},
+	    {0xed, 0xed, 0x80, 0x9f, 3},
+	    {0xee, 0xef, 0x80, 0xbf, 3},
+	    {0xf0, 0xf0, 0x90, 0xbf, 4},
+	    {0xf1, 0xf3, 0x80, 0xbf, 4},
+	    {0xf4, 0xf4, 0x80, 0x8f, 4},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		if (p[0] < rows[i].first || p[0] > rows[i].last)
+			continue;
+		if (n < rows[i].length || p[1] < rows[i].low || p[1] > rows[i].high)
+			return 0;
+		for (size_t k = 2; k < rows[i].length; k++) {
+			if (p[k] < 0x80 || p[k] > 0xbf)
+				return 0;
+		}
+		return rows[i].length;
+	}
+	return 0;
+}
+
+static int hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c = (char)(c | 0x20);
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static int scan_escape(struct scan *s)
+{
+	static const char simple[] = "\"\\/bfnrt";
+
+	if (++s->p == s->end)
+		return not_json(s, "unterminated string");
+	if (*s->p != 'u') {
+		if (*s->p == '\0' || !strchr(simple, *s->p))
+			return not_json(s, "unknown escape in a string");
+		s->p++;
+		return 0;
+	}
+	s->p++;
+	for (int i = 0; i < 4; i++, s->p++) {
+		if (s->p == s->end || hex_value(*s->p) < 0)
+			return not_json(s, "malformed \\u escape");
+	}
+	return 0;
+}
+
+/* s->p is behind the opening quote; afterwards behind the closing one. `out` gets the raw inside.
+ */
+static int scan_string(struct scan *s, struct span *out, bool *escaped)
+{
+	const char *start = s->p;
+	int error;
+
+	*escaped = false;
+	for (;;) {
+		while (s->end - s->p >= 8 && plain8(s->p))
+			s->p += 8;
+		if (s->p == s->end)
+			return not_json(s, "unterminated string");
+		unsigned char c = (unsigned char)*s->p;
+		if (c == '"') {
+			*out = (struct span){start, (size_t)(s->p++ - start)};
+			return 0;
+		}
+		if (c == '\\') {
+			*escaped = true;
+			if ((error = scan_escape(s)))
+				return error;
+		} else if (c < 0x20) {
+			return not_json(s, "control character in a string");
+		} else if (c < 0x80) {
+			s->p++;
+		} else {
+			size_t n =
+			    utf8_length((const unsigned char *)s->p, (size_t)(s->end - s->p));
+			if (n == 0)
+				return not_json(s, "invalid UTF-8");
+			s->p += n;
+		}
+	}
+}
+
+static size_t digits(struct scan *s)
+{
+	const char *start = s->p;
+
+	while (s->p < s->end && *s->p >= '0' && *s->p <= '9')
+		s->p++;
+	return (size_t)(s->p - start);
+}
+
+/* RFC 8259, 6. */
+static int scan_number(struct scan *s)
+{
+	if (*s->p == '-')
+		s->p++;
+	if (s->p < s->end && *s->p == '0')
+		s->p++;
+	else if (digits(s) == 0)
+		return not_json(s, "malformed number");
+	if (s->p < s->end && *s->p == '.') {
+		s->p++;
+		if (digits(s) == 0)
+			return not_json(s, "malformed number");
+	}
+	if (s->p < s->end && (*s->p | 0x20) == 'e') {
+		s->p++;
+		if (s->p < s->end && (*s->p == '+' || *s->p == '-'))
+			s->p++;
+		if (digits(s) == 0)
+			return not_json(s, "malformed number");
+	}
+	return 0;
+}
+
+static int scan_literal(struct scan *s)
+{
+	static const struct span literals[] = {{"true", 4}, {"false", 5}, {"null", 4}};
+
+	for (size_t i = 0; i < sizeof(literals) / sizeof(literals[0]); i++) {
+		if ((size_t)(s->end - s->p) >= literals[i].n &&
+		    memcmp(s->p, literals[i].p, literals[i].n) == 0) {
+			s->p += literals[i].n;
+			return 0;
+		}
+	}
+	return not_json(s, "unexpected character");
+}
+
+static size_t put_utf8(char *out, uint32_t c)
+{
+	if (c < 0x80) {
+		out[0] = (char)c;
+		return 1;
+	}
+	if (c < 0x800) {
+		out[0] = (char)(0xc0 | c >> 6);
+		out[1] = (char)(0x80 | (c & 0x3f));
+		return 2;
+	}
+	if (c < 0x10000) {
+		out[0] = (char)(0xe0 | c >> 12);
+		out[1] = (char)(0x80 | (c >> 6 & 0x3f));
+		out[2] = (char)(0x80 | (c & 0x3f));
+		return 3;
+	}
+	out[0] = (char)(0xf0 | c >> 18);
+	out[1] = (char)(0x80 | (c >> 12 & 0x3f));
+	out[2] = (char)(0x80 | (c >> 6 & 0x3f));
+	out[3] = (char)(0x80 | (c & 0x3f));
+	return 4;
+}
+
+static uint32_t hex4(const char *p)
+{
+	uint32_t v = 0;
+
+	for (int i = 0; i < 4; i++)
+		v = v << 4 | (uint32_t)hex_value(p[i]);
+	return v;
+}
+
+/* One escape of a scanned string, at `raw.p[*i]` behind the backslash. The character, or UINT32_MAX
+ * for half a pair. */
+static uint32_t escape_value(struct span raw, size_t *i)
+{
+	static const char names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
+	char c = raw.p[*i];
+
+	if (c != 'u') {
+		*i += 1;
+		return (unsigned char)values[strchr(names, c) - names];
+	}
+	uint32_t v = hex4(raw.p + *i + 1);
+	*i += 5;
+	if (v < 0xd800 || v > 0xdfff)
+		return v;
+	if (v > 0xdbff || raw.n - *i < 6 || raw.p[*i] != '\\' || raw.p[*i + 1] != 'u')
+		return UINT32_MAX;
+	uint32_t low = hex4(raw.p + *i + 2);
+	if (low < 0xdc00 || low > 0xdfff)
+		return UINT32_MAX;
+	*i += 6;
+	return 0x10000 + ((v - 0xd800) << 10) + (low - 0xdc00);
+}
+
+/* Undo the escapes of a scanned string. Length, or -1 when it does not fit or holds half a
+ * surrogate pair. */
+static long unescape(struct span raw, char *out, size_t size)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < raw.n;) {
+		if (size - n < 4)
+			return -1;
+		if (raw.p[i] != '\\') {
+			out[n++] = raw.p[i++];
+			continue;
+		}
+		i++;
+		uint32_t c = escape_value(raw, &i);
+		if (c == UINT32_MAX)
+			return -1;
+		n += put_utf8(out + n, c);
+	}
+	return (long)n;
+}
+
+/* Which wanted member a key of this place is. */
+static enum member find_member(enum place place, struct span key, bool escaped)
+{
+	char text[KEY_MAX];
+
+	if (place == ELSEWHERE)
+		return NO_MEMBER;
+	if (escaped) {
+		long n = unescape(key, text, sizeof(text));
+		if (n < 0)
+			return NO_MEMBER;
+		key = (struct span){text, (size_t)n};
+	}
+	for (int m = 1; m < MEMBER_COUNT; m++) {
+		if (members[m].place == place && span_equal(members[m].key, key))
+			return (enum member)m;
+	}
+	return NO_MEMBER;
+}
+
+static struct span *member_span(struct envelope *out, enum member m)
+{
+	return (struct span *)(void *)((char *)out + members[m].offset);
+}
+
+/* A wanted string whose escapes must be undone. */
+static int keep_unescaped(struct scan *s, struct span raw, struct span *out)
+{
+	struct envelope *e = s->out;
+	char *at = e->unescaped + e->unescaped_length;
+	long n = unescape(raw, at, sizeof(e->unescaped) - e->unescaped_length);
+
+	if (n < 0)
+		return fail(s, -32600, "a name is too long or holds half a surrogate pair");
+	e->unescaped_length += (size_t)n;
+	*out = (struct span){at, (size_t)n};
+	return 0;
+}
+
+/* The scalar or container `raw` is the value of member `m`. `text` is the inside of a string, else
+ * NULL. */
+static int keep_member(
+    struct scan *s, enum member m, struct span raw, const struct span *text, bool escaped)
+{
+	if (m == NO_MEMBER)
+		return 0;
+	if (m == JSONRPC) {
+		s->version_ok = text && !escaped && span_equal(*text, SPAN("2.0"));
+		return 0;
+	}
+	if (m == PARAMS_MEMBER && raw.p[0] != '{')
+		return fail(s, -32600, "params is not an object");
+	if (members[m].want == WANT_RAW) {
+		*member_span(s->out, m) = raw;
+		return 0;
+	}
+	if (!text)
+		return m == METHOD ? fail(s, -32600, "method is not a string") : 0;
+	if (escaped)
+		return keep_unescaped(s, *text, member_span(s->out, m));
+	*member_span(s->out, m) = *text;
+	return 0;
+}
+
+static enum place place_of(enum member m)
+{
+	switch (m) {
+	case PARAMS_MEMBER:
+		return PARAMS;
+	case META_MEMBER:
+		return META;
+	case RESULT_MEMBER:
+		return RESULT;
+	default:
+		return ELSEWHERE;
+	}
+}
+
+static int open_container(struct scan *s, enum member m)
+{
+	bool object = *s->p == '{';
+	enum place place = object ? place_of(m) : ELSEWHERE;
+
+	if (s->depth == s->limit)
+		return fail(s, -32600, "nested too deeply");
+	if (s->depth == 0 && object)
+		place = MESSAGE;
+	s->stack[s->depth++] = (struct frame){s->p, object, (uint8_t)place, (uint8_t)m};
+	s->p++;
+	return 0;
+}
+
+/* A key and its colon; the next thing is the value of *m. */
+static int scan_key(struct scan *s, enum member *m)
+{
+	struct span key;
+	bool escaped;
+
+	skip_space(s);
+	if (s->p == s->end || *s->p != '"')
+		return not_json(s, "a key is expected");
+	s->p++;
+	int error = scan_string(s, &key, &escaped);
+	if (error)
+		return error;
+	*m = find_member((enum place)s->stack[s->depth - 1].place, key, escaped);
+	if (*m != NO_MEMBER && (s->seen & 1u << *m))
+		return fail(s, -32600, "duplicate key");
+	s->seen |= 1u << *m;
+	skip_space(s);
+	if (s->p == s->end || *s->p != ':')
+		return not_json(s, "a colon is expected");
+	s->p++;
+	return 0;
+}
+
+static int scan_scalar(struct scan *s, enum member m)
+{
+	const char *start = s->p;
+	struct span text;
+	bool escaped = false, is_text = *s->p == '"';
+	int error;
+
+	if (is_text) {
+		s->p++;
+		error = scan_string(s, &text, &escaped);
+	} else if (*s->p == '-' || (*s->p >= '0' && *s->p <= '9')) {
+		error = scan_number(s);
+	} else {
+		error = scan_literal(s);
+	}
+	if (error)
+		return error;
+	return keep_member(
+	    s, m, (struct span){start, (size_t)(s->p - start)}, is_text ? &text : NULL, escaped);
+}
+
+/* After a value: close what is closed here. *more: a comma came, so that another value follows. */
+static int scan_after_value(struct scan *s, bool *more)
+{
+	*more = false;
+	while (s->depth > 0) {
+		struct frame *f = &s->stack[s->depth - 1];
+		skip_space(s);
+		if (s->p == s->end)
+			return not_json(s, "unexpected end");
+		if (*s->p == ',') {
+			s->p++;
+			*more = true;
+			return 0;
+		}
+		if (*s->p != (f->object ? '}' : ']'))
+			return not_json(
+			    s, f->object ? "a comma or } is expected" : "a comma or ] is expected");
+		s->p++;
+		s->depth--;
+		int error = keep_member(s, (enum member)f->member,
+		    (struct span){f->start, (size_t)(s->p - f->start)}, NULL, false);
+		if (error)
+			return error;
+	}
+	return 0;
+}
+
+/* One JSON value, to its end. */
+static int scan_value(struct scan *s)
+{
+	enum member m = NO_MEMBER;
+	bool more;
+	int error;
+
+	for (;;) {
+		skip_space(s);
+		if (s->p == s->end)
+			return not_json(s, "unexpected end");
+		if (*s->p == '{' || *s->p == '[') {
+			if ((error = open_container(s, m)))
+				return error;
+			struct frame *f = &s->stack[s->depth - 1];
+			skip_space(s);
+			bool empty = s->p < s->end && *s->p == (f->object ? '}' : ']');
+			m = NO_MEMBER;
+			if (!empty) {
+				if (f->object && (error = scan_key(s, &m)))
+					return error;
+				continue;
+			}
+		} else if ((error = scan_scalar(s, m))) {
+			return error;
+		}
+		m = NO_MEMBER;
+		if ((error = scan_after_value(s, &more)))
+			return error;
+		if (!more)
+			return 0;
+		if (s->stack[s->depth - 1].object && (error = scan_key(s, &m)))
+			return error;
+	}
+}
+
+/* An id is a string or an integer (MCP, basic). */
+static bool is_valid_id(struct span id)
+{
+	if (id.p[0] == '"')
+		return true;
+	size_t i = id.p[0] == '-';
+	while (i < id.n && id.p[i] >= '0' && id.p[i] <= '9')
+		i++;
+	return i == id.n && id.n > (size_t)(id.p[0] == '-');
+}
+
+/* The JSON is fine: is it a JSON-RPC message, and which kind? */
+static int judge(struct scan *s)
+{
+	struct envelope *e = s->out;
+	bool null_id = e->id.p && span_equal(e->id, SPAN("null"));
+	bool valid_id = e->id.p && is_valid_id(e->id);
+
+	if (!s->version_ok)
+		return fail(s, -32600, "jsonrpc is not \"2.0\"");
+	if (e->id.p && !valid_id && !(null_id && e->error.p))
+		return fail(s, -32600, "id is neither a string nor an integer");
+	if (e->method.p) {
+		if (e->result.p || e->error.p)
+			return fail(s, -32600, "a method together with a result or an error");
+		e->kind = e->id.p ? ENVELOPE_REQUEST : ENVELOPE_NOTIFICATION;
+		return 0;
+	}
+	if ((e->result.p != NULL) == (e->error.p != NULL))
+		return fail(s, -32600, "neither a request nor a response");
+	if (e->result.p && !e->id.p)
+		return fail(s, -32600, "a result without an id");
+	if (e->error.p && e->error.p[0] != '{')
+		return fail(s, -32600, "error is not an object");
+	e->kind = e->result.p ? ENVELOPE_RESULT : ENVELOPE_ERROR;
+	return 0;
+}
+
+static void scan_start(struct scan *s, struct span text, unsigned depth, struct envelope *out,
+    struct envelope_fault *fault)
+{
+	/* The stack is written before it is read; clearing it would cost more than a scan. */
+	s->start = s->p = text.p;
+	s->end = text.p + text.n;
+	s->depth = 0;
+	s->limit = depth < DEPTH_MAX ? depth : DEPTH_MAX;
+	s->out = out;
+	s->fault = fault;
+	s->seen = 0;
+	s->version_ok = false;
+	out->unescaped_length = 0;
+	memset(out, 0, offsetof(struct envelope, unescaped));
+}
+
+/* One message at s->p. */
+static int scan_message(struct scan *s)
+{
+	skip_space(s);
+	if (s->p < s->end && *s->p != '{') {
+		int error = scan_value(s);
+		return error ? error : fail(s, -32600, "a message is an object");
+	}
+	int error = scan_value(s);
+	if (error && s->out->id.p && !is_valid_id(s->out->id))
+		s->out->id = (struct span){0};
+	if (error)
+		return error;
+	error = judge(s);
+	if (error && s->out->id.p && !is_valid_id(s->out->id))
+		s->out->id = (struct span){0};
+	return error;
+}
+
+int envelope_scan(
+    struct span text, unsigned depth, struct envelope *out, struct envelope_fault *fault)
+{
+	struct scan s;
+
+	scan_start(&s, text, depth, out, fault);
+	skip_space(&s);
+	if (s.p < s.end && *s.p == '[') {
+		fail(&s, -32600, "a batch");
+		return -E2BIG;
+	}
+	int error = scan_message(&s);
+	if (error)
+		return error;
+	skip_space(&s);
+	return s.p == s.end ? 0 : not_json(&s, "something follows the message");
+}
+
+int envelope_batch(struct span text, unsigned depth,
+    int (*each)(void *context, const struct envelope *message), void *context,
+    struct envelope_fault *fault)
+{
+	struct envelope message;
+	struct scan s;
+
+	scan_start(&s, text, depth, &message, fault);
+	skip_space(&s);
+	if (s.p == s.end || *s.p != '[')
+		return not_json(&s, "an array is expected");
+	s.p++;
+	for (;;) {
+		struct span rest = {s.p, (size_t)(s.end - s.p)};
+		scan_start(&s, rest, depth, &message, fault);
+		s.start = text.p;
+		int error = scan_message(&s);
+		if (!error)
+			error = each(context, &message);
+		if (error)
+			return error;
+		skip_space(&s);
+		if (s.p == s.end || (*s.p != ',' && *s.p != ']'))
+			return not_json(&s, "a comma or ] is expected");
+		if (*s.p++ == ',')
+			continue;
+		skip_space(&s);
+		return s.p == s.end ? 0 : not_json(&s, "something follows the batch");
+	}
+}
