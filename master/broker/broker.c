@@ -1,0 +1,212 @@
+/* broker: the loop of the broker process: accepting workers, expiring sessions, compacting the
+ * journal, obeying the master. It decides nothing about its own end: the master orders it, or is
+ * gone. */
+#include "master/broker/broker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/ipc/channel.h"
+#include "common/ipc/frame.h"
+
+enum { BROKER_ACCEPT_BUDGET = 8, BROKER_EXPIRE_BUDGET = 200 };
+
+static const double tick_idle = 1, tick_busy = 0.001, accept_pause = 0.1; /* seconds */
+
+/* An expired session whose upstream side no worker could be told to end yet. */
+struct reap {
+	TAILQ_ENTRY(reap) link;
+	uint64_t cached;
+	size_t length;
+	char record[];
+};
+
+void broker_reaps_send(struct broker *b)
+{
+	struct reap *r;
+
+	for (int i = 0; i < BROKER_EXPIRE_BUDGET && (r = TAILQ_FIRST(&b->reaps)); i++) {
+		if (!clients_reap_session(b, r->cached, r->record, r->length))
+			return;
+		TAILQ_REMOVE(&b->reaps, r, link);
+		b->reap_count--;
+		free(r);
+	}
+}
+
+static void broker_reap(struct broker *b, const struct session *s)
+{
+	if (clients_reap_session(b, s->cached, s->record, s->length))
+		return;
+	struct reap *r = b->reap_count < BROKER_REAPS_MAX ? malloc(sizeof(*r) + s->length) : NULL;
+	if (!r)
+		return;
+	r->cached = s->cached;
+	r->length = s->length;
+	memcpy(r->record, s->record, s->length);
+	TAILQ_INSERT_TAIL(&b->reaps, r, link);
+	b->reap_count++;
+}
+
+/* True when more sessions may have expired than the budget allows. */
+static bool broker_expire(struct broker *b)
+{
+	struct session *s;
+
+	for (int i = 0; i < BROKER_EXPIRE_BUDGET; i++) {
+		s = table_expired(&b->table, ev_now(b->loop));
+		if (!s)
+			return false;
+		/* Not journaled for lack of memory: it comes back after a crash and expires anew.
+		 */
+		if (journal_end(&b->journal, s) != 0)
+			LOG(b->boot->log, LOG_LEVEL_WARN, "session journal is full",
+			    LOG_UINT("sessions", table_count(&b->table)));
+		clients_invalidate(b, s, NULL);
+		broker_reap(b, s);
+		table_remove(&b->table, s);
+		METRIC_ADD(b->metrics, SESSIONS_ENDED, 1, .a = METRIC_END_EXPIRED);
+		METRIC_SET(b->metrics, SESSIONS_ACTIVE, table_count(&b->table), 0);
+	}
+	return true;
+}
+
+static void broker_tick(struct ev_loop *loop, ev_timer *w, int events)
+{
+	struct broker *b = container_of(w, struct broker, tick);
+	struct timespec now;
+
+	(void)events;
+	bool more = broker_expire(b);
+	more |= journal_compact(&b->journal, &b->table);
+	broker_reaps_send(b);
+	if (clock_gettime(CLOCK_MONOTONIC, &now) == 0)
+		metrics_heartbeat(
+		    b->metrics, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
+	w->repeat = more ? tick_busy : tick_idle;
+	ev_timer_again(loop, w);
+}
+
+static void broker_resume(struct ev_loop *loop, ev_timer *w, int events)
+{
+	(void)events;
+	ev_io_start(loop, &container_of(w, struct broker, pause)->listener);
+}
+
+static void broker_accept(struct ev_loop *loop, ev_io *w, int events)
+{
+	struct broker *b = container_of(w, struct broker, listener);
+
+	(void)events;
+	for (int i = 0; i < BROKER_ACCEPT_BUDGET; i++) {
+		int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (fd >= 0) {
+			client_open(b, fd);
+			continue;
+		}
+		if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
+			return;
+		ev_io_stop(loop, w);
+		ev_timer_set(&b->pause, accept_pause, 0);
+		ev_timer_start(loop, &b->pause);
+		return;
+	}
+}
+
+static void broker_channel(struct ev_loop *loop, ev_io *w, int events)
+{
+	struct broker *b = container_of(w, struct broker, channel);
+	char payload[FRAME_PAYLOAD_MAX];
+	struct frame header;
+	int fd, got = frame_receive(w->fd, &header, payload, &fd);
+
+	(void)events;
+	if (got == -EAGAIN)
+		return;
+	if (got == 1 && header.type == CHANNEL_LOG && fd >= 0) {
+		log_replace_fd(b->boot->log, fd);
+		return;
+	}
+	if (fd >= 0)
+		close(fd);
+	/* Nothing of ours is in flight longer than a turn: draining is stopping. */
+	if (got != 1 || header.type == CHANNEL_DRAIN || header.type == CHANNEL_STOP)
+		ev_break(loop, EVBREAK_ALL);
+}
+
+static void broker_prepare(struct ev_loop *loop, ev_prepare *w, int events)
+{
+	struct broker *b = container_of(w, struct broker, prepare);
+
+	(void)loop;
+	(void)events;
+	clients_reap(b);
+	log_flush(b->boot->log);
+}
+
+static void broker_watch(struct broker *b)
+{
+	ev_io_init(&b->listener, broker_accept, b->boot->broker_listener, EV_READ);
+	ev_io_start(b->loop, &b->listener);
+	ev_io_init(&b->channel, broker_channel, b->boot->channel, EV_READ);
+	ev_io_start(b->loop, &b->channel);
+	ev_timer_init(&b->tick, broker_tick, tick_idle, tick_idle);
+	ev_timer_start(b->loop, &b->tick);
+	ev_timer_init(&b->pause, broker_resume, accept_pause, 0);
+	ev_prepare_init(&b->prepare, broker_prepare);
+	ev_prepare_start(b->loop, &b->prepare);
+}
+
+static void broker_close(struct broker *b)
+{
+	struct reap *r;
+
+	for (unsigned i = 0; i < BROKER_CLIENTS; i++) {
+		if (b->clients[i])
+			client_close(b->clients[i]);
+	}
+	clients_reap(b);
+	while ((r = TAILQ_FIRST(&b->reaps))) {
+		TAILQ_REMOVE(&b->reaps, r, link);
+		free(r);
+	}
+	table_close(&b->table);
+	ev_loop_destroy(b->loop);
+	log_flush(b->boot->log);
+}
+
+int broker_main(const struct role_boot *boot)
+{
+	struct broker b = {.boot = boot};
+	struct channel_generation generation = {.generation = boot->generation};
+	struct frame ready = {.type = CHANNEL_READY, .length = sizeof(generation)};
+
+	/* A Ctrl-C reaches the whole process group; only the master acts on it. */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+	LIST_INIT(&b.dead);
+	TAILQ_INIT(&b.reaps);
+	table_init(&b.table);
+	b.metrics = metrics_slot_open(boot->metrics, boot->metrics_slot, getpid());
+	b.loop = ev_loop_new(EVFLAG_AUTO);
+	if (!b.loop)
+		return EXIT_FAILURE;
+	int error = journal_open(&b.journal, boot->journal, &b.table, ev_now(b.loop));
+	if (!error)
+		error = frame_send(boot->channel, &ready, &generation, -1);
+	if (error) {
+		LOG(boot->log, LOG_LEVEL_ERROR, "broker cannot start", LOG_ERRNO(-error));
+	} else {
+		METRIC_SET(b.metrics, SESSIONS_ACTIVE, table_count(&b.table), 0);
+		broker_watch(&b);
+		ev_run(b.loop, 0);
+	}
+	broker_close(&b);
+	return error ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,51 @@
+/*
+ * broker: the state of the broker process, shared by its loop (broker.c) and its clients
+ * (client.c).
+ *
+ * The only process that holds sessions; workers ask it over SEQPACKET and cache the answers.
+ */
+#ifndef MARGAY_MASTER_BROKER_BROKER_H
+#define MARGAY_MASTER_BROKER_BROKER_H
+
+#include <ev.h>
+
+#include "master/broker/journal.h"
+#include "master/broker/table.h"
+
+enum {
+	BROKER_CLIENTS = 64, /* bits of session.cached */
+	BROKER_FRAME_BUDGET = 64,
+	BROKER_REAPS_MAX = 4096, /* waiting for a worker; beyond, the upstream expires it itself */
+};
+
+struct client;
+struct reap;
+
+struct broker {
+	const struct role_boot *boot;
+	struct ev_loop *loop;
+	struct metrics_slot *metrics;
+	struct table table;
+	struct journal journal;
+	struct client *clients[BROKER_CLIENTS];
+	LIST_HEAD(client_dead, client) dead; /* freed when the loop turns */
+	TAILQ_HEAD(reaps, reap) reaps;
+	size_t reap_count;
+	ev_io listener, channel;
+	ev_timer tick, pause;
+	ev_prepare prepare;
+};
+
+/* Serve an accepted connection (taken over in every case). */
+void client_open(struct broker *b, int fd);
+/* Close it; it is freed by clients_reap, never inside its own callback. */
+void client_close(struct client *c);
+void clients_reap(struct broker *b);
+/* Tell every worker but `asker` (or NULL) that may cache the session. */
+void clients_invalidate(struct broker *b, const struct session *s, const struct client *asker);
+/* Give a wire record to one worker, if possible one in `cached`. False when no worker is there. */
+bool clients_reap_session(struct broker *b, uint64_t cached, const char *record, size_t n);
+/* A worker said HELLO: reaps that waited can go out. */
+void broker_reaps_send(struct broker *b);
+
+#endif

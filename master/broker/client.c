@@ -1,0 +1,356 @@
+/* client: one worker's connection to the broker. Requests are rows of a table; replies go out at
+ * once or wait in a bounded queue, and a client that does not read its replies is not read. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/ipc/frame.h"
+#include "master/broker/broker.h"
+
+enum { CLIENT_QUEUE_MAX = 1 << 20, CLIENT_REPLY_MAX = 2048 };
+
+struct client_frame {
+	TAILQ_ENTRY(client_frame) link;
+	struct frame header;
+	char payload[];
+};
+
+struct client {
+	struct broker *broker;
+	unsigned index; /* the bit in session.cached */
+	bool greeted, closed;
+	ev_io readable, writable;
+	TAILQ_HEAD(client_frames, client_frame) queue;
+	size_t queued; /* bytes */
+	LIST_ENTRY(client) dead;
+};
+
+void client_close(struct client *c)
+{
+	if (c->closed)
+		return;
+	c->closed = true;
+	ev_io_stop(c->broker->loop, &c->readable);
+	ev_io_stop(c->broker->loop, &c->writable);
+	close(c->readable.fd);
+	c->broker->clients[c->index] = NULL;
+	LIST_INSERT_HEAD(&c->broker->dead, c, dead);
+}
+
+static void client_frame_drop(struct client *c, struct client_frame *f)
+{
+	TAILQ_REMOVE(&c->queue, f, link);
+	c->queued -= sizeof(*f) + f->header.length;
+	free(f);
+}
+
+void clients_reap(struct broker *b)
+{
+	struct client *c;
+
+	while ((c = LIST_FIRST(&b->dead))) {
+		LIST_REMOVE(c, dead);
+		while (!TAILQ_EMPTY(&c->queue))
+			client_frame_drop(c, TAILQ_FIRST(&c->queue));
+		free(c);
+	}
+}
+
+/* Send now or queue. A push to a full queue closes the client: it asks anew after it reconnects. */
+static void client_send(struct client *c, const struct frame *header, const void *payload)
+{
+	int error = -EAGAIN;
+
+	if (c->closed)
+		return;
+	if (TAILQ_EMPTY(&c->queue))
+		error = frame_send(c->readable.fd, header, payload, -1);
+	if (!error)
+		return;
+	size_t size = sizeof(struct client_frame) + header->length;
+	struct client_frame *f = NULL;
+	if (error == -EAGAIN && c->queued + size <= CLIENT_QUEUE_MAX + CLIENT_REPLY_MAX)
+		f = malloc(size);
+	if (!f) {
+		client_close(c);
+		return;
+	}
+	f->header = *header;
+	if (header->length > 0)
+		memcpy(f->payload, payload, header->length);
+	TAILQ_INSERT_TAIL(&c->queue, f, link);
+	c->queued += size;
+	ev_io_start(c->broker->loop, &c->writable);
+	if (c->queued >= CLIENT_QUEUE_MAX)
+		ev_io_stop(c->broker->loop, &c->readable);
+}
+
+static void client_writable(struct ev_loop *loop, ev_io *w, int events)
+{
+	struct client *c = container_of(w, struct client, writable);
+	struct client_frame *f;
+
+	(void)events;
+	for (int i = 0; i < BROKER_FRAME_BUDGET && (f = TAILQ_FIRST(&c->queue)); i++) {
+		int error = frame_send(w->fd, &f->header, f->payload, -1);
+		if (error == -EAGAIN)
+			break;
+		if (error) {
+			client_close(c);
+			return;
+		}
+		client_frame_drop(c, f);
+	}
+	if (TAILQ_EMPTY(&c->queue))
+		ev_io_stop(loop, w);
+	if (c->queued < CLIENT_QUEUE_MAX / 4)
+		ev_io_start(loop, &c->readable);
+}
+
+static void client_reply(
+    struct client *c, const struct frame *asked, enum broker_status status, const struct session *s)
+{
+	char payload[CLIENT_REPLY_MAX];
+	struct wire_writer w = {.p = payload, .capacity = sizeof(payload)};
+
+	wire_put_u32(&w, status);
+	if (s)
+		wire_put_bytes(&w, s->record, s->length);
+	client_send(c,
+	    &(struct frame){.type = asked->type,
+		.flags = FRAME_REPLY,
+		.request = asked->request,
+		.length = (uint32_t)w.length},
+	    payload);
+}
+
+static uint64_t client_bit(const struct client *c)
+{
+	return (uint64_t)1 << c->index;
+}
+
+void clients_invalidate(struct broker *b, const struct session *s, const struct client *asker)
+{
+	struct session_id id = session_key(s);
+	struct frame header = {.type = BROKER_INVALIDATE, .length = sizeof(id.bytes)};
+
+	for (unsigned i = 0; i < BROKER_CLIENTS; i++) {
+		struct client *c = b->clients[i];
+		if (c && c != asker && c->greeted && (s->cached & client_bit(c)))
+			client_send(c, &header, id.bytes);
+	}
+}
+
+bool clients_reap_session(struct broker *b, uint64_t cached, const char *record, size_t n)
+{
+	struct frame header = {.type = BROKER_REAP, .length = (uint32_t)n};
+	struct client *chosen = NULL;
+
+	for (unsigned i = 0; i < BROKER_CLIENTS; i++) {
+		struct client *c = b->clients[i];
+		if (!c || !c->greeted || c->queued >= CLIENT_QUEUE_MAX)
+			continue;
+		if (!chosen || (cached & client_bit(c)))
+			chosen = c;
+		if (cached & client_bit(c))
+			break;
+	}
+	if (!chosen)
+		return false;
+	client_send(chosen, &header, record);
+	return !chosen->closed;
+}
+
+static void on_hello(struct client *c, const struct frame *asked, struct wire_reader *r)
+{
+	uint16_t protocol = wire_get_u16(r);
+	uint16_t role = wire_get_u16(r);
+
+	wire_get_u32(r); /* generation */
+	wire_get_u32(r); /* number */
+	if (!wire_complete(r) || protocol != BROKER_PROTOCOL || role != ROLE_WORKER) {
+		client_reply(c, asked, BROKER_BAD, NULL);
+		client_close(c);
+		return;
+	}
+	c->greeted = true;
+	client_reply(c, asked, BROKER_OK, NULL);
+	broker_reaps_send(c->broker);
+}
+
+/* The same record again is a worker that lost the reply when it lost its connection. */
+static enum broker_status client_create(struct client *c, const struct session_record *record)
+{
+	struct broker *b = c->broker;
+	struct session *s = table_find(&b->table, &record->id);
+
+	if (s) {
+		struct session_record held;
+		struct wire_reader r = {.p = s->record, .length = s->length};
+		if (!session_record_get(&r, &held) || held.version != record->version ||
+		    held.idle_timeout != record->idle_timeout ||
+		    strcmp(held.route, record->route) != 0 ||
+		    strcmp(held.upstream, record->upstream) != 0 ||
+		    strcmp(held.upstream_session, record->upstream_session) != 0)
+			return BROKER_BAD;
+		s->cached |= client_bit(c);
+		return BROKER_OK;
+	}
+	if (table_count(&b->table) >= b->boot->config->sessions.max ||
+	    table_add(&b->table, record, ev_now(b->loop), &s) != 0)
+		return BROKER_FULL;
+	if (journal_create(&b->journal, s) != 0) {
+		table_remove(&b->table, s);
+		return BROKER_FULL;
+	}
+	s->cached = client_bit(c);
+	METRIC_ADD(b->metrics, SESSIONS_CREATED, 1, 0);
+	METRIC_SET(b->metrics, SESSIONS_ACTIVE, table_count(&b->table), 0);
+	return BROKER_OK;
+}
+
+static void on_create(struct client *c, const struct frame *asked, struct wire_reader *r)
+{
+	struct session_record record;
+	enum broker_status status = BROKER_BAD;
+
+	if (session_record_get(r, &record) && wire_complete(r) && record.idle_timeout > 0)
+		status = client_create(c, &record);
+	if (status == BROKER_FULL)
+		METRIC_ADD(c->broker->metrics, SESSIONS_REFUSED, 1, 0);
+	client_reply(c, asked, status, NULL);
+}
+
+static void on_get(struct client *c, const struct frame *asked, struct wire_reader *r)
+{
+	struct session_id id;
+
+	wire_get_bytes(r, id.bytes, sizeof(id.bytes));
+	if (!wire_complete(r)) {
+		client_reply(c, asked, BROKER_BAD, NULL);
+		return;
+	}
+	struct session *s = table_find(&c->broker->table, &id);
+	if (s) {
+		s->cached |= client_bit(c);
+		table_touch(s, ev_now(c->broker->loop));
+	}
+	client_reply(c, asked, s ? BROKER_OK : BROKER_UNKNOWN, s);
+}
+
+static void on_touch(struct client *c, const struct frame *asked, struct wire_reader *r)
+{
+	(void)asked;
+	for (unsigned count = wire_get_u16(r); count > 0 && !r->error; count--) {
+		struct session_id id;
+		wire_get_bytes(r, id.bytes, sizeof(id.bytes));
+		struct session *s = r->error ? NULL : table_find(&c->broker->table, &id);
+		if (s)
+			table_touch(s, ev_now(c->broker->loop));
+	}
+	if (!wire_complete(r))
+		client_close(c);
+}
+
+static void on_end(struct client *c, const struct frame *asked, struct wire_reader *r)
+{
+	struct broker *b = c->broker;
+	struct session_id id;
+
+	wire_get_bytes(r, id.bytes, sizeof(id.bytes));
+	uint8_t reason = wire_get_u8(r);
+	if (!wire_complete(r) || reason >= METRIC_END_COUNT) {
+		client_reply(c, asked, BROKER_BAD, NULL);
+		return;
+	}
+	struct session *s = table_find(&b->table, &id);
+	if (!s) {
+		client_reply(c, asked, BROKER_UNKNOWN, NULL);
+		return;
+	}
+	if (journal_end(&b->journal, s) != 0)
+		LOG(b->boot->log, LOG_LEVEL_ERROR, "session journal is full",
+		    LOG_STR("remedy", "raise the memory limit or lower sessions.max"));
+	clients_invalidate(b, s, c);
+	table_remove(&b->table, s);
+	METRIC_ADD(b->metrics, SESSIONS_ENDED, 1, .a = reason);
+	METRIC_SET(b->metrics, SESSIONS_ACTIVE, table_count(&b->table), 0);
+	client_reply(c, asked, BROKER_OK, NULL);
+}
+
+static const struct client_request {
+	enum broker_type type;
+	void (*handle)(struct client *c, const struct frame *asked, struct wire_reader *r);
+} requests[] = {
+    {BROKER_HELLO, on_hello},
+    {BROKER_CREATE, on_create},
+    {BROKER_GET, on_get},
+    {BROKER_TOUCH, on_touch},
+    {BROKER_END, on_end},
+};
+
+static void client_request(struct client *c, const struct frame *asked, const char *payload)
+{
+	struct wire_reader r = {.p = payload, .length = asked->length};
+
+	if ((asked->type == BROKER_HELLO) == c->greeted) {
+		client_close(c);
+		return;
+	}
+	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+		if (requests[i].type == asked->type) {
+			requests[i].handle(c, asked, &r);
+			return;
+		}
+	}
+	client_reply(c, asked, BROKER_BAD, NULL);
+}
+
+static void client_readable(struct ev_loop *loop, ev_io *w, int events)
+{
+	struct client *c = container_of(w, struct client, readable);
+	char payload[FRAME_PAYLOAD_MAX];
+	struct frame header;
+
+	(void)loop;
+	(void)events;
+	for (int i = 0; i < BROKER_FRAME_BUDGET && !c->closed && ev_is_active(w); i++) {
+		int fd, got = frame_receive(w->fd, &header, payload, &fd);
+		if (fd >= 0)
+			close(fd);
+		if (got == -EAGAIN)
+			return;
+		if (got == 1)
+			client_request(c, &header, payload);
+		else
+			client_close(c);
+	}
+}
+
+void client_open(struct broker *b, int fd)
+{
+	struct ucred peer;
+	socklen_t length = sizeof(peer);
+	unsigned index = 0;
+
+	while (index < BROKER_CLIENTS && b->clients[index])
+		index++;
+	bool trusted = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 &&
+		       (peer.uid == geteuid() || peer.uid == 0);
+	struct client *c = trusted && index < BROKER_CLIENTS ? calloc(1, sizeof(*c)) : NULL;
+	if (!c) {
+		LOG(b->boot->log, LOG_LEVEL_WARN, "broker refused a connection",
+		    LOG_STR("reason", trusted ? "too many" : "foreign user"));
+		close(fd);
+		return;
+	}
+	c->broker = b;
+	c->index = index;
+	TAILQ_INIT(&c->queue);
+	ev_io_init(&c->readable, client_readable, fd, EV_READ);
+	ev_io_init(&c->writable, client_writable, fd, EV_WRITE);
+	ev_io_start(b->loop, &c->readable);
+	b->clients[index] = c;
+}
