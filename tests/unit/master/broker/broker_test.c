@@ -1,0 +1,160 @@
+/* broker: the real process on real sockets; a kill -9 loses no session. */
+#include <criterion/criterion.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/ipc/broker_proto.h"
+#include "common/ipc/channel.h"
+#include "common/ipc/frame.h"
+
+static struct config config = {.sessions = {.idle_timeout = 60, .max = 2}};
+static struct role_boot boot = {.role = ROLE_BROKER, .config = &config};
+static struct sockaddr_un address = {.sun_family = AF_UNIX};
+static int channel;
+static char payload[FRAME_PAYLOAD_MAX];
+static struct frame header;
+
+/* The next frame within 5 s; type 0 at end of file. */
+static void receive(int fd)
+{
+	struct pollfd ready = {.fd = fd, .events = POLLIN};
+	int passed;
+
+	cr_assert_eq(poll(&ready, 1, 5000), 1);
+	if (frame_receive(fd, &header, payload, &passed) != 1)
+		header.type = 0;
+}
+
+static uint32_t ask(int fd, enum broker_type type, const struct wire_writer *w)
+{
+	struct frame f = {.type = (uint16_t)type, .request = 7, .length = (uint32_t)w->length};
+	uint32_t status;
+
+	cr_assert_eq(frame_send(fd, &f, w->p, -1), 0);
+	receive(fd);
+	cr_assert_eq(header.type, type);
+	memcpy(&status, payload, sizeof(status));
+	return status;
+}
+
+static pid_t start(void)
+{
+	int ends[2];
+
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends), 0);
+	boot.channel = ends[1];
+	channel = ends[0];
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(ends[0]);
+		_exit(broker_main(&boot));
+	}
+	close(ends[1]);
+	receive(channel);
+	cr_assert_eq(header.type, CHANNEL_READY);
+	return pid;
+}
+
+static pid_t prepare(void)
+{
+	struct log_options options = {.level = LOG_LEVEL_ERROR, .file = "stderr"};
+
+	cr_assert_eq(log_open(&options, "broker", &boot.log), 0);
+	cr_assert_eq(metrics_create(&boot.metrics), 0);
+	boot.metrics_slot = metrics_slot_take(boot.metrics, METRIC_SLOT_BROKER, 0, 1);
+	for (int i = 0; i < JOURNAL_COUNT; i++)
+		boot.journal[i] = memfd_create("journal", MFD_CLOEXEC);
+	snprintf(address.sun_path + 1, 64, "margay-broker-test-%d", (int)getpid());
+	boot.broker_listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0);
+	cr_assert_eq(bind(boot.broker_listener, (void *)&address, sizeof(address)), 0);
+	cr_assert_eq(listen(boot.broker_listener, 16), 0);
+	return start();
+}
+
+static int hello(uint16_t protocol, uint32_t status)
+{
+	char bytes[16];
+	struct wire_writer w = {.p = bytes, .capacity = sizeof(bytes)};
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	cr_assert_eq(connect(fd, (void *)&address, sizeof(address)), 0);
+	wire_put_u16(&w, protocol);
+	wire_put_u16(&w, ROLE_WORKER);
+	wire_put_u32(&w, 1);
+	wire_put_u32(&w, 0);
+	cr_assert_eq(ask(fd, BROKER_HELLO, &w), status);
+	return fd;
+}
+
+static uint32_t create(int fd, uint8_t number, uint32_t idle_timeout)
+{
+	struct session_record r = {.id = {{number}}, .idle_timeout = idle_timeout, .route = "/mcp"};
+	char bytes[1024];
+	struct wire_writer w = {.p = bytes, .capacity = sizeof(bytes)};
+
+	session_record_put(&w, &r);
+	return ask(fd, BROKER_CREATE, &w);
+}
+
+static uint32_t about(int fd, enum broker_type type, uint8_t number)
+{
+	char bytes[SESSION_ID_BYTES + 1] = {(char)number};
+	size_t n = type == BROKER_END ? sizeof(bytes) : SESSION_ID_BYTES;
+
+	return ask(fd, type, &(struct wire_writer){.p = bytes, .length = n});
+}
+
+/* The master's death ends the broker. */
+static void finish(pid_t pid)
+{
+	int status;
+
+	close(channel);
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert_eq(status, 0);
+}
+
+Test(broker, refuses_a_foreign_protocol_and_closes, .timeout = 20)
+{
+	pid_t pid = prepare();
+	int fd = hello(BROKER_PROTOCOL + 1, BROKER_BAD);
+
+	receive(fd);
+	cr_assert_eq(header.type, 0);
+	finish(pid);
+}
+
+Test(broker, kill_9_loses_no_session_and_revives_no_ended_one, .timeout = 20)
+{
+	pid_t pid = prepare();
+	int a = hello(BROKER_PROTOCOL, BROKER_OK), b = hello(BROKER_PROTOCOL, BROKER_OK);
+
+	cr_assert_eq(create(a, 1, 60), BROKER_OK);
+	cr_assert_eq(create(a, 1, 60), BROKER_OK, "a repeated create is no error");
+	cr_assert_eq(create(a, 1, 61), BROKER_BAD);
+	cr_assert_eq(create(a, 2, 60), BROKER_OK);
+	cr_assert_eq(create(a, 3, 60), BROKER_FULL);
+	cr_assert_eq(about(b, BROKER_END, 1), BROKER_OK);
+	receive(a);
+	cr_assert_eq(header.type, BROKER_INVALIDATE);
+	kill(pid, SIGKILL);
+	cr_assert_eq(waitpid(pid, NULL, 0), pid);
+	close(channel);
+	pid = start();
+	a = hello(BROKER_PROTOCOL, BROKER_OK);
+	cr_assert_eq(about(a, BROKER_GET, 1), BROKER_UNKNOWN);
+	cr_assert_eq(about(a, BROKER_GET, 2), BROKER_OK);
+	cr_assert_eq(create(a, 4, 1), BROKER_OK);
+	receive(a);
+	cr_assert_eq(header.type, BROKER_INVALIDATE);
+	receive(a);
+	cr_assert_eq(header.type, BROKER_REAP);
+	finish(pid);
+}
