@@ -1,0 +1,45 @@
+/*
+ * parser: what the parts of the configuration parser share. Only for common/config/.
+ */
+#ifndef MARGAY_COMMON_CONFIG_PARSER_H
+#define MARGAY_COMMON_CONFIG_PARSER_H
+
+#include "common/config/config.h"
+#include "common/config/node.h"
+
+enum { CONFIG_KEY_MAX = 256, CONFIG_ERRORS_MAX = 200, CONFIG_ENTRIES_MAX = 1024 };
+
+/* A parse under way. Errors are collected; running out of memory ends it. */
+struct parse {
+	struct config *config;
+	struct config_errors *errors;
+	bool no_memory;
+};
+
+/* One key of a small mapping and what takes its value. `into` is what the mapping describes. */
+struct field {
+	const char *name;
+	void (*take)(struct parse *p, const struct node *node, const char *key, void *into);
+};
+
+/* Note one error; `problem` is a format. Beyond CONFIG_ERRORS_MAX they are not kept. */
+void parse_error(struct parse *p, unsigned line, const char *key, const char *remedy,
+    const char *problem, ...) PRINTF_LIKE(5, 6);
+/* Hand each entry of a mapping to its field; unknown and repeated keys are errors. */
+void parse_fields(struct parse *p, const struct node *node, const char *prefix,
+    const struct field *fields, size_t count, void *into);
+/* An error unless the node is of that kind. */
+bool parse_expect(struct parse *p, const struct node *node, const char *key, enum node_kind kind);
+/* An error when an earlier sibling has the same key. */
+bool parse_is_repeated(
+    struct parse *p, const struct node *parent, const struct node *node, const char *key);
+char *parse_copy(struct parse *p, const char *text);
+
+/* The structures: listeners.c, upstreams.c. */
+void parse_listens(struct parse *p, const struct node *node);
+void parse_admin(struct parse *p, const struct node *node);
+void parse_upstreams(struct parse *p, const struct node *node);
+/* After parse_upstreams. */
+void parse_routes(struct parse *p, const struct node *node);
+
+#endif

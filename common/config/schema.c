@@ -1,0 +1,269 @@
+/* schema: see schema.h. */
+#include "common/config/schema.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/units.h"
+
+#define AT(member) offsetof(struct config, member)
+
+/* clang-format off */
+const struct setting settings[] = {
+{"runtime_dir", SETTING_TEXT, AT(runtime_dir), "/run/margay", NULL, NULL,
+	"Directory of the control socket, the broker's socket and the pid file. Made when missing. One running Margay each."},
+{"user", SETTING_TEXT, AT(user), NULL, NULL, NULL,
+	"User that workers and broker become when Margay is started as root."},
+{"workers", SETTING_WORKERS, AT(workers), "auto", "1", "32",
+	"Worker processes; `auto` is one per CPU."},
+{"listen", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
+	"List of the addresses that clients connect to."},
+{"listen[].address", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
+	"HOST:PORT; the host is an IPv4 address, an IPv6 address in brackets, `localhost`, or `*`."},
+{"listen[].hosts", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
+	"Values of Host that are served. Default: localhost names on a loopback address, any host elsewhere. `*` is any."},
+{"listen[].origins", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
+	"Values of Origin that browsers may come from. Default: loopback origins on a loopback address, none elsewhere. `*` is any."},
+{"admin.address", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
+	"HOST:PORT of /metrics, /healthz and /readyz. Without `admin` there is no such listener."},
+{"admin.hosts", SETTING_STRUCTURE, 0, NULL, NULL, NULL, "As `listen[].hosts`."},
+{"admin.origins", SETTING_STRUCTURE, 0, NULL, NULL, NULL, "As `listen[].origins`."},
+{"upstreams", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
+	"The MCP servers behind Margay, by name: up to 64 of a-z, 0-9, `.`, `_`, `-`."},
+{"upstreams.NAME.http.url", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
+	"http://HOST[:PORT]/PATH of a server that speaks Streamable HTTP."},
+{"routes", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
+	"Request paths, matched exactly, each with its upstream."},
+{"routes.PATH.upstream", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
+	"Name of the upstream that serves this path."},
+{"limits.header_size", SETTING_SIZE, AT(limits.header_size), "16KiB", "1KiB", "1MiB",
+	"Longest head of a request or of an upstream's answer; more is 431."},
+{"limits.header_count", SETTING_COUNT, AT(limits.header_count), "100", "8", "128",
+	"Most header lines in a head; more is 431."},
+{"limits.body_size", SETTING_SIZE, AT(limits.body_size), "4MiB", "1KiB", "1GiB",
+	"Longest request body; more is 413."},
+{"limits.json_depth", SETTING_COUNT, AT(limits.json_depth), "64", "4", "256",
+	"Deepest nesting of a message; more is refused."},
+{"limits.connections", SETTING_COUNT, AT(limits.connections), "8192", "1", "1000000",
+	"Client connections in each worker; more are answered 503 and closed."},
+{"limits.connections_per_client", SETTING_COUNT, AT(limits.connections_per_client), "4096", "0", "1000000",
+	"Connections of one client address in each worker. 0: no limit."},
+{"limits.requests_per_connection", SETTING_COUNT, AT(limits.requests_per_connection), "0", "0", "1000000000",
+	"Requests after which a client connection is closed. 0: no limit."},
+{"limits.streams_per_session", SETTING_COUNT, AT(limits.streams_per_session), "8", "1", "1000",
+	"GET streams that one session may have open in each worker."},
+{"limits.upstream_connections", SETTING_COUNT, AT(limits.upstream_connections), "1024", "1", "65000",
+	"Connections to one upstream from each worker; further requests wait for one."},
+{"limits.upstream_idle", SETTING_COUNT, AT(limits.upstream_idle), "128", "0", "65000",
+	"Idle connections to one upstream that each worker keeps. 0: none."},
+{"timeouts.client_header", SETTING_DURATION, AT(timeouts.client_header), "10s", "100ms", "1h",
+	"From the first byte of a request to the end of its head."},
+{"timeouts.client_body", SETTING_DURATION, AT(timeouts.client_body), "30s", "100ms", "1h",
+	"From the end of a request's head to the end of its body."},
+{"timeouts.client_idle", SETTING_DURATION, AT(timeouts.client_idle), "75s", "100ms", "1d",
+	"How long a client connection may wait for its next request."},
+{"timeouts.client_write", SETTING_DURATION, AT(timeouts.client_write), "30s", "100ms", "1h",
+	"How long a client may read nothing of an answer."},
+{"timeouts.upstream_connect", SETTING_DURATION, AT(timeouts.upstream_connect), "5s", "10ms", "10m",
+	"Look-up of the name, waiting for a free connection, and connecting."},
+{"timeouts.upstream_first_byte", SETTING_DURATION, AT(timeouts.upstream_first_byte), "5m", "0", "1d",
+	"From a request sent to the first byte of its answer. 0: no limit."},
+{"timeouts.upstream_between_bytes", SETTING_DURATION, AT(timeouts.upstream_between_bytes), "5m", "0", "1d",
+	"Longest silence within an answer; GET streams may be silent. 0: no limit."},
+{"timeouts.upstream_total", SETTING_DURATION, AT(timeouts.upstream_total), "1h", "0", "30d",
+	"A whole request; GET streams live as long as they like. 0: no limit."},
+{"timeouts.upstream_idle", SETTING_DURATION, AT(timeouts.upstream_idle), "60s", "100ms", "1d",
+	"How long an idle connection to an upstream is kept."},
+{"timeouts.sse_heartbeat", SETTING_DURATION, AT(timeouts.sse_heartbeat), "15s", "0", "1h",
+	"Silence on an event stream after which a comment is sent, to keep proxies from closing it. 0: never."},
+{"timeouts.shutdown", SETTING_DURATION, AT(timeouts.shutdown), "30s", "100ms", "1d",
+	"How long stopping and draining workers may take before they are cut off."},
+{"sessions.idle_timeout", SETTING_DURATION, AT(sessions.idle_timeout), "30m", "1s", "30d",
+	"A session unused for that long ends, also at its upstream."},
+{"sessions.max", SETTING_COUNT, AT(sessions.max), "100000", "1", "10000000",
+	"Most sessions at a time; more are refused with 503."},
+{"log.level", SETTING_LOG_LEVEL, AT(log.level), "info", NULL, NULL,
+	"`error`, `warn`, `info` or `debug`."},
+{"log.format", SETTING_LOG_FORMAT, AT(log.format), "json", NULL, NULL,
+	"`json` or `text`."},
+{"log.file", SETTING_TEXT, AT(log.file), "stderr", NULL, NULL,
+	"A path, `stderr`, or `syslog`. SIGUSR1 opens a file again."},
+{"log.access", SETTING_BOOL, AT(log.access), "true", NULL, NULL,
+	"Whether each request is logged."},
+};
+/* clang-format on */
+
+const size_t setting_count = sizeof(settings) / sizeof(settings[0]);
+
+static const char *const level_names[] = {"error", "warn", "info", "debug"};
+static const char *const format_names[] = {"text", "json"};
+
+const char *setting_type_name(enum setting_type type)
+{
+	static const char *const names[] = {
+	    [SETTING_STRUCTURE] = "structure",
+	    [SETTING_TEXT] = "text",
+	    [SETTING_DURATION] = "duration",
+	    [SETTING_SIZE] = "size",
+	    [SETTING_COUNT] = "number",
+	    [SETTING_BOOL] = "true or false",
+	    [SETTING_WORKERS] = "number or auto",
+	    [SETTING_LOG_LEVEL] = "log level",
+	    [SETTING_LOG_FORMAT] = "log format",
+	};
+
+	return names[type];
+}
+
+const char *setting_remedy(const struct setting *setting)
+{
+	static const char *const remedies[] = {
+	    [SETTING_STRUCTURE] = "see docs/configuration.md",
+	    [SETTING_TEXT] = "write a text that is not empty",
+	    [SETTING_DURATION] = UNITS_DURATION_REMEDY,
+	    [SETTING_SIZE] = UNITS_SIZE_REMEDY,
+	    [SETTING_COUNT] = "write a whole number",
+	    [SETTING_BOOL] = "write true or false",
+	    [SETTING_WORKERS] = "write auto or a number from 1 to 32",
+	    [SETTING_LOG_LEVEL] = "write error, warn, info or debug",
+	    [SETTING_LOG_FORMAT] = "write json or text",
+	};
+
+	return remedies[setting->type];
+}
+
+static void *member(const struct setting *setting, struct config *config)
+{
+	return (char *)config + setting->offset;
+}
+
+static int parse_count(const char *text, unsigned *out)
+{
+	char *end;
+
+	if (text[0] < '0' || text[0] > '9')
+		return -EINVAL;
+	errno = 0;
+	unsigned long value = strtoul(text, &end, 10);
+	if (*end)
+		return -EINVAL;
+	if (errno || value > 4000000000u)
+		return -ERANGE;
+	*out = (unsigned)value;
+	return 0;
+}
+
+static int parse_choice(const char *text, const char *const *names, size_t count, unsigned *out)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (strcmp(text, names[i]) == 0) {
+			*out = (unsigned)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+/* A value of any type as a number, to be compared with its bounds. */
+static int parse_number(const struct setting *setting, const char *text, double *out)
+{
+	unsigned count = 0;
+	size_t size = 0;
+	int error;
+
+	if (setting->type == SETTING_DURATION)
+		return duration_parse(text, out);
+	if (setting->type == SETTING_SIZE) {
+		error = size_parse(text, &size);
+		*out = (double)size;
+		return error;
+	}
+	error = parse_count(text, &count);
+	*out = count;
+	return error;
+}
+
+static int check_bounds(const struct setting *setting, double value)
+{
+	double low = 0, high = 0;
+
+	if (setting->low && (parse_number(setting, setting->low, &low) || value < low))
+		return -ERANGE;
+	if (setting->high && (parse_number(setting, setting->high, &high) || value > high))
+		return -ERANGE;
+	return 0;
+}
+
+static int store_number(const struct setting *setting, const char *text, struct config *config)
+{
+	double value;
+	int error = parse_number(setting, text, &value);
+
+	if (!error)
+		error = check_bounds(setting, value);
+	if (error)
+		return error;
+	if (setting->type == SETTING_DURATION)
+		*(double *)member(setting, config) = value;
+	else if (setting->type == SETTING_SIZE)
+		*(size_t *)member(setting, config) = (size_t)value;
+	else
+		*(unsigned *)member(setting, config) = (unsigned)value;
+	return 0;
+}
+
+static int store_text(const struct setting *setting, const char *text, struct config *config)
+{
+	char **at = member(setting, config);
+
+	if (!text[0])
+		return -EINVAL;
+	char *copy = strdup(text);
+	if (!copy)
+		return -ENOMEM;
+	free(*at);
+	*at = copy;
+	return 0;
+}
+
+static unsigned cpu_count(void)
+{
+	long online = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (online < 1)
+		return 1;
+	return online > CONFIG_WORKERS_MAX ? CONFIG_WORKERS_MAX : (unsigned)online;
+}
+
+int setting_store(const struct setting *setting, const char *text, struct config *config)
+{
+	unsigned choice = 0;
+	int error;
+
+	switch (setting->type) {
+	case SETTING_STRUCTURE:
+		return -EINVAL;
+	case SETTING_TEXT:
+		return store_text(setting, text, config);
+	case SETTING_WORKERS:
+		if (strcmp(text, "auto") != 0)
+			return store_number(setting, text, config);
+		config->workers = cpu_count();
+		return 0;
+	case SETTING_BOOL:
+		*(bool *)member(setting, config) = strcmp(text, "true") == 0;
+		return strcmp(text, "true") && strcmp(text, "false") ? -EINVAL : 0;
+	case SETTING_LOG_LEVEL:
+		error = parse_choice(text, level_names, 4, &choice);
+		config->log.level = (enum log_level)choice;
+		return error;
+	case SETTING_LOG_FORMAT:
+		error = parse_choice(text, format_names, 2, &choice);
+		config->log.format = (enum log_format)choice;
+		return error;
+	default:
+		return store_number(setting, text, config);
+	}
+}

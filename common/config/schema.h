@@ -1,0 +1,51 @@
+/*
+ * schema: every key of the configuration, in one table.
+ *
+ * The parser, `margay check --keys`, docs/configuration.md and the test of etc/margay.yaml all
+ * follow it. A row with a type other than SETTING_STRUCTURE is parsed by its type alone; what has a
+ * shape of its own is in parser.c.
+ */
+#ifndef MARGAY_COMMON_CONFIG_SCHEMA_H
+#define MARGAY_COMMON_CONFIG_SCHEMA_H
+
+#include <stddef.h>
+
+#include "common/config/config.h"
+
+enum setting_type {
+	SETTING_STRUCTURE, /* a mapping or list, or what is in it: explained here, parsed by hand */
+	SETTING_TEXT,      /* char * */
+	SETTING_DURATION,  /* double, seconds */
+	SETTING_SIZE,      /* size_t, bytes */
+	SETTING_COUNT,     /* unsigned */
+	SETTING_BOOL,
+	SETTING_WORKERS,    /* unsigned; auto or a number */
+	SETTING_LOG_LEVEL,  /* enum log_level */
+	SETTING_LOG_FORMAT, /* enum log_format */
+};
+
+struct setting {
+	const char *key; /* dotted path */
+	enum setting_type type;
+	size_t offset;     /* in struct config */
+	const char *value; /* default as an operator would write it; NULL: none */
+	const char *low,
+	    *high; /* bounds, inclusive; NULL: none. A low of "0" means that 0 switches it off */
+	const char *help;
+};
+
+extern const struct setting settings[];
+extern const size_t setting_count;
+
+/* What a value of that type looks like, for messages: "a duration". */
+const char *setting_type_name(enum setting_type type);
+/*
+ * Convert `text` and store it in `config`. 0; -EINVAL: no such value; -ERANGE: out of bounds;
+ * -ENOMEM. Replaces (and frees) an earlier text.
+ */
+int setting_store(
+    const struct setting *setting, const char *text, struct config *config) MUST_CHECK;
+/* What to write instead. */
+const char *setting_remedy(const struct setting *setting);
+
+#endif

@@ -1,0 +1,252 @@
+/* upstreams: the `upstreams` and `routes` mappings, and what a URL must look like. */
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/address.h"
+#include "common/config/parser.h"
+#include "common/suggest.h"
+
+enum { NAME_MAX_LENGTH = 64, PATH_MAX_LENGTH = 127, URL_MAX_LENGTH = 2048, HOST_MAX_LENGTH = 253 };
+
+static const char url_remedy[] = "write http://HOST[:PORT]/PATH";
+
+static bool is_name(const char *text)
+{
+	size_t n =
+	    strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+
+	return n > 0 && n <= NAME_MAX_LENGTH && text[n] == '\0';
+}
+
+static bool is_path(const char *text)
+{
+	if (text[0] != '/' || strlen(text) > PATH_MAX_LENGTH)
+		return false;
+	for (const char *p = text; *p; p++) {
+		if (*p <= 0x20 || *p >= 0x7f || strchr("?#\\\"", *p))
+			return false;
+	}
+	return true;
+}
+
+/* The host part of a URL: a name, an IPv4 address, or an IPv6 address in brackets. */
+static bool is_url_host(const char *p, size_t n)
+{
+	if (n == 0 || n > HOST_MAX_LENGTH)
+		return false;
+	bool bracketed = p[0] == '[' && p[n - 1] == ']' && n > 2;
+	for (size_t i = bracketed; i < n - bracketed; i++) {
+		bool good = bracketed ? isxdigit((unsigned char)p[i]) || p[i] == ':' || p[i] == '.'
+				      : isalnum((unsigned char)p[i]) || p[i] == '.' ||
+					    p[i] == '-' || p[i] == '_';
+		if (!good)
+			return false;
+	}
+	return true;
+}
+
+static const char *check_url(const char *url)
+{
+	if (strlen(url) > URL_MAX_LENGTH)
+		return "is too long";
+	for (const char *p = url; *p; p++) {
+		if (*p <= 0x20 || *p >= 0x7f)
+			return "holds a character that must be percent-encoded";
+	}
+	if (strncmp(url, "https://", 8) == 0)
+		return "uses https, which upstreams can't use yet";
+	if (strncmp(url, "http://", 7) != 0)
+		return "does not begin with http://";
+	size_t authority = strcspn(url + 7, "/?#");
+	if (memchr(url + 7, '@', authority))
+		return "holds a user name or password, which does not belong there";
+	if (strchr(url, '#'))
+		return "holds a fragment, which no server sees";
+	return NULL;
+}
+
+/* Lower-case copy of n bytes. */
+static char *copy_lower(struct parse *p, const char *text, size_t n)
+{
+	char *copy = strndup(text, n);
+
+	if (!copy)
+		p->no_memory = true;
+	for (char *c = copy; c && *c; c++)
+		*c = (char)tolower((unsigned char)*c);
+	return copy;
+}
+
+static void split_url(
+    struct parse *p, const struct node *node, const char *key, struct config_upstream *u)
+{
+	const char *authority = node->text + 7;
+	size_t n = strcspn(authority, "/?");
+	const char *rest = authority + n;
+	size_t host = n;
+	char port[8] = "";
+
+	/* A colon after the host, and not one inside brackets, begins the port. */
+	while (host > 0 && isdigit((unsigned char)authority[host - 1]))
+		host--;
+	if (host > 0 && authority[host - 1] == ':' && authority[0] == '['
+		? authority[host - 2] == ']'
+		: host > 0 && authority[host - 1] == ':') {
+		snprintf(port, sizeof(port), "%.*s", (int)(n - host), authority + host);
+		host--;
+	} else {
+		host = n;
+	}
+	u->port = 80;
+	unsigned short number = 80;
+	if (!is_url_host(authority, host) || (port[0] && address_port_parse(port, &number)) ||
+	    (host < n && (!port[0] || n - host > 6))) {
+		parse_error(p, node->line, key, url_remedy, "`%.128s` has no valid host and port",
+		    node->text);
+		return;
+	}
+	u->port = number;
+	bool bracketed = authority[0] == '[';
+	u->url = parse_copy(p, node->text);
+	u->authority = copy_lower(p, authority, n);
+	u->host = copy_lower(p, authority + bracketed, host - 2 * (size_t)bracketed);
+	size_t size = strlen(rest) + 2;
+	u->target = malloc(size);
+	if (u->target)
+		snprintf(u->target, size, "%s%s", rest[0] == '/' ? "" : "/", rest);
+	else
+		p->no_memory = true;
+}
+
+static void take_url(struct parse *p, const struct node *node, const char *key, void *into)
+{
+	if (!parse_expect(p, node, key, NODE_SCALAR))
+		return;
+	const char *problem = check_url(node->text);
+	if (problem)
+		parse_error(p, node->line, key, url_remedy, "`%.128s` %s", node->text, problem);
+	else
+		split_url(p, node, key, into);
+}
+
+static void take_http(struct parse *p, const struct node *node, const char *key, void *into)
+{
+	static const struct field fields[] = {{"url", take_url}};
+	struct config_upstream *u = into;
+	size_t errors = p->errors->count;
+	char missing[CONFIG_KEY_MAX + 8];
+
+	parse_fields(p, node, key, fields, 1, u);
+	snprintf(missing, sizeof(missing), "%s.url", key);
+	if (!u->url && p->errors->count == errors)
+		parse_error(p, node->line, missing, url_remedy, "is missing");
+}
+
+static void take_upstream(struct parse *p, const struct node *node, const char *key)
+{
+	static const struct field fields[] = {{"http", take_http}};
+	struct config *config = p->config;
+	struct config_upstream *u = &config->upstreams[config->upstream_count++];
+	size_t errors = p->errors->count;
+
+	u->name = parse_copy(p, node->key);
+	u->line = node->key_line;
+	if (!is_name(node->key))
+		parse_error(p, node->key_line, key, "use up to 64 of a-z, 0-9, `.`, `_`, `-`",
+		    "is no name for an upstream");
+	parse_fields(p, node, key, fields, 1, u);
+	if (!u->url && p->errors->count == errors)
+		parse_error(p, node->key_line, key, "add `http: {url: ...}`",
+		    "does not say how to reach it");
+}
+
+/* Entries of a mapping, each with a key of its own; `take` gets room for all. */
+static void take_entries(struct parse *p, const struct node *node, const char *prefix, size_t max,
+    const char *example, void (*take)(struct parse *p, const struct node *node, const char *key))
+{
+	char key[CONFIG_KEY_MAX];
+	size_t count = 0;
+
+	for (const struct node *child = node->first; child; child = child->next) {
+		snprintf(key, sizeof(key), "%s.%s", prefix, child->key);
+		if (parse_is_repeated(p, node, child, key))
+			continue;
+		if (count++ == max) {
+			parse_error(
+			    p, child->key_line, prefix, "256 are the most", "has too many entries");
+			return;
+		}
+		take(p, child, key);
+	}
+	if (count == 0)
+		parse_error(p, node->line, prefix, example, "is empty");
+}
+
+void parse_upstreams(struct parse *p, const struct node *node)
+{
+	if (!parse_expect(p, node, "upstreams", NODE_MAPPING))
+		return;
+	p->config->upstreams = calloc(CONFIG_UPSTREAMS_MAX, sizeof(*p->config->upstreams));
+	if (!p->config->upstreams) {
+		p->no_memory = true;
+		return;
+	}
+	take_entries(p, node, "upstreams", CONFIG_UPSTREAMS_MAX, "add `NAME: {http: {url: ...}}`",
+	    take_upstream);
+}
+
+static void take_route_upstream(
+    struct parse *p, const struct node *node, const char *key, void *into)
+{
+	const struct config *config = p->config;
+	struct config_route *route = into;
+	const char *names[CONFIG_UPSTREAMS_MAX];
+	char remedy[128];
+
+	if (!parse_expect(p, node, key, NODE_SCALAR))
+		return;
+	for (size_t i = 0; i < config->upstream_count; i++) {
+		names[i] = config->upstreams[i].name ? config->upstreams[i].name : "";
+		if (strcmp(names[i], node->text) == 0) {
+			route->upstream = i;
+			return;
+		}
+	}
+	const char *near = suggest(node->text, names, config->upstream_count);
+	snprintf(
+	    remedy, sizeof(remedy), near ? "did you mean `%s`?" : "name one of `upstreams`", near);
+	parse_error(p, node->line, key, remedy, "`%.64s` is no upstream", node->text);
+}
+
+static void take_route(struct parse *p, const struct node *node, const char *key)
+{
+	static const struct field fields[] = {{"upstream", take_route_upstream}};
+	struct config *config = p->config;
+	struct config_route *route = &config->routes[config->route_count++];
+	char missing[CONFIG_KEY_MAX + 16];
+
+	route->path = parse_copy(p, node->key);
+	if (!is_path(node->key))
+		parse_error(p, node->key_line, key,
+		    "begin with /, use visible ASCII without ? and #, at most 127 characters",
+		    "is no path");
+	snprintf(missing, sizeof(missing), "%s.upstream", key);
+	if (node->kind == NODE_MAPPING && !node->first)
+		parse_error(p, node->line, missing, "name one of `upstreams`", "is missing");
+	parse_fields(p, node, key, fields, 1, route);
+}
+
+void parse_routes(struct parse *p, const struct node *node)
+{
+	if (!parse_expect(p, node, "routes", NODE_MAPPING))
+		return;
+	p->config->routes = calloc(CONFIG_ROUTES_MAX, sizeof(*p->config->routes));
+	if (!p->config->routes) {
+		p->no_memory = true;
+		return;
+	}
+	take_entries(
+	    p, node, "routes", CONFIG_ROUTES_MAX, "add `/mcp: {upstream: NAME}`", take_route);
+}
