@@ -356,6 +356,8 @@ ssize_t reader_body(
 		if (reason)
 			return refuse(r, 400, reason);
 	}
+	if (n == 0) /* which would tell the parser that the connection ended */
+		return 0;
 	r->on_body = each;
 	size_t used = http_parser_execute(&r->parser, &settings, bytes.p, n);
 	enum http_errno error = HTTP_PARSER_ERRNO(&r->parser);

@@ -1,0 +1,203 @@
+/*
+ * accept: see accept.h. Budget: ACCEPT_BUDGET connections per wake-up and slot. When descriptors
+ * run out, all watchers rest for ACCEPT_PAUSE seconds, and a reserve descriptor tells one waiting
+ * client 503 instead of silence.
+ */
+#include "worker/accept.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "worker/admin/admin.h"
+#include "worker/http/conn.h"
+#include "worker/mcp/exchange.h"
+#include "worker/policy/clients.h"
+#include "worker/worker.h"
+
+enum { ACCEPT_BUDGET = 8 };
+
+static const double accept_pause = 0.1;
+
+static const char refusal[] =
+    "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
+    "Content-Length: 0\r\n\r\n";
+
+struct slot {
+	ev_io io;
+	struct accept_slots *slots;
+	const struct listener *listener;
+	bool adopted;
+};
+
+struct accept_slots {
+	struct worker *worker;
+	ev_timer pause;
+	int reserve; /* a descriptor to give up when none is left */
+	bool accepting;
+	size_t count; /* listeners * LISTENER_SLOTS */
+	struct slot rows[];
+};
+
+static bool slot_is_ours(const struct accept_slots *a, unsigned number)
+{
+	return number % a->worker->boot->workers == a->worker->boot->number;
+}
+
+/* Watch what should be watched, rest otherwise. */
+static void slots_update(struct accept_slots *a)
+{
+	bool resting = ev_is_active(&a->pause);
+
+	for (size_t i = 0; i < a->count; i++) {
+		struct slot *s = &a->rows[i];
+		bool ours = s->adopted || slot_is_ours(a, (unsigned)(i % LISTENER_SLOTS));
+		if (a->accepting && !resting && ours)
+			ev_io_start(a->worker->loop, &s->io);
+		else
+			ev_io_stop(a->worker->loop, &s->io);
+	}
+}
+
+static void refuse(struct worker *w, int fd)
+{
+	METRIC_ADD(w->metrics, CONNECTIONS_REFUSED, 1, 0);
+	if (send(fd, refusal, sizeof(refusal) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
+		shutdown(fd, SHUT_WR);
+	close(fd);
+}
+
+static void out_of_descriptors(struct accept_slots *a, int listener)
+{
+	struct worker *w = a->worker;
+
+	METRIC_ADD(w->metrics, ACCEPT_PAUSES, 1, 0);
+	LOG(w->log, LOG_LEVEL_WARN,
+	    "out of file descriptors: accepting pauses; raise RLIMIT_NOFILE",
+	    LOG_UINT("connections", w->conn_count));
+	if (a->reserve >= 0) {
+		close(a->reserve);
+		int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (fd >= 0)
+			refuse(w, fd);
+		a->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	}
+	ev_timer_set(&a->pause, accept_pause, 0);
+	ev_timer_start(w->loop, &a->pause);
+	slots_update(a);
+}
+
+static void take(
+    struct worker *w, const struct listener *listener, int fd, const struct sockaddr_storage *peer)
+{
+	const struct config_limits *limits = &w->config->limits;
+	/* An operator must reach a worker that is full of clients. */
+	bool full = !listener->admin && w->conn_count >= limits->connections;
+	unsigned most = listener->admin ? 0 : limits->connections_per_client;
+	struct client_count *client = full ? NULL : clients_acquire(w->clients, peer, most);
+
+	if (!client) {
+		refuse(w, fd);
+		return;
+	}
+	const struct conn_handler *handler = listener->admin ? &admin_handler : &exchange_handler;
+	if (!conn_open(w, listener, handler, fd, peer, client))
+		clients_release(w->clients, client);
+}
+
+static void on_slot(struct ev_loop *loop, ev_io *io, int events)
+{
+	struct slot *s = container_of(io, struct slot, io);
+	struct accept_slots *a = s->slots;
+
+	(void)loop;
+	(void)events;
+	for (int budget = ACCEPT_BUDGET; budget > 0; budget--) {
+		struct sockaddr_storage peer = {0};
+		socklen_t length = sizeof(peer);
+		int fd = accept4(
+		    io->fd, (struct sockaddr *)&peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (fd >= 0) {
+			take(a->worker, s->listener, fd, &peer);
+			continue;
+		}
+		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+			out_of_descriptors(a, io->fd);
+			return;
+		}
+		if (errno == EAGAIN)
+			return;
+		/* ECONNABORTED, EINTR, EPROTO and network errors concern one connection only. */
+	}
+}
+
+static void on_pause_over(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)loop;
+	(void)events;
+	slots_update(container_of(timer, struct accept_slots, pause));
+}
+
+int accept_open(struct worker *w, struct accept_slots **out)
+{
+	const struct listener_set *set = w->boot->listeners;
+	size_t count = set->count * LISTENER_SLOTS;
+	struct accept_slots *a = calloc(1, sizeof(*a) + count * sizeof(a->rows[0]));
+
+	if (!a)
+		return -ENOMEM;
+	a->worker = w;
+	a->count = count;
+	a->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	ev_timer_init(&a->pause, on_pause_over, accept_pause, 0);
+	for (size_t i = 0; i < count; i++) {
+		struct slot *s = &a->rows[i];
+		s->slots = a;
+		s->listener = &set->rows[i / LISTENER_SLOTS];
+		ev_io_init(&s->io, on_slot, s->listener->fds[i % LISTENER_SLOTS], EV_READ);
+	}
+	*out = a;
+	return 0;
+}
+
+void accept_close(struct accept_slots *a)
+{
+	accept_stop(a);
+	ev_timer_stop(a->worker->loop, &a->pause);
+	if (a->reserve >= 0)
+		close(a->reserve);
+	free(a);
+}
+
+void accept_start(struct accept_slots *a)
+{
+	a->accepting = true;
+	slots_update(a);
+}
+
+void accept_stop(struct accept_slots *a)
+{
+	a->accepting = false;
+	slots_update(a);
+}
+
+static void set_adopted(struct accept_slots *a, unsigned slot, bool adopted)
+{
+	if (slot >= LISTENER_SLOTS)
+		return;
+	for (size_t i = slot; i < a->count; i += LISTENER_SLOTS)
+		a->rows[i].adopted = adopted;
+	slots_update(a);
+}
+
+void accept_adopt(struct accept_slots *a, unsigned slot)
+{
+	set_adopted(a, slot, true);
+}
+
+void accept_release(struct accept_slots *a, unsigned slot)
+{
+	set_adopted(a, slot, false);
+}

@@ -1,0 +1,14 @@
+/*
+ * admin: /metrics, /healthz and /readyz on the admin listener.
+ *
+ * Any worker answers for all of Margay: the metrics segment is shared. The text is rendered at most
+ * four times a second, so a storm of scrapes costs little.
+ */
+#ifndef MARGAY_WORKER_ADMIN_ADMIN_H
+#define MARGAY_WORKER_ADMIN_ADMIN_H
+
+#include "worker/http/conn.h"
+
+extern const struct conn_handler admin_handler;
+
+#endif

@@ -1,0 +1,597 @@
+/*
+ * conn: see conn.h.
+ *
+ * Life of a connection: HEAD (waiting for or reading a head) -> BODY -> ANSWERING -> HEAD again, or
+ * LINGER: the sending side is shut and what still comes is read and dropped, so that no reset
+ * destroys an answer on its way.
+ */
+#include "worker/http/conn.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "worker/http/date.h"
+#include "worker/http/status.h"
+#include "worker/policy/clients.h"
+#include "worker/worker.h"
+
+enum {
+	CONN_PIPELINE_BUDGET = 4, /* requests answered per wake-up */
+	CONN_LINGER_SECONDS = 2,
+};
+
+static void conn_next(struct conn *c);
+
+static void deadline_set(struct conn *c, struct timeout_queue *queue)
+{
+	if (c->deadline_queue)
+		timeout_disarm(c->deadline_queue, &c->deadline);
+	c->deadline_queue = queue;
+	if (queue)
+		timeout_arm(queue, &c->deadline);
+}
+
+static size_t in_max(const struct conn *c)
+{
+	return c->worker->config->limits.header_size + WORKER_SCRATCH;
+}
+
+static void update_events(struct conn *c)
+{
+	int events = 0;
+	bool full = c->state == CONN_ANSWERING &&
+		    buffer_length(&c->in) >= c->worker->config->limits.header_size;
+
+	if (!c->read_ended && !full)
+		events |= EV_READ;
+	if (buffer_length(&c->out) > 0)
+		events |= EV_WRITE;
+	if (events == (c->io.events & (EV_READ | EV_WRITE)) && ev_is_active(&c->io))
+		return;
+	ev_io_stop(c->worker->loop, &c->io);
+	ev_io_set(&c->io, c->io.fd, events);
+	if (events)
+		ev_io_start(c->worker->loop, &c->io);
+}
+
+void conn_close(struct conn *c)
+{
+	struct worker *w = c->worker;
+
+	if (c->closed)
+		return;
+	c->closed = true;
+	if (c->state == CONN_BODY || c->state == CONN_ANSWERING)
+		c->handler->aborted(c);
+	ev_io_stop(w->loop, &c->io);
+	close(c->io.fd);
+	deadline_set(c, NULL);
+	timeout_disarm(&w->timeouts.client_write, &c->write_deadline);
+	if (c->in_ready)
+		TAILQ_REMOVE(&w->ready, c, ready);
+	TAILQ_REMOVE(&w->conns, c, link);
+	TAILQ_INSERT_TAIL(&w->closed_conns, c, link);
+	w->conn_count--;
+	METRIC_SUB(w->metrics, CONNECTIONS_OPEN, 1, 0);
+	METRIC_OBSERVE(w->metrics, CONNECTION_SECONDS, clock_microseconds() - c->opened, 0);
+	worker_check_done(w);
+}
+
+void conn_free(struct conn *c)
+{
+	buffer_release(&c->in);
+	buffer_release(&c->out);
+	clients_release(c->worker->clients, c->client);
+	free(c);
+}
+
+/* Nothing more will be read for the handler: say goodbye, wait for the client's, within bounds. */
+static void conn_linger(struct conn *c)
+{
+	c->state = CONN_LINGER;
+	buffer_release(&c->in);
+	if (c->read_ended) {
+		conn_close(c);
+		return;
+	}
+	shutdown(c->io.fd, SHUT_WR);
+	deadline_set(c, &c->worker->timeouts.client_linger);
+	update_events(c);
+}
+
+static void conn_failed(struct conn *c)
+{
+	gather_reset(&c->worker->gather);
+	conn_close(c);
+}
+
+/* The last byte of an answer is with the kernel. */
+static void answer_sent(struct conn *c)
+{
+	if (c->close_after || c->worker->draining)
+		conn_linger(c);
+	else
+		conn_next(c);
+}
+
+static bool answer_ended(const struct conn *c)
+{
+	return c->state == CONN_HEAD && c->head_sent;
+}
+
+/* Keep what the socket did not take. */
+static int queue_rest(struct conn *c, struct gather *g, size_t sent)
+{
+	for (unsigned i = 0; i < g->count; i++) {
+		size_t n = g->pieces[i].iov_len;
+		if (sent >= n) {
+			sent -= n;
+			continue;
+		}
+		const char *p = g->pieces[i].iov_base;
+		int error = buffer_append(&c->out, p + sent, n - sent, CONN_OUT_MAX);
+		if (error)
+			return error;
+		sent = 0;
+	}
+	return 0;
+}
+
+void conn_flush(struct conn *c)
+{
+	struct gather *g = &c->worker->gather;
+	size_t sent = 0;
+
+	if (c->closed || g->length == 0) {
+		gather_reset(g);
+		return;
+	}
+	c->head_sent = true;
+	if (buffer_length(&c->out) == 0) {
+		struct msghdr message = {.msg_iov = g->pieces, .msg_iovlen = g->count};
+		ssize_t n = sendmsg(c->io.fd, &message, MSG_NOSIGNAL);
+		if (n < 0 && errno != EAGAIN && errno != EINTR) {
+			conn_failed(c);
+			return;
+		}
+		sent = n > 0 ? (size_t)n : 0;
+		c->bytes_out += sent;
+	}
+	if (sent < g->length) {
+		if (queue_rest(c, g, sent)) {
+			conn_failed(c);
+			return;
+		}
+		if (!timeout_armed(&c->write_deadline))
+			timeout_arm(&c->worker->timeouts.client_write, &c->write_deadline);
+		c->above_water |= conn_congested(c);
+		update_events(c);
+	}
+	gather_reset(g);
+}
+
+static void conn_write_queued(struct conn *c)
+{
+	struct span rest = buffer_span(&c->out);
+	size_t budget = rest.n < WORKER_SCRATCH ? rest.n : WORKER_SCRATCH;
+
+	ssize_t n = send(c->io.fd, rest.p, budget, MSG_NOSIGNAL);
+	if (n < 0) {
+		if (errno != EAGAIN && errno != EINTR)
+			conn_failed(c);
+		return;
+	}
+	c->bytes_out += (size_t)n;
+	buffer_consume(&c->out, (size_t)n);
+	size_t left = buffer_length(&c->out);
+	if (left > 0) {
+		timeout_arm(&c->worker->timeouts.client_write, &c->write_deadline);
+	} else {
+		timeout_disarm(&c->worker->timeouts.client_write, &c->write_deadline);
+		buffer_release(&c->out);
+	}
+	if (c->above_water && left < CONN_LOW_WATER) {
+		c->above_water = false;
+		if (c->state == CONN_ANSWERING)
+			c->handler->drained(c);
+	}
+	if (!c->closed && left == 0 && answer_ended(c))
+		answer_sent(c);
+	if (!c->closed)
+		update_events(c);
+}
+
+void conn_begin(struct conn *c, unsigned status, int64_t content_length, struct span headers)
+{
+	char text[256];
+	struct gather *g = &c->worker->gather;
+	const char *connection = "";
+	const char *date = date_text(&c->worker->date, (time_t)ev_now(c->worker->loop));
+	int n;
+
+	if (c->closed)
+		return;
+	c->state = CONN_ANSWERING;
+	deadline_set(c, NULL);
+	c->chunked = content_length == CONN_LENGTH_UNKNOWN && !c->http10;
+	if (!c->reader.message_done || c->worker->draining ||
+	    (content_length == CONN_LENGTH_UNKNOWN && c->http10))
+		c->close_after = true;
+	if (c->close_after)
+		connection = "Connection: close\r\n";
+	else if (c->http10)
+		connection = "Connection: keep-alive\r\n";
+	const char *framing = c->chunked ? "Transfer-Encoding: chunked\r\n" : "";
+	if (content_length >= 0)
+		n = snprintf(text, sizeof(text),
+		    "HTTP/1.1 %u %s\r\nDate: %s\r\n%sContent-Length: %lld\r\n", status,
+		    status_reason(status), date, connection, (long long)content_length);
+	else
+		n = snprintf(text, sizeof(text), "HTTP/1.1 %u %s\r\nDate: %s\r\n%s%s", status,
+		    status_reason(status), date, connection, framing);
+	gather_reset(g);
+	if (n < 0 || !gather_copy(g, (struct span){text, (size_t)n}) || !gather_copy(g, headers) ||
+	    !gather_copy(g, SPAN("\r\n")))
+		conn_failed(c);
+}
+
+/* One piece as it stands, or as a chunk of its own (RFC 9112, 7.1). */
+static bool add_piece(struct conn *c, struct span piece)
+{
+	struct gather *g = &c->worker->gather;
+	char size[20];
+
+	if (!c->chunked)
+		return gather_add(g, piece);
+	int n = snprintf(size, sizeof(size), "%zx\r\n", piece.n);
+	if (g->count + 3 > GATHER_PIECES || GATHER_TEXT - g->text_used < sizeof(size) + 2)
+		return false;
+	return gather_copy(g, (struct span){size, (size_t)n}) && gather_add(g, piece) &&
+	       gather_copy(g, SPAN("\r\n"));
+}
+
+void conn_body(struct conn *c, struct span piece)
+{
+	if (c->closed || piece.n == 0 || add_piece(c, piece))
+		return;
+	conn_flush(c);
+	if (!c->closed && !add_piece(c, piece))
+		conn_failed(c);
+}
+
+void conn_end(struct conn *c)
+{
+	if (c->closed)
+		return;
+	if (c->chunked && !gather_copy(&c->worker->gather, SPAN("0\r\n\r\n"))) {
+		conn_flush(c);
+		if (c->closed)
+			return;
+		if (!gather_copy(&c->worker->gather, SPAN("0\r\n\r\n"))) {
+			conn_failed(c);
+			return;
+		}
+	}
+	conn_flush(c);
+	if (c->closed)
+		return;
+	c->state = CONN_HEAD;
+	c->head_sent = true;
+	if (buffer_length(&c->out) == 0)
+		answer_sent(c);
+}
+
+void conn_break(struct conn *c)
+{
+	gather_reset(&c->worker->gather);
+	conn_close(c);
+}
+
+void conn_answer(struct conn *c, unsigned status, struct span headers, struct span body)
+{
+	conn_begin(c, status, status == 202 && body.n == 0 ? 0 : (int64_t)body.n, headers);
+	conn_body(c, body);
+	conn_end(c);
+}
+
+/* Ready for another request on this connection. */
+static void conn_next(struct conn *c)
+{
+	struct worker *w = c->worker;
+	struct reader_limits limits = {
+	    w->config->limits.header_size, w->config->limits.header_count};
+
+	c->state = CONN_HEAD;
+	c->head_sent = false;
+	c->chunked = false;
+	c->close_after = false;
+	c->request_open = false;
+	reader_init(&c->reader, READER_REQUEST, limits);
+	if (buffer_length(&c->in) > 0) {
+		worker_ready(w, c);
+	} else {
+		buffer_release(&c->in);
+		deadline_set(c, &w->timeouts.client_idle);
+		if (c->read_ended) {
+			conn_close(c);
+			return;
+		}
+	}
+	update_events(c);
+}
+
+/* The bytes are no request that we serve: say why, and never trust this connection again. */
+static void conn_refuse(struct conn *c, unsigned status, const char *reason)
+{
+	struct worker *w = c->worker;
+	struct buffer body = {0};
+
+	METRIC_ADD(w->metrics, REQUESTS, 1, 0, METRIC_METHOD_OTHER, METRIC_OUTCOME_REJECTED);
+	LOG(w->log, LOG_LEVEL_INFO, "request refused", LOG_STR("client", clients_name(c->client)),
+	    LOG_UINT("status", status), LOG_STR("reason", reason));
+	c->close_after = true;
+	if (status_error_body(&body, (struct span){0}, -32600, reason, (struct span){0}))
+		conn_close(c);
+	else
+		conn_answer(
+		    c, status, SPAN("Content-Type: application/json\r\n"), buffer_span(&body));
+	buffer_release(&body);
+}
+
+/* The client waits for a word before it sends the body (RFC 9110, 10.1.1). Lost, it only costs a
+ * wait. */
+static void send_continue(struct conn *c)
+{
+	static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+
+	if (send(c->io.fd, text, sizeof(text) - 1, MSG_NOSIGNAL) < 0 && errno != EAGAIN)
+		conn_close(c);
+}
+
+static size_t take_head(struct conn *c, struct span bytes)
+{
+	struct worker *w = c->worker;
+
+	if (!c->request_open) {
+		c->request_open = true;
+		c->request_started = clock_microseconds();
+		c->bytes_in = c->bytes_out = 0;
+		deadline_set(c, &w->timeouts.client_header);
+	}
+	ssize_t n = reader_head(&c->reader, bytes, &w->head);
+	if (n == 0)
+		return 0;
+	c->state = CONN_BODY; /* refused or not, there is a request now */
+	if (n < 0) {
+		c->state = CONN_HEAD;
+		conn_refuse(c, c->reader.status, c->reader.error);
+		return bytes.n;
+	}
+	c->requests++;
+	unsigned most = w->config->limits.requests_per_connection;
+	c->http10 = w->head.minor == 0;
+	c->close_after = !w->head.keep_alive || (most > 0 && c->requests >= most);
+	c->bytes_in += (size_t)n;
+	deadline_set(c, c->reader.message_done ? NULL : &w->timeouts.client_body);
+	bool expects = head_find(&w->head, SPAN("expect"), NULL) != NULL;
+	c->handler->head(c, &w->head);
+	if (c->closed || c->state != CONN_BODY)
+		return (size_t)n;
+	if (c->reader.message_done) {
+		c->state = CONN_ANSWERING;
+		c->handler->complete(c);
+	} else if (expects && !c->http10 && (size_t)n == bytes.n) {
+		send_continue(c);
+	}
+	return (size_t)n;
+}
+
+static int on_body(struct reader *reader, const char *p, size_t n)
+{
+	struct conn *c = container_of(reader, struct conn, reader);
+
+	return c->handler->body(c, p, n);
+}
+
+static size_t take_body(struct conn *c, struct span bytes)
+{
+	ssize_t n = reader_body(&c->reader, bytes, on_body);
+
+	if (c->closed || n == -ECANCELED || c->state != CONN_BODY)
+		return bytes.n;
+	if (n < 0) {
+		c->handler->aborted(c);
+		c->state = CONN_HEAD;
+		conn_refuse(c, c->reader.status, c->reader.error);
+		return bytes.n;
+	}
+	c->bytes_in += (size_t)n;
+	if (c->reader.message_done) {
+		deadline_set(c, NULL);
+		c->state = CONN_ANSWERING;
+		c->handler->complete(c);
+	}
+	return (size_t)n;
+}
+
+/* Serve what `bytes` hold, a few requests at most. Returns what was used. */
+static size_t conn_serve(struct conn *c, struct span bytes)
+{
+	size_t used = 0;
+
+	for (int budget = CONN_PIPELINE_BUDGET; budget > 0 && used < bytes.n && !c->closed;) {
+		struct span rest = {bytes.p + used, bytes.n - used};
+		size_t n;
+		if (c->state == CONN_HEAD && !c->head_sent) {
+			n = take_head(c, rest);
+			budget--;
+		} else if (c->state == CONN_BODY) {
+			n = take_body(c, rest);
+		} else {
+			break;
+		}
+		if (n == 0)
+			break;
+		used += n;
+	}
+	return used;
+}
+
+static void keep_rest(struct conn *c, struct span rest)
+{
+	if (c->closed || c->state == CONN_LINGER || rest.n == 0)
+		return;
+	if (buffer_append(&c->in, rest.p, rest.n, in_max(c))) {
+		conn_close(c);
+		return;
+	}
+	/* A whole request may already be here: an answer given at once left it waiting. */
+	if (c->state == CONN_HEAD && !c->head_sent && c->reader.scanned == 0)
+		worker_ready(c->worker, c);
+}
+
+void conn_serve_buffered(struct conn *c)
+{
+	size_t used = conn_serve(c, buffer_span(&c->in));
+
+	if (c->closed || c->state == CONN_LINGER)
+		return;
+	buffer_consume(&c->in, used);
+	if (used > 0 && buffer_length(&c->in) > 0 && c->state == CONN_HEAD && !c->head_sent)
+		worker_ready(c->worker, c);
+	update_events(c);
+}
+
+static void read_ended(struct conn *c)
+{
+	c->read_ended = true;
+	if (c->state == CONN_ANSWERING && c->handler->half_closed(c)) {
+		c->close_after = true;
+		return;
+	}
+	if (answer_ended(c)) /* the rest of an answer is still being written */
+		c->close_after = true;
+	else
+		conn_close(c);
+}
+
+static void conn_read(struct conn *c)
+{
+	struct worker *w = c->worker;
+	ssize_t n = recv(c->io.fd, w->scratch, sizeof(w->scratch), 0);
+
+	if (n < 0) {
+		if (errno != EAGAIN && errno != EINTR)
+			conn_close(c);
+		return;
+	}
+	if (n == 0) {
+		read_ended(c);
+		return;
+	}
+	if (c->state == CONN_LINGER)
+		return;
+	struct span bytes = {w->scratch, (size_t)n};
+	if (buffer_length(&c->in) > 0 || c->in_ready) {
+		if (buffer_append(&c->in, bytes.p, bytes.n, in_max(c)))
+			conn_close(c);
+		else if (c->state != CONN_ANSWERING)
+			conn_serve_buffered(c);
+		return;
+	}
+	size_t used = conn_serve(c, bytes);
+	keep_rest(c, (struct span){bytes.p + used, bytes.n - used});
+}
+
+static void on_io(struct ev_loop *loop, ev_io *io, int events)
+{
+	struct conn *c = container_of(io, struct conn, io);
+
+	(void)loop;
+	if (events & EV_WRITE)
+		conn_write_queued(c);
+	if (!c->closed && (events & EV_READ))
+		conn_read(c);
+	if (!c->closed)
+		update_events(c);
+}
+
+struct conn *conn_open(struct worker *w, const struct listener *listener,
+    const struct conn_handler *handler, int fd, const struct sockaddr_storage *peer,
+    struct client_count *client)
+{
+	static const int on = 1;
+	struct conn *c = calloc(1, sizeof(*c));
+
+	if (!c) {
+		close(fd);
+		return NULL;
+	}
+	c->worker = w;
+	c->listener = listener;
+	c->handler = handler;
+	c->client = client;
+	c->peer = *peer;
+	c->opened = clock_microseconds();
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	ev_io_init(&c->io, on_io, fd, EV_READ);
+	TAILQ_INSERT_TAIL(&w->conns, c, link);
+	w->conn_count++;
+	METRIC_ADD(w->metrics, CONNECTIONS_OPEN, 1, 0);
+	METRIC_ADD(w->metrics, CONNECTIONS, 1, 0);
+	conn_next(c);
+	return c;
+}
+
+void conn_drain(struct conn *c)
+{
+	/* Closing an idle connection races with its next request: leave it a moment. */
+	if (c->state == CONN_HEAD && !c->head_sent && !c->request_open)
+		deadline_set(c, &c->worker->timeouts.client_linger);
+}
+
+static void on_deadline(struct timeout_queue *queue, struct timeout *timeout)
+{
+	struct conn *c = container_of(timeout, struct conn, deadline);
+	struct worker *w = c->worker;
+
+	c->deadline_queue = NULL;
+	if (queue == &w->timeouts.client_header) {
+		conn_refuse(
+		    c, 408, "the request's head did not arrive within timeouts.client_header");
+	} else if (queue == &w->timeouts.client_body) {
+		c->handler->aborted(c);
+		c->state = CONN_HEAD;
+		conn_refuse(
+		    c, 408, "the request's body did not arrive within timeouts.client_body");
+	} else {
+		conn_close(c);
+	}
+}
+
+static void on_write_deadline(struct timeout_queue *queue, struct timeout *timeout)
+{
+	struct conn *c = container_of(timeout, struct conn, write_deadline);
+
+	(void)queue;
+	LOG(c->worker->log, LOG_LEVEL_INFO, "client does not read its answer: connection closed",
+	    LOG_STR("client", clients_name(c->client)), LOG_UINT("unsent", buffer_length(&c->out)));
+	conn_close(c);
+}
+
+void conn_timeouts_init(struct worker *w)
+{
+	const struct config_timeouts *after = &w->config->timeouts;
+	struct worker_timeouts *t = &w->timeouts;
+
+	timeout_queue_init(&t->client_header, w->loop, after->client_header, on_deadline);
+	timeout_queue_init(&t->client_body, w->loop, after->client_body, on_deadline);
+	timeout_queue_init(&t->client_idle, w->loop, after->client_idle, on_deadline);
+	timeout_queue_init(&t->client_linger, w->loop, CONN_LINGER_SECONDS, on_deadline);
+	timeout_queue_init(&t->client_write, w->loop, after->client_write, on_write_deadline);
+}

@@ -1,0 +1,121 @@
+/*
+ * conn: one client connection: reads requests, hands them to a handler, writes answers in order.
+ *
+ * Owns its descriptor, the bytes not yet understood and the bytes not yet sent. One request is
+ * answered at a time; what a client pipelines waits, bounded, in `in`. A conn belongs to one worker
+ * and is freed only between two turns of the loop (worker.h, closed_conns).
+ */
+#ifndef MARGAY_WORKER_HTTP_CONN_H
+#define MARGAY_WORKER_HTTP_CONN_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <bsd/sys/queue.h>
+#include <sys/socket.h>
+
+#include "common/buffer.h"
+#include "common/listener.h"
+#include "common/timeout.h"
+#include "worker/http/reader.h"
+
+struct admin_page;
+struct client_count;
+struct conn;
+struct exchange;
+struct worker;
+
+enum {
+	CONN_HIGH_WATER = 256 * 1024, /* unsent bytes that pause the source of an answer */
+	CONN_LOW_WATER = 64 * 1024,
+	CONN_OUT_MAX = 4 * 1024 * 1024, /* unsent bytes that end the connection */
+};
+
+/* What serves the requests of a listener. Each runs while the conn is valid; a conn may be closed
+ * in any. */
+struct conn_handler {
+	/* A head came (in w->head, valid now only). Answer at once (conn_answer...) or return to
+	 * get the body. */
+	void (*head)(struct conn *c, const struct http_head *head);
+	/* A piece of the body; non-zero: an answer was given, the rest is not wanted. */
+	int (*body)(struct conn *c, const char *p, size_t n);
+	/* The request is complete. */
+	void (*complete)(struct conn *c);
+	/* Unsent bytes fell below CONN_LOW_WATER. */
+	void (*drained)(struct conn *c);
+	/* The client is gone or the connection failed in the middle of a request. */
+	void (*aborted)(struct conn *c);
+	/* The client ended its sending side while being answered: true when the answer is still
+	 * worth giving. */
+	bool (*half_closed)(const struct conn *c);
+};
+
+enum conn_state { CONN_HEAD, CONN_BODY, CONN_ANSWERING, CONN_LINGER };
+
+struct conn {
+	ev_io io;
+	TAILQ_ENTRY(conn) link;  /* worker's conns, or closed_conns */
+	TAILQ_ENTRY(conn) ready; /* worker's ready, while in_ready */
+	struct worker *worker;
+	const struct listener *listener;
+	const struct conn_handler *handler;
+	struct exchange *exchange;     /* of the MCP handler */
+	const struct admin_page *page; /* of the admin handler */
+	struct client_count *client;
+	struct reader reader;
+	struct buffer in;  /* received, not yet understood */
+	struct buffer out; /* to be sent */
+	struct timeout deadline;
+	struct timeout_queue *deadline_queue;
+	struct timeout write_deadline;
+	struct sockaddr_storage peer;
+	uint64_t opened;          /* microseconds */
+	uint64_t request_started; /* microseconds: first byte of the request */
+	uint64_t bytes_in, bytes_out;
+	unsigned requests;
+	enum conn_state state;
+	bool http10;
+	bool close_after; /* after this answer */
+	bool head_sent;   /* some of this answer was given to the socket or its queue */
+	bool chunked;     /* this answer's body is chunked */
+	bool above_water;
+	bool request_open; /* its first byte came */
+	bool read_ended, in_ready, closed;
+};
+
+/* Take over an accepted descriptor. NULL when memory is short (the descriptor is closed). */
+struct conn *conn_open(struct worker *w, const struct listener *listener,
+    const struct conn_handler *handler, int fd, const struct sockaddr_storage *peer,
+    struct client_count *client);
+/* Close now; the handler's aborted() runs when a request was under way. Freed after the turn. */
+void conn_close(struct conn *c);
+void conn_free(struct conn *c);
+
+/*
+ * Answering. Begin with a head; then body pieces; then conn_end. Pieces are gathered: they must
+ * live until conn_flush or conn_end, which write them. After any of these the conn may be closed:
+ * check c->closed.
+ */
+enum { CONN_LENGTH_UNKNOWN = -1, CONN_NO_BODY = -2 };
+/* `headers` are complete lines, each ended by CRLF. Framing and Connection are added here. */
+void conn_begin(struct conn *c, unsigned status, int64_t content_length, struct span headers);
+void conn_body(struct conn *c, struct span piece);
+void conn_flush(struct conn *c);
+/* The answer is complete: next request, or close. */
+void conn_end(struct conn *c);
+/* The answer can't be completed: end the connection so that the client notices. */
+void conn_break(struct conn *c);
+/* A whole answer in one. */
+void conn_answer(struct conn *c, unsigned status, struct span headers, struct span body);
+/* True when the source of the answer should pause until drained() is called. */
+static inline bool conn_congested(const struct conn *c)
+{
+	return buffer_length(&c->out) > CONN_HIGH_WATER;
+}
+
+/* From the worker: serve buffered requests; close when idle because the worker drains. */
+void conn_serve_buffered(struct conn *c);
+void conn_drain(struct conn *c);
+void conn_timeouts_init(struct worker *w);
+
+#endif

@@ -1,0 +1,346 @@
+/*
+ * admission: what may pass, and as what (mcp-wire 1.2-1.4, 2.2).
+ *
+ * Head first: Host, Origin, route, HTTP method, media types, length. Then, with the body, the
+ * message: a single one or a batch, of which era; and its session, which must exist, belong to this
+ * route and speak its revision. Whatever is refused is refused before anything reached an upstream.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "worker/mcp/exchange.h"
+#include "worker/mcp/streams.h"
+#include "worker/policy/origin.h"
+#include "worker/route.h"
+
+static const struct span no_data = {0};
+
+static void refuse(struct exchange *x, enum reply_id reply)
+{
+	exchange_refuse(x, reply, NULL, no_data);
+}
+
+static void copy_text(char *out, size_t size, struct span from)
+{
+	size_t n = from.n < size - 1 ? from.n : size - 1;
+
+	memcpy(out, from.p, n);
+	out[n] = '\0';
+}
+
+/* Fields that travel on as they are. Everything else stops here: hop-by-hop fields, Authorization,
+ * Cookie. */
+static const struct span forwarded[] = {
+    {"last-event-id", 13},
+    {"traceparent", 11},
+    {"tracestate", 10},
+};
+
+static int keep_forwarded(struct exchange *x, const struct http_head *head)
+{
+	size_t bound = x->worker->config->limits.header_size;
+
+	for (size_t i = 0; i < sizeof(forwarded) / sizeof(forwarded[0]); i++) {
+		const struct http_header *h = head_find(head, forwarded[i], NULL);
+		if (!h)
+			continue;
+		int error = buffer_printf(&x->forward, bound, "%.*s: %.*s\r\n", (int)forwarded[i].n,
+		    forwarded[i].p, (int)h->value.n, h->value.p);
+		if (error)
+			return error;
+	}
+	return 0;
+}
+
+static bool accepts(const struct http_head *head, struct span type)
+{
+	const struct http_header *accept = head_find(head, SPAN("accept"), NULL);
+
+	return accept && (header_has_token(accept->value, type) ||
+			     header_has_token(accept->value, SPAN("*/*")));
+}
+
+/* False when the request was refused. */
+static bool admit_media(struct exchange *x, const struct http_head *head)
+{
+	const struct http_header *type = head_find(head, SPAN("content-type"), NULL);
+
+	if (x->kind == EXCHANGE_DELETE)
+		return true;
+	if (x->kind == EXCHANGE_STREAM) {
+		if (accepts(head, SPAN("text/event-stream")))
+			return true;
+		refuse(x, REPLY_STREAM_NOT_ACCEPTABLE);
+		return false;
+	}
+	if (!type || !header_has_token(type->value, SPAN("application/json"))) {
+		refuse(x, REPLY_CONTENT_TYPE);
+		return false;
+	}
+	if (!accepts(head, SPAN("application/json")) || !accepts(head, SPAN("text/event-stream"))) {
+		refuse(x, REPLY_NOT_ACCEPTABLE);
+		return false;
+	}
+	if (head->has_length && head->content_length > x->worker->config->limits.body_size) {
+		refuse(x, REPLY_TOO_LARGE);
+		return false;
+	}
+	return true;
+}
+
+/* False when the request was refused. */
+static bool admit_place(struct exchange *x, const struct http_head *head)
+{
+	const struct config_listen *listen = x->conn->listener->config;
+	const struct http_header *origin = head_find(head, SPAN("origin"), NULL);
+	static const struct {
+		unsigned method;
+		enum exchange_kind kind;
+		enum metric_method class;
+	} kinds[] = {
+	    {HTTP_POST, EXCHANGE_POST, METRIC_METHOD_OTHER},
+	    {HTTP_GET, EXCHANGE_STREAM, METRIC_METHOD_STREAM},
+	    {HTTP_DELETE, EXCHANGE_DELETE, METRIC_METHOD_DELETE},
+	};
+
+	if (!host_allowed(listen, head->host)) {
+		refuse(x, REPLY_BAD_HOST);
+		return false;
+	}
+	if (origin && !origin_allowed(listen, origin->value)) {
+		refuse(x, REPLY_BAD_ORIGIN);
+		return false;
+	}
+	x->route = route_find(x->worker, head->target);
+	if (!x->route) {
+		refuse(x, REPLY_NO_ROUTE);
+		return false;
+	}
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		if (kinds[i].method != head->method)
+			continue;
+		x->kind = kinds[i].kind;
+		x->class = kinds[i].class;
+		return true;
+	}
+	refuse(x, REPLY_BAD_METHOD);
+	return false;
+}
+
+void admission_head(struct exchange *x, const struct http_head *head)
+{
+	const struct http_header *session = head_find(head, SPAN("mcp-session-id"), NULL);
+	const struct http_header *version = head_find(head, SPAN("mcp-protocol-version"), NULL);
+	const struct http_header *trace = head_find(head, SPAN("traceparent"), NULL);
+
+	if (!admit_place(x, head) || !admit_media(x, head))
+		return;
+	if (keep_forwarded(x, head)) {
+		refuse(x, REPLY_NO_MEMORY);
+		return;
+	}
+	if (trace)
+		copy_text(x->trace, sizeof(x->trace), trace->value);
+	if (version)
+		copy_text(x->version, sizeof(x->version), version->value);
+	if (session) {
+		x->has_session =
+		    session_id_parse(session->value, x->worker->boot->session_key, &x->session);
+		x->bad_session = !x->has_session;
+	}
+}
+
+static void lookup_done(struct session_call *call, int status, const struct session_record *record);
+
+/* The session is there: does this request fit it? Then on to the upstream. */
+static void with_session(struct exchange *x, const struct session_record *record)
+{
+	struct worker *w = x->worker;
+	const struct mcp_version_row *row = &mcp_versions[record->version];
+
+	if (strcmp(record->route, x->route->config->path) != 0) {
+		refuse(x, REPLY_UNKNOWN_SESSION);
+		return;
+	}
+	if (x->version[0] && !span_equal(span_of(x->version), row->date)) {
+		char detail[80];
+		snprintf(detail, sizeof(detail), "this session speaks %.*s", (int)row->date.n,
+		    row->date.p);
+		exchange_refuse(x, REPLY_VERSION, detail, no_data);
+		return;
+	}
+	if (x->is_batch && !row->batches) {
+		refuse(x, REPLY_BATCH);
+		return;
+	}
+	if (x->kind == EXCHANGE_STREAM) {
+		x->counted_stream =
+		    streams_acquire(w->streams, &x->session, w->config->limits.streams_per_session);
+		if (!x->counted_stream) {
+			refuse(x, REPLY_STREAM_LIMIT);
+			return;
+		}
+	}
+	x->revision = record->version;
+	relay_start(x, record);
+}
+
+static void lookup_done(struct session_call *call, int status, const struct session_record *record)
+{
+	struct exchange *x = container_of(call, struct exchange, lookup);
+
+	if (status == 0)
+		with_session(x, record);
+	else
+		refuse(x, status == -ENOENT ? REPLY_UNKNOWN_SESSION : REPLY_BROKER_AWAY);
+}
+
+static void find_session(struct exchange *x)
+{
+	int error = 0;
+
+	x->lookup.done = lookup_done;
+	const struct session_record *record =
+	    sessions_get(x->worker->sessions, &x->session, &x->lookup, &error);
+	if (record)
+		with_session(x, record);
+	else if (error)
+		refuse(x, error == -ENOENT ? REPLY_UNKNOWN_SESSION : REPLY_BROKER_AWAY);
+}
+
+/* The revisions served here, as JSON-RPC error data. */
+static struct span supported_versions(const struct exchange *x, char *out, size_t size)
+{
+	int n = snprintf(out, size, "{\"supported\":[");
+
+	for (int i = MCP_VERSION_COUNT - 1; i >= MCP_2025_03_26; i--)
+		n += snprintf(out + n, size - (size_t)n, "%s\"%.*s\"",
+		    i < MCP_VERSION_COUNT - 1 ? "," : "", (int)mcp_versions[i].date.n,
+		    mcp_versions[i].date.p);
+	n += snprintf(out + n, size - (size_t)n, "],\"requested\":\"%.*s\"}",
+	    (int)x->modern_version.n, x->modern_version.p);
+	return (struct span){out, (size_t)n};
+}
+
+/* A client of the stateless era gets that era's errors (mcp-wire 2.2). True when it was one, and
+ * refused. */
+static bool refuse_modern(struct exchange *x, const struct envelope *e)
+{
+	struct span header = span_of(x->version);
+	bool modern_header = mcp_version_is_modern(header);
+	char data[256];
+
+	if (!modern_header && !e->meta_version.p)
+		return false;
+	if (!e->meta_version.p) {
+		refuse(x, REPLY_MODERN_META);
+	} else if (!span_equal(header, e->meta_version)) {
+		refuse(x, REPLY_MODERN_HEADER);
+	} else {
+		x->modern_version = header;
+		exchange_refuse(
+		    x, REPLY_MODERN_VERSION, NULL, supported_versions(x, data, sizeof(data)));
+	}
+	return true;
+}
+
+static void classify(struct exchange *x, const struct envelope *e)
+{
+	struct span label = e->name.p ? e->name : e->uri;
+
+	x->id = e->id;
+	x->is_request = e->kind == ENVELOPE_REQUEST;
+	if (label.p)
+		copy_text(x->name, sizeof(x->name), label);
+	if (e->kind == ENVELOPE_RESULT || e->kind == ENVELOPE_ERROR) {
+		x->class = METRIC_METHOD_RESPONSE;
+		copy_text(x->method_name, sizeof(x->method_name), SPAN("response"));
+		return;
+	}
+	copy_text(x->method_name, sizeof(x->method_name), e->method);
+	x->method = mcp_method_find(e->method);
+	x->class = x->is_request ? x->method->class : METRIC_METHOD_NOTIFICATION;
+	x->is_initialize = x->is_request && x->class == METRIC_METHOD_INITIALIZE;
+}
+
+static int batch_member(void *context, const struct envelope *e)
+{
+	struct exchange *x = context;
+
+	if (e->kind == ENVELOPE_REQUEST)
+		x->batch_has_requests = true;
+	/* `initialize` must not be in a batch (2025-03-26, lifecycle). */
+	return e->method.p && span_equal(e->method, SPAN("initialize")) ? -EPERM : 0;
+}
+
+static void refuse_fault(struct exchange *x, const struct envelope_fault *fault)
+{
+	char detail[160];
+
+	snprintf(detail, sizeof(detail), "%s at byte %zu", fault->reason, fault->offset);
+	exchange_refuse(
+	    x, fault->code == -32700 ? REPLY_PARSE_ERROR : REPLY_INVALID, detail, no_data);
+}
+
+static void start_initialize(struct exchange *x, const struct envelope *e)
+{
+	if (!e->protocol_version.p) {
+		refuse(x, REPLY_INITIALIZE_VERSION);
+		return;
+	}
+	x->has_session = false;
+	relay_start(x, NULL);
+}
+
+static void admit_session(struct exchange *x)
+{
+	if (x->bad_session)
+		refuse(x, REPLY_UNKNOWN_SESSION);
+	else if (x->has_session)
+		find_session(x);
+	else
+		refuse(x, x->kind == EXCHANGE_POST ? REPLY_NO_SESSION : REPLY_NOT_HERE);
+}
+
+static void admit_post(struct exchange *x)
+{
+	struct envelope *e = &x->worker->envelope;
+	struct envelope_fault fault;
+	struct span text = buffer_span(&x->body);
+	unsigned depth = x->worker->config->limits.json_depth;
+
+	int error = envelope_scan(text, depth, e, &fault);
+	if (error == -E2BIG) {
+		x->is_batch = true;
+		copy_text(x->method_name, sizeof(x->method_name), SPAN("batch"));
+		error = envelope_batch(text, depth, batch_member, x, &fault);
+		if (error == -EPERM)
+			exchange_refuse(
+			    x, REPLY_INVALID, "initialize must not be in a batch", no_data);
+		else if (error)
+			refuse_fault(x, &fault);
+		else
+			admit_session(x);
+		return;
+	}
+	if (error) {
+		x->id = e->id;
+		refuse_fault(x, &fault);
+		return;
+	}
+	classify(x, e);
+	if (refuse_modern(x, e))
+		return;
+	if (x->is_initialize)
+		start_initialize(x, e);
+	else
+		admit_session(x);
+}
+
+void admission_complete(struct exchange *x)
+{
+	if (x->kind == EXCHANGE_POST)
+		admit_post(x);
+	else
+		admit_session(x);
+}

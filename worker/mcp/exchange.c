@@ -1,0 +1,257 @@
+/* exchange: see exchange.h. */
+#include "worker/mcp/exchange.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/clock.h"
+#include "worker/http/status.h"
+#include "worker/mcp/streams.h"
+#include "worker/policy/clients.h"
+#include "worker/route.h"
+
+static const struct {
+	unsigned status;
+	int code;
+	enum metric_outcome outcome;
+	const char *headers;
+	const char *message;
+} replies[] = {
+#define REPLY(id, status, code, outcome, headers, message) \
+	[REPLY_##id] = {status, code, METRIC_OUTCOME_##outcome, headers, message},
+#include "worker/mcp/replies.def"
+#undef REPLY
+};
+
+static const char *const class_names[] = {
+#define CLASS_NAME(id, name) name,
+    METRIC_METHODS(CLASS_NAME)
+#undef CLASS_NAME
+};
+
+static const char *const outcome_names[] = {
+#define OUTCOME_NAME(id, name) name,
+    METRIC_OUTCOMES(OUTCOME_NAME)
+#undef OUTCOME_NAME
+};
+
+/* One line per request: who asked what of whom, and how it went. Never payloads, tokens or whole
+ * session ids. */
+static void log_access(const struct exchange *x, uint64_t micros)
+{
+	const struct worker *w = x->worker;
+	const struct conn *c = x->conn;
+	char session[SESSION_ID_TEXT + 1] = "";
+
+	if (!w->config->log.access)
+		return;
+	if (x->has_session) {
+		session_id_format(&x->session, w->boot->session_key, session);
+		session[SESSION_ID_SHORT] = '\0';
+	}
+	LOG(w->log, LOG_LEVEL_INFO, "request", LOG_STR("client", clients_name(c->client)),
+	    LOG_STR("route", x->route ? x->route->config->path : ""),
+	    LOG_STR("upstream", x->route ? x->route->upstream->config->name : ""),
+	    LOG_STR("method", x->method_name[0] ? x->method_name : class_names[x->class]),
+	    LOG_STR("tool", x->name), LOG_RAW("id", x->id.n > 0 ? x->id : SPAN("null")),
+	    LOG_STR("session", session), LOG_UINT("status", x->status),
+	    LOG_STR("outcome", outcome_names[x->outcome]), LOG_UINT("bytes_in", c->bytes_in),
+	    LOG_UINT("bytes_out", c->bytes_out + buffer_length(&c->out)), LOG_MILLIS("ms", micros),
+	    LOG_MILLIS("upstream_ms", x->upstream_micros), LOG_UINT("worker", w->boot->number),
+	    LOG_STR("trace", x->trace));
+}
+
+void exchange_finish(struct exchange *x)
+{
+	struct worker *w = x->worker;
+	struct conn *c = x->conn;
+	unsigned route = x->route ? x->route->metrics_id : 0;
+	uint64_t now = clock_microseconds();
+	uint64_t micros = c->request_started > 0 ? now - c->request_started : 0;
+
+	if (x->upstream_started > 0 && x->upstream_micros == 0)
+		x->upstream_micros = now - x->upstream_started;
+	upstream_call_cancel(&x->call);
+	session_call_cancel(w->sessions, &x->lookup);
+	timeout_disarm(&w->timeouts.sse_heartbeat, &x->heartbeat);
+	timeout_disarm(&w->timeouts.session_touch, &x->touch);
+	if (x->counted_stream)
+		streams_release(w->streams, &x->session);
+	if (x->streaming && x->answering)
+		METRIC_SUB(w->metrics, STREAMS_OPEN, 1, route);
+	METRIC_ADD(w->metrics, REQUESTS, 1, route, x->class, x->outcome);
+	METRIC_OBSERVE(w->metrics, REQUEST_SECONDS, micros, route, x->class);
+	METRIC_ADD(w->metrics, BYTES, c->bytes_in, route, METRIC_DIRECTION_IN);
+	METRIC_ADD(
+	    w->metrics, BYTES, c->bytes_out + buffer_length(&c->out), route, METRIC_DIRECTION_OUT);
+	log_access(x, micros);
+	c->exchange = NULL;
+	TAILQ_REMOVE(&w->exchanges, x, link);
+	TAILQ_INSERT_TAIL(&w->closed_exchanges, x, link);
+}
+
+void exchange_free(struct exchange *x)
+{
+	handshake_free(x);
+	buffer_release(&x->forward);
+	buffer_release(&x->body);
+	buffer_release(&x->call.head);
+	free(x);
+}
+
+void exchange_refuse(struct exchange *x, enum reply_id reply, const char *detail, struct span data)
+{
+	struct conn *c = x->conn;
+	struct buffer body = {0};
+	char message[512];
+
+	x->status = replies[reply].status;
+	x->outcome = replies[reply].outcome;
+	snprintf(message, sizeof(message), "%s%s%s", replies[reply].message, detail ? ": " : "",
+	    detail ? detail : "");
+	int error = status_error_body(&body, x->id, replies[reply].code, message, data);
+	if (!error) {
+		char headers[160];
+		int n = snprintf(headers, sizeof(headers), "Content-Type: application/json\r\n%s",
+		    replies[reply].headers);
+		conn_answer(c, x->status, (struct span){headers, (size_t)n}, buffer_span(&body));
+	}
+	buffer_release(&body);
+	/* Closing a conn under way aborts its exchange, so it may be over already. */
+	if (c->exchange == x)
+		exchange_finish(x);
+	if (error)
+		conn_close(c);
+}
+
+void exchange_upstream_failed(struct exchange *x, int reason, const char *detail)
+{
+	static const enum reply_id by_reason[METRIC_REASON_COUNT] = {
+	    [METRIC_REASON_DNS] = REPLY_UPSTREAM_FAILED,
+	    [METRIC_REASON_CONNECT] = REPLY_UPSTREAM_FAILED,
+	    [METRIC_REASON_TIMEOUT] = REPLY_UPSTREAM_TIMEOUT,
+	    [METRIC_REASON_PROTOCOL] = REPLY_UPSTREAM_FAILED,
+	    [METRIC_REASON_CLOSED] = REPLY_UPSTREAM_FAILED,
+	    [METRIC_REASON_STATUS] = REPLY_UPSTREAM_FAILED,
+	    [METRIC_REASON_LIMIT] = REPLY_UPSTREAM_BUSY,
+	};
+	const char *name = x->route->upstream->config->name;
+	char session[SESSION_ID_TEXT + 1] = "";
+	char text[320];
+
+	if (x->has_session) {
+		session_id_format(&x->session, x->worker->boot->session_key, session);
+		session[SESSION_ID_SHORT] = '\0';
+	}
+	LOG(x->worker->log, LOG_LEVEL_WARN, "upstream failed", LOG_STR("upstream", name),
+	    LOG_STR("session", session), LOG_STR("reason", detail),
+	    LOG_STR("method", x->method_name));
+	snprintf(text, sizeof(text), "%s: %s", name, detail);
+	exchange_refuse(x, by_reason[reason], text, (struct span){0});
+}
+
+static void on_heartbeat(struct timeout_queue *queue, struct timeout *timeout)
+{
+	struct exchange *x = container_of(timeout, struct exchange, heartbeat);
+	struct conn *c = x->conn;
+
+	/* A comment may stand only between two events; nor does a reader who is behind need one. */
+	if (sse_at_boundary(&x->sse) && buffer_length(&c->out) == 0) {
+		conn_body(c, SPAN(":\n\n"));
+		conn_flush(c);
+	}
+	if (!c->closed)
+		timeout_arm(queue, timeout);
+}
+
+static void on_touch(struct timeout_queue *queue, struct timeout *timeout)
+{
+	struct exchange *x = container_of(timeout, struct exchange, touch);
+
+	sessions_touch(x->worker->sessions, &x->session);
+	timeout_arm(queue, timeout);
+}
+
+void exchange_timeouts_init(struct worker *w)
+{
+	struct worker_timeouts *t = &w->timeouts;
+	/* A session in use must never look idle, whatever the batching of touches adds. */
+	double touch = w->config->sessions.idle_timeout / 4;
+
+	timeout_queue_init(
+	    &t->sse_heartbeat, w->loop, w->config->timeouts.sse_heartbeat, on_heartbeat);
+	timeout_queue_init(&t->session_touch, w->loop, touch, on_touch);
+}
+
+void exchange_drain(struct exchange *x)
+{
+	if (x->kind == EXCHANGE_STREAM && x->answering)
+		relay_end_stream(x);
+}
+
+static void handle_head(struct conn *c, const struct http_head *head)
+{
+	struct worker *w = c->worker;
+	struct exchange *x = calloc(1, sizeof(*x));
+
+	if (!x) {
+		conn_close(c);
+		return;
+	}
+	x->worker = w;
+	x->conn = c;
+	x->outcome = METRIC_OUTCOME_OK;
+	c->exchange = x;
+	TAILQ_INSERT_TAIL(&w->exchanges, x, link);
+	admission_head(x, head);
+}
+
+static int handle_body(struct conn *c, const char *p, size_t n)
+{
+	struct exchange *x = c->exchange;
+	int error = buffer_append(&x->body, p, n, c->worker->config->limits.body_size);
+
+	if (!error)
+		return 0;
+	exchange_refuse(
+	    x, error == -EMSGSIZE ? REPLY_TOO_LARGE : REPLY_NO_MEMORY, NULL, (struct span){0});
+	return error;
+}
+
+static void handle_complete(struct conn *c)
+{
+	admission_complete(c->exchange);
+}
+
+static void handle_drained(struct conn *c)
+{
+	if (c->exchange)
+		relay_drained(c->exchange);
+}
+
+static void handle_aborted(struct conn *c)
+{
+	if (!c->exchange)
+		return;
+	if (c->exchange->outcome == METRIC_OUTCOME_OK)
+		c->exchange->outcome = METRIC_OUTCOME_ABORTED;
+	exchange_finish(c->exchange);
+}
+
+/* Notifications and answers are delivered even if their sender did not wait for the 202. */
+static bool handle_half_closed(const struct conn *c)
+{
+	const struct exchange *x = c->exchange;
+
+	return x && x->kind == EXCHANGE_POST && !x->is_request && !x->batch_has_requests;
+}
+
+const struct conn_handler exchange_handler = {
+    .head = handle_head,
+    .body = handle_body,
+    .complete = handle_complete,
+    .drained = handle_drained,
+    .aborted = handle_aborted,
+    .half_closed = handle_half_closed,
+};

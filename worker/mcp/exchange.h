@@ -1,0 +1,117 @@
+/*
+ * exchange: one client request on its way to an upstream and its answer on the way back.
+ *
+ * Made when the head of a request came, over when the answer was given or the client went. It has
+ * one owner, its conn; the call and the look-up embedded in it are cancelled with it. Freed between
+ * two turns of the loop.
+ *
+ *   exchange.c   begin, refuse, finish, abort: the life, the access log, the counters
+ *   admission.c  what may pass: host, origin, route, session, revision
+ *   relay.c      the request built anew for the upstream, the answer streamed back
+ *   handshake.c  the answer to initialize, which makes a session
+ */
+#ifndef MARGAY_WORKER_MCP_EXCHANGE_H
+#define MARGAY_WORKER_MCP_EXCHANGE_H
+
+#include <bsd/sys/queue.h>
+
+#include "worker/http/conn.h"
+#include "worker/http/sse.h"
+#include "worker/mcp/method.h"
+#include "worker/mcp/sessions.h"
+#include "worker/mcp/version.h"
+#include "worker/upstream/upstream.h"
+#include "worker/worker.h"
+
+struct route;
+
+enum reply_id {
+#define REPLY(id, status, code, outcome, headers, message) REPLY_##id,
+#include "worker/mcp/replies.def"
+#undef REPLY
+};
+
+enum exchange_kind { EXCHANGE_POST, EXCHANGE_STREAM, EXCHANGE_DELETE };
+
+enum { EXCHANGE_VERSION_MAX = 32, EXCHANGE_LOG_NAME_MAX = 64, EXCHANGE_TRACE_MAX = 64 };
+
+struct exchange {
+	TAILQ_ENTRY(exchange) link;
+	struct worker *worker;
+	struct conn *conn;
+	const struct route *route; /* NULL until found */
+	enum exchange_kind kind;
+
+	/* From the head. */
+	struct session_id session;
+	char version[EXCHANGE_VERSION_MAX]; /* MCP-Protocol-Version; empty: none */
+	struct buffer forward;              /* header lines that travel on */
+	bool has_session, bad_session;
+
+	/* From the body. */
+	struct buffer body;
+	struct span id; /* raw JSON in body; empty: a notification, an answer or a batch */
+	const struct mcp_method *method; /* of a single request, else NULL */
+	struct span modern_version;      /* while it is classified */
+	enum metric_method class;
+	bool is_initialize, is_request, is_batch, batch_has_requests;
+
+	/* On the way. */
+	struct session_call lookup;
+	struct upstream_call call;
+	enum mcp_version revision;
+	bool streaming;        /* the answer is SSE */
+	bool counted_stream;   /* in streams.h */
+	bool answering;        /* conn_begin was called */
+	bool upstream_session; /* the upstream keeps a session, which it may lose */
+	uint64_t expected;     /* bytes of a JSON answer; 0: unknown */
+	struct sse sse;
+	struct timeout heartbeat, touch;
+	struct handshake *handshake; /* only for initialize */
+
+	/* For log and metrics. */
+	unsigned status;
+	enum metric_outcome outcome;
+	uint64_t upstream_started, upstream_micros;
+	char name[EXCHANGE_LOG_NAME_MAX]; /* params.name or params.uri, cut */
+	char method_name[EXCHANGE_LOG_NAME_MAX];
+	char trace[EXCHANGE_TRACE_MAX]; /* traceparent */
+};
+
+extern const struct conn_handler exchange_handler;
+
+/* Answer with a row of replies.def; `detail` (or NULL) is appended to the message, `data` (or
+ * empty) is raw JSON. */
+void exchange_refuse(struct exchange *x, enum reply_id reply, const char *detail, struct span data);
+/* Refuse because of the upstream, which the message names. */
+void exchange_upstream_failed(struct exchange *x, int reason, const char *detail);
+/* The answer was given (conn_end was called or the conn is gone): log, count, let go. */
+void exchange_finish(struct exchange *x);
+void exchange_free(struct exchange *x);
+void exchange_timeouts_init(struct worker *w);
+/* The worker drains: end streams so that clients come back to another worker. */
+void exchange_drain(struct exchange *x);
+
+/* admission.c */
+void admission_head(struct exchange *x, const struct http_head *head);
+void admission_complete(struct exchange *x);
+/* relay.c */
+extern const struct upstream_call_ops relay_ops;
+/* `record` is NULL for initialize. */
+void relay_start(struct exchange *x, const struct session_record *record);
+/* Begin the client's answer with the media type and more header lines. */
+void relay_begin(struct exchange *x, unsigned status, int64_t length, bool sse, struct span more);
+/* Pass on a piece of the answer. */
+void relay_piece(struct exchange *x, struct span piece);
+/* The upstream's answer ended (reason as in upstream_call_ops.end) after relay_begin. */
+void relay_over(struct exchange *x, int reason, const char *detail);
+void relay_drained(struct exchange *x);
+void relay_end_stream(struct exchange *x);
+int relay_build_head(struct buffer *out, const char *method, const struct upstream *u,
+    const struct session_record *record, struct span version, struct span forward,
+    const struct span *body) MUST_CHECK;
+/* handshake.c */
+extern const struct upstream_call_ops handshake_ops;
+void handshake_free(struct exchange *x);
+
+#endif

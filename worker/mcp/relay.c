@@ -1,0 +1,319 @@
+/*
+ * relay: a request built anew for the upstream, its answer streamed back as it comes.
+ *
+ * Bodies travel untouched in both directions; heads never do. SSE is not buffered: what the
+ * upstream sent in one read is written in one write, and a client that does not read pauses the
+ * upstream.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/clock.h"
+#include "worker/http/status.h"
+#include "worker/mcp/exchange.h"
+#include "worker/mcp/reaper.h"
+#include "worker/route.h"
+
+enum { RELAY_HEAD_MAX = 128 * 1024, RELAY_RETRY_MIN = 500, RELAY_RETRY_SPREAD = 2000 };
+
+static struct exchange *exchange_of(struct upstream_call *call)
+{
+	return container_of(call, struct exchange, call);
+}
+
+int relay_build_head(struct buffer *out, const char *method, const struct upstream *u,
+    const struct session_record *record, struct span version, struct span forward,
+    const struct span *body)
+{
+	const char *accept = strcmp(method, "GET") == 0 ? "text/event-stream"
+							: "application/json, text/event-stream";
+	int error = buffer_printf(out, RELAY_HEAD_MAX,
+	    "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: margay/" MARGAY_VERSION "\r\nAccept: %s\r\n",
+	    method, u->config->target, u->config->authority, accept);
+
+	if (!error && record && record->upstream_session[0])
+		error = buffer_printf(
+		    out, RELAY_HEAD_MAX, "Mcp-Session-Id: %s\r\n", record->upstream_session);
+	if (record && version.n == 0 && mcp_versions[record->version].version_header)
+		version = mcp_versions[record->version].date;
+	if (!error && record && version.n > 0)
+		error = buffer_printf(out, RELAY_HEAD_MAX, "MCP-Protocol-Version: %.*s\r\n",
+		    (int)version.n, version.p);
+	if (!error && body)
+		error = buffer_printf(out, RELAY_HEAD_MAX,
+		    "Content-Type: application/json\r\nContent-Length: %zu\r\n", body->n);
+	if (!error)
+		error = buffer_append(out, forward.p, forward.n, RELAY_HEAD_MAX);
+	return error ? error : buffer_append(out, "\r\n", 2, RELAY_HEAD_MAX);
+}
+
+/* The client ends its session: ours at once, the upstream's behind its back. */
+static void end_session(struct exchange *x, const struct session_record *record)
+{
+	struct conn *c = x->conn;
+
+	reaper_end_upstream(x->worker, record);
+	sessions_end(x->worker->sessions, &x->session, METRIC_END_CLIENT);
+	x->status = 200;
+	conn_answer(c, 200, (struct span){0}, (struct span){0});
+	if (c->exchange == x)
+		exchange_finish(x);
+}
+
+void relay_start(struct exchange *x, const struct session_record *record)
+{
+	struct worker *w = x->worker;
+	struct span body = buffer_span(&x->body);
+	bool post = x->kind == EXCHANGE_POST;
+
+	if (x->kind == EXCHANGE_DELETE) {
+		end_session(x, record);
+		return;
+	}
+	x->upstream_session = record && record->upstream_session[0];
+	x->call.upstream = x->route->upstream;
+	x->call.ops = record ? &relay_ops : &handshake_ops;
+	x->call.body = post ? body : (struct span){0};
+	x->call.stream = x->kind == EXCHANGE_STREAM;
+	x->call.repeatable = !post || (x->is_request && x->method->repeatable);
+	if (relay_build_head(&x->call.head, post ? "POST" : "GET", x->route->upstream, record,
+		span_of(x->version), buffer_span(&x->forward), post ? &body : NULL)) {
+		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
+		return;
+	}
+	if (record)
+		timeout_arm(&w->timeouts.session_touch, &x->touch);
+	x->upstream_started = clock_microseconds();
+	upstream_call_start(&x->call);
+}
+
+void relay_begin(struct exchange *x, unsigned status, int64_t length, bool sse, struct span more)
+{
+	struct worker *w = x->worker;
+	char headers[512];
+	/* Caches and proxies in front of us must neither keep nor hold back a stream. */
+	int n = snprintf(headers, sizeof(headers), "Content-Type: %s\r\n%.*s",
+	    sse ? "text/event-stream\r\nCache-Control: no-cache, "
+		  "no-transform\r\nX-Accel-Buffering: no"
+		: "application/json",
+	    (int)more.n, more.p);
+
+	x->status = status;
+	x->answering = true;
+	x->streaming = sse;
+	if (sse) {
+		METRIC_ADD(w->metrics, STREAMS_OPEN, 1, x->route->metrics_id);
+		timeout_arm(&w->timeouts.sse_heartbeat, &x->heartbeat);
+	}
+	conn_begin(x->conn, status, length, (struct span){headers, (size_t)n});
+}
+
+/* The upstream forgot the session, so ours ends: the client is told to start anew (2025-03-26,
+ * transports). */
+static void upstream_forgot(struct exchange *x)
+{
+	LOG(x->worker->log, LOG_LEVEL_INFO, "upstream forgot its session",
+	    LOG_STR("upstream", x->route->upstream->config->name));
+	sessions_end(x->worker->sessions, &x->session, METRIC_END_UPSTREAM);
+	exchange_refuse(x, REPLY_UNKNOWN_SESSION, "the upstream has ended it", (struct span){0});
+}
+
+static void refuse_status(struct exchange *x, unsigned status)
+{
+	struct upstream *u = x->route->upstream;
+	char detail[80];
+
+	METRIC_ADD(x->worker->metrics, UPSTREAM_ERRORS, 1, u->metrics_id, METRIC_REASON_STATUS);
+	snprintf(detail, sizeof(detail), "it answered with status %u%s", status,
+	    status == 401 || status == 403 ? " (it wants credentials that Margay does not have)"
+					   : "");
+	exchange_upstream_failed(x, METRIC_REASON_STATUS, detail);
+}
+
+static bool is_type(const struct http_head *head, struct span type)
+{
+	const struct http_header *h = head_find(head, SPAN("content-type"), NULL);
+
+	return h && header_has_token(h->value, type);
+}
+
+/* An error that the upstream explains itself: its status and JSON body go through. */
+static bool may_pass_error(unsigned status)
+{
+	return status >= 400 && status < 600 && status != 401 && status != 403 && status != 404 &&
+	       status != 407;
+}
+
+static void begin_json(struct exchange *x, const struct http_head *head)
+{
+	const struct http_header *retry = head_find(head, SPAN("retry-after"), NULL);
+	char more[80] = "";
+	int n = 0;
+
+	if (retry && retry->value.n < 32)
+		n = snprintf(more, sizeof(more), "Retry-After: %.*s\r\n", (int)retry->value.n,
+		    retry->value.p);
+	x->expected = head->has_length ? head->content_length : 0;
+	if (head->status >= 400)
+		x->outcome = METRIC_OUTCOME_RPC_ERROR;
+	relay_begin(x, head->status,
+	    head->has_length ? (int64_t)head->content_length : CONN_LENGTH_UNKNOWN, false,
+	    (struct span){more, (size_t)n});
+}
+
+static void on_head(struct upstream_call *call, const struct http_head *head)
+{
+	struct exchange *x = exchange_of(call);
+	bool json = is_type(head, SPAN("application/json"));
+
+	if (head->status == 404 && x->upstream_session)
+		upstream_forgot(x);
+	else if (head->status == 405 && x->kind == EXCHANGE_STREAM)
+		exchange_refuse(x, REPLY_NO_STREAM, NULL, (struct span){0});
+	else if (head->status == 200 && is_type(head, SPAN("text/event-stream")))
+		relay_begin(x, 200, CONN_LENGTH_UNKNOWN, true, (struct span){0});
+	else if (json && (may_pass_error(head->status) ||
+			     (head->status == 200 && x->kind == EXCHANGE_POST)))
+		begin_json(x, head);
+	else if (head->status == 202 || head->status == 204)
+		x->status = 202;
+	else
+		refuse_status(x, head->status);
+}
+
+/* A short JSON answer that came in one piece is looked at, so that the log can tell an error from a
+ * result. */
+static void note_outcome(struct exchange *x, struct span piece)
+{
+	struct envelope *e = &x->worker->envelope;
+	struct envelope_fault fault;
+
+	if (x->outcome != METRIC_OUTCOME_OK || x->expected == 0 || piece.n != x->expected)
+		return;
+	if (envelope_scan(piece, x->worker->config->limits.json_depth, e, &fault) == 0 &&
+	    e->kind == ENVELOPE_ERROR)
+		x->outcome = METRIC_OUTCOME_RPC_ERROR;
+}
+
+void relay_piece(struct exchange *x, struct span piece)
+{
+	if (!x->answering)
+		return;
+	if (x->streaming) {
+		sse_feed(&x->sse, piece.p, piece.n);
+		timeout_arm(&x->worker->timeouts.sse_heartbeat, &x->heartbeat);
+	} else {
+		note_outcome(x, piece);
+	}
+	conn_body(x->conn, piece);
+}
+
+static void on_body(struct upstream_call *call, const char *p, size_t n)
+{
+	relay_piece(exchange_of(call), (struct span){p, n});
+}
+
+static void on_read_end(struct upstream_call *call)
+{
+	struct exchange *x = exchange_of(call);
+	struct conn *c = x->conn;
+
+	if (!x->answering)
+		return;
+	conn_flush(c);
+	if (c->closed)
+		return;
+	if (conn_congested(c))
+		upstream_call_pause(call);
+	if (x->worker->draining)
+		exchange_drain(x);
+}
+
+void relay_drained(struct exchange *x)
+{
+	upstream_call_resume(&x->call);
+}
+
+void relay_end_stream(struct exchange *x)
+{
+	struct conn *c = x->conn;
+	char retry[32];
+
+	if (!sse_at_boundary(&x->sse))
+		return;
+	/* Spread, so that the clients of a drained worker do not come back all at once. */
+	unsigned wait = RELAY_RETRY_MIN + (unsigned)(rand() % RELAY_RETRY_SPREAD);
+	int n = snprintf(retry, sizeof(retry), "retry: %u\n\n", wait);
+	conn_body(c, (struct span){retry, (size_t)n});
+	conn_end(c);
+	if (c->exchange == x)
+		exchange_finish(x);
+}
+
+/* The stream of a request broke before its response came: say so in its place (mcp-wire 3.6). */
+static bool end_with_error(struct exchange *x, const char *detail)
+{
+	struct buffer event = {0};
+	char message[320];
+
+	if (!x->streaming || !x->is_request || !sse_at_boundary(&x->sse))
+		return false;
+	snprintf(message, sizeof(message), "Upstream failed: %s: %s",
+	    x->route->upstream->config->name, detail);
+	int error = buffer_append(&event, "event: message\ndata: ", 21, RELAY_HEAD_MAX);
+	if (!error)
+		error = status_error_body(&event, x->id, -32603, message, (struct span){0});
+	if (!error)
+		error = buffer_append(&event, "\n\n", 2, RELAY_HEAD_MAX);
+	if (!error) {
+		conn_body(x->conn, buffer_span(&event));
+		conn_end(x->conn);
+	}
+	buffer_release(&event);
+	return !error;
+}
+
+void relay_over(struct exchange *x, int reason, const char *detail)
+{
+	struct conn *c = x->conn;
+
+	if (reason == UPSTREAM_OK) {
+		conn_end(c);
+	} else {
+		x->outcome = reason == METRIC_REASON_TIMEOUT ? METRIC_OUTCOME_TIMEOUT
+							     : METRIC_OUTCOME_UPSTREAM_ERROR;
+		LOG(x->worker->log, LOG_LEVEL_WARN, "upstream failed in the middle of an answer",
+		    LOG_STR("upstream", x->route->upstream->config->name),
+		    LOG_STR("reason", detail), LOG_STR("method", x->method_name));
+		if (x->kind == EXCHANGE_STREAM && sse_at_boundary(&x->sse))
+			conn_end(c);
+		else if (!end_with_error(x, detail))
+			conn_break(c);
+	}
+	if (c->exchange == x)
+		exchange_finish(x);
+}
+
+static void on_end(struct upstream_call *call, int reason, const char *detail)
+{
+	struct exchange *x = exchange_of(call);
+	struct conn *c = x->conn;
+
+	x->upstream_micros = clock_microseconds() - x->upstream_started;
+	if (x->answering) {
+		relay_over(x, reason, detail);
+	} else if (reason != UPSTREAM_OK) {
+		exchange_upstream_failed(x, reason, detail);
+	} else { /* 202 or 204 */
+		conn_answer(c, x->status, (struct span){0}, (struct span){0});
+		if (c->exchange == x)
+			exchange_finish(x);
+	}
+}
+
+const struct upstream_call_ops relay_ops = {
+    .head = on_head,
+    .body = on_body,
+    .read_end = on_read_end,
+    .end = on_end,
+};

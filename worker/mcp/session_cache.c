@@ -1,0 +1,122 @@
+/* session_cache: see session_cache.h. */
+#include "worker/mcp/session_cache.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <bsd/sys/queue.h>
+#include <uthash.h>
+
+struct session_entry {
+	TAILQ_ENTRY(session_entry) link; /* used last comes last */
+	UT_hash_handle hh;
+	struct session_id id;
+	uint8_t version;
+	uint32_t idle_timeout;
+	uint32_t epoch, batch;
+	char text[]; /* route NUL upstream NUL upstream_session NUL */
+};
+
+struct session_cache {
+	struct session_entry *rows;
+	TAILQ_HEAD(session_list, session_entry) used;
+	unsigned count;
+	struct session_record expanded;
+};
+
+int session_cache_open(struct session_cache **out)
+{
+	struct session_cache *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return -ENOMEM;
+	TAILQ_INIT(&c->used);
+	*out = c;
+	return 0;
+}
+
+static void entry_drop(struct session_cache *c, struct session_entry *entry)
+{
+	HASH_DEL(c->rows, entry);
+	TAILQ_REMOVE(&c->used, entry, link);
+	c->count--;
+	free(entry);
+}
+
+void session_cache_close(struct session_cache *c)
+{
+	while (!TAILQ_EMPTY(&c->used))
+		entry_drop(c, TAILQ_FIRST(&c->used));
+	free(c);
+}
+
+struct session_entry *session_cache_find(struct session_cache *c, const struct session_id *id)
+{
+	struct session_entry *entry;
+
+	HASH_FIND(hh, c->rows, id, sizeof(*id), entry);
+	if (entry && entry != TAILQ_LAST(&c->used, session_list)) {
+		TAILQ_REMOVE(&c->used, entry, link);
+		TAILQ_INSERT_TAIL(&c->used, entry, link);
+	}
+	return entry;
+}
+
+void session_cache_drop(struct session_cache *c, const struct session_id *id)
+{
+	struct session_entry *entry = session_cache_find(c, id);
+
+	if (entry)
+		entry_drop(c, entry);
+}
+
+void session_cache_put(struct session_cache *c, const struct session_record *record, uint32_t epoch)
+{
+	size_t route = strlen(record->route) + 1, upstream = strlen(record->upstream) + 1;
+	size_t session = strlen(record->upstream_session) + 1;
+
+	session_cache_drop(c, &record->id);
+	if (c->count == SESSION_CACHE_MAX)
+		entry_drop(c, TAILQ_FIRST(&c->used));
+	struct session_entry *entry = calloc(1, sizeof(*entry) + route + upstream + session);
+	if (!entry)
+		return;
+	entry->id = record->id;
+	entry->version = record->version;
+	entry->idle_timeout = record->idle_timeout;
+	entry->epoch = epoch;
+	memcpy(entry->text, record->route, route);
+	memcpy(entry->text + route, record->upstream, upstream);
+	memcpy(entry->text + route + upstream, record->upstream_session, session);
+	HASH_ADD(hh, c->rows, id, sizeof(entry->id), entry);
+	TAILQ_INSERT_TAIL(&c->used, entry, link);
+	c->count++;
+}
+
+const struct session_record *session_entry_expand(
+    struct session_cache *c, const struct session_entry *entry)
+{
+	struct session_record *r = &c->expanded;
+	const char *text = entry->text;
+
+	r->id = entry->id;
+	r->version = entry->version;
+	r->idle_timeout = entry->idle_timeout;
+	text = stpcpy(r->route, text) - r->route + text + 1;
+	text = stpcpy(r->upstream, text) - r->upstream + text + 1;
+	strcpy(r->upstream_session, text);
+	return r;
+}
+
+uint32_t session_entry_epoch(const struct session_entry *entry)
+{
+	return entry->epoch;
+}
+
+bool session_entry_touch(struct session_entry *entry, uint32_t batch)
+{
+	bool first = entry->batch != batch;
+
+	entry->batch = batch;
+	return first;
+}

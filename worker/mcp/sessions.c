@@ -1,0 +1,513 @@
+/*
+ * sessions: see sessions.h.
+ *
+ * Whatever is asked of the broker is a `question`: it waits to be sent, then for its reply, and is
+ * sent again after a reconnect. CREATE, GET and END may be repeated without harm. A question
+ * outlives the call that asked it, so that a cancelled call costs nothing but a reply nobody reads.
+ */
+#include "worker/mcp/sessions.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <uthash.h>
+
+#include "common/backoff.h"
+#include "common/ipc/frame.h"
+#include "common/timeout.h"
+#include "worker/mcp/session_cache.h"
+
+enum {
+	QUESTIONS_MAX = 1000,
+	ENDS_MAX = 10000,   /* sessions whose end the broker does not know yet */
+	TOUCHES_MAX = 3000, /* ids that fit one frame */
+	REPLY_BUDGET = 64,
+};
+
+static const double call_patience = 2; /* seconds */
+static const double touch_every = 1;   /* seconds */
+static const double broker_grace =
+    10; /* seconds that the cache serves alone while the broker is away */
+
+struct question {
+	TAILQ_ENTRY(question) link; /* unsent, or asked */
+	UT_hash_handle hh;
+	struct timeout timeout;
+	struct sessions *sessions;
+	struct session_call *call; /* NULL: cancelled, or an END */
+	uint32_t request;
+	uint16_t type;
+	bool sent;
+	uint8_t reason; /* of an END */
+	struct session_id id;
+	struct session_record *record; /* of a CREATE */
+};
+
+TAILQ_HEAD(question_list, question);
+
+enum broker_state { BROKER_AWAY, BROKER_GREETING, BROKER_HERE };
+
+struct sessions {
+	struct ev_loop *loop;
+	const struct role_boot *boot;
+	struct metrics_slot *metrics;
+	struct session_cache *cache;
+	enum broker_state state;
+	ev_io io;
+	ev_timer reconnect, touch_timer;
+	struct backoff backoff;
+	ev_tstamp connected_at, lost_at;
+	uint32_t epoch, batch, next_request;
+	struct question *by_request;
+	struct question_list unsent, asked;
+	unsigned call_count, end_count;
+	struct timeout_queue patience;
+	struct session_id touches[TOUCHES_MAX];
+	unsigned touch_count;
+	session_reaper *reap;
+	void *reap_context;
+	void (*ready)(void *context);
+	void *ready_context;
+	char payload[FRAME_PAYLOAD_MAX];
+};
+
+static void broker_connect(struct sessions *s);
+
+static void question_free(struct question *q)
+{
+	struct sessions *s = q->sessions;
+
+	timeout_disarm(&s->patience, &q->timeout);
+	TAILQ_REMOVE(q->sent ? &s->asked : &s->unsent, q, link);
+	HASH_DEL(s->by_request, q);
+	*(q->type == BROKER_END ? &s->end_count : &s->call_count) -= 1;
+	free(q->record);
+	free(q);
+}
+
+/* Over: tell whoever asked. */
+static void question_answer(struct question *q, int status, const struct session_record *record)
+{
+	struct session_call *call = q->call;
+
+	question_free(q);
+	if (!call)
+		return;
+	call->request = 0;
+	call->done(call, status, record);
+}
+
+static void update_events(struct sessions *s)
+{
+	int events = EV_READ | (s->state == BROKER_HERE && !TAILQ_EMPTY(&s->unsent) ? EV_WRITE : 0);
+
+	if (s->state == BROKER_AWAY || (s->io.events & (EV_READ | EV_WRITE)) == events)
+		return;
+	ev_io_stop(s->loop, &s->io);
+	ev_io_set(&s->io, s->io.fd, events);
+	ev_io_start(s->loop, &s->io);
+}
+
+static void broker_lost(struct sessions *s)
+{
+	struct question *q, *next;
+	uint32_t random = 0;
+
+	if (s->state == BROKER_AWAY)
+		return;
+	s->state = BROKER_AWAY;
+	s->lost_at = ev_now(s->loop);
+	ev_io_stop(s->loop, &s->io);
+	close(s->io.fd);
+	/* Asked again, in the order they were asked first. */
+	TAILQ_FOREACH_REVERSE_SAFE(q, &s->asked, question_list, link, next)
+	{
+		TAILQ_REMOVE(&s->asked, q, link);
+		q->sent = false;
+		TAILQ_INSERT_HEAD(&s->unsent, q, link);
+	}
+	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) < 0)
+		random = (uint32_t)getpid();
+	double wait = backoff_failed(&s->backoff, s->lost_at - s->connected_at, random);
+	ev_timer_set(&s->reconnect, wait, 0);
+	ev_timer_start(s->loop, &s->reconnect);
+}
+
+static int send_frame(
+    struct sessions *s, uint16_t type, uint32_t request, const struct wire_writer *w)
+{
+	struct frame frame = {.type = type, .request = request, .length = (uint32_t)w->length};
+
+	if (w->error)
+		return -EMSGSIZE;
+	return frame_send(s->io.fd, &frame, w->p, -1);
+}
+
+static int question_send(struct sessions *s, struct question *q)
+{
+	struct wire_writer w = {.p = s->payload, .capacity = sizeof(s->payload)};
+
+	if (q->type == BROKER_CREATE) {
+		session_record_put(&w, q->record);
+	} else {
+		wire_put_bytes(&w, q->id.bytes, sizeof(q->id.bytes));
+		if (q->type == BROKER_END)
+			wire_put_u8(&w, q->reason);
+	}
+	return send_frame(s, q->type, q->request, &w);
+}
+
+static void send_unsent(struct sessions *s)
+{
+	struct question *q;
+
+	while (s->state == BROKER_HERE && (q = TAILQ_FIRST(&s->unsent))) {
+		int error = question_send(s, q);
+		if (error == -EAGAIN)
+			break;
+		if (error) {
+			broker_lost(s);
+			return;
+		}
+		TAILQ_REMOVE(&s->unsent, q, link);
+		q->sent = true;
+		TAILQ_INSERT_TAIL(&s->asked, q, link);
+	}
+	update_events(s);
+}
+
+/* A new question, with room for it checked by the caller. NULL when memory is short. */
+static struct question *question_ask(
+    struct sessions *s, uint16_t type, const struct session_id *id, struct session_call *call)
+{
+	struct question *q = calloc(1, sizeof(*q));
+
+	if (!q)
+		return NULL;
+	q->sessions = s;
+	q->type = type;
+	q->id = *id;
+	q->call = call;
+	do
+		q->request = ++s->next_request;
+	while (q->request == 0);
+	HASH_ADD(hh, s->by_request, request, sizeof(q->request), q);
+	TAILQ_INSERT_TAIL(&s->unsent, q, link);
+	*(type == BROKER_END ? &s->end_count : &s->call_count) += 1;
+	if (call) {
+		call->request = q->request;
+		timeout_arm(&s->patience, &q->timeout);
+	}
+	return q;
+}
+
+static void on_patience_over(struct timeout_queue *queue, struct timeout *timeout)
+{
+	(void)queue;
+	question_answer(container_of(timeout, struct question, timeout), -ETIMEDOUT, NULL);
+}
+
+static int status_to_errno(uint32_t status)
+{
+	static const int errors[] = {[BROKER_OK] = 0,
+	    [BROKER_UNKNOWN] = -ENOENT,
+	    [BROKER_FULL] = -ENOSPC,
+	    [BROKER_BAD] = -EPROTO};
+
+	return status < sizeof(errors) / sizeof(errors[0]) ? errors[status] : -EPROTO;
+}
+
+static void on_greeted(struct sessions *s, uint32_t status)
+{
+	if (status != BROKER_OK) {
+		LOG(s->boot->log, LOG_LEVEL_ERROR, "the broker refused this worker",
+		    LOG_UINT("status", status));
+		broker_lost(s);
+		return;
+	}
+	if (s->epoch > 0)
+		METRIC_ADD(s->metrics, BROKER_RECONNECTS, 1, 0);
+	s->state = BROKER_HERE;
+	s->epoch++;
+	s->connected_at = ev_now(s->loop);
+	if (s->ready) {
+		void (*ready)(void *) = s->ready;
+		s->ready = NULL;
+		ready(s->ready_context);
+	}
+	send_unsent(s);
+}
+
+static void on_reply(struct sessions *s, const struct frame *frame, struct wire_reader *r)
+{
+	struct session_record record;
+	struct question *q;
+	int status = status_to_errno(wire_get_u32(r));
+
+	HASH_FIND(hh, s->by_request, &frame->request, sizeof(frame->request), q);
+	if (!q)
+		return;
+	if (q->type == BROKER_GET && status == 0 && !session_record_get(r, &record))
+		status = -EPROTO;
+	if (q->type == BROKER_GET && status == 0)
+		session_cache_put(s->cache, &record, s->epoch);
+	else if (q->type == BROKER_GET && status == -ENOENT)
+		session_cache_drop(s->cache, &q->id);
+	else if (q->type == BROKER_CREATE && status == 0)
+		session_cache_put(s->cache, q->record, s->epoch);
+	question_answer(q, status, q->type == BROKER_GET && status == 0 ? &record : NULL);
+}
+
+static void on_push(struct sessions *s, const struct frame *frame, struct wire_reader *r)
+{
+	struct session_record record;
+	struct session_id id;
+
+	if (frame->type == BROKER_INVALIDATE) {
+		wire_get_bytes(r, id.bytes, sizeof(id.bytes));
+		if (!r->error)
+			session_cache_drop(s->cache, &id);
+	} else if (frame->type == BROKER_REAP && session_record_get(r, &record)) {
+		session_cache_drop(s->cache, &record.id);
+		s->reap(s->reap_context, &record);
+	}
+}
+
+static void on_frame(struct sessions *s, const struct frame *frame)
+{
+	struct wire_reader r = {.p = s->payload, .length = frame->length};
+
+	if (!(frame->flags & FRAME_REPLY))
+		on_push(s, frame, &r);
+	else if (frame->type == BROKER_HELLO)
+		on_greeted(s, wire_get_u32(&r));
+	else
+		on_reply(s, frame, &r);
+}
+
+static void on_io(struct ev_loop *loop, ev_io *io, int events)
+{
+	struct sessions *s = container_of(io, struct sessions, io);
+
+	(void)loop;
+	for (int budget = REPLY_BUDGET; (events & EV_READ) && budget > 0 && s->state != BROKER_AWAY;
+	     budget--) {
+		struct frame frame;
+		int fd = -1;
+		int status = frame_receive(io->fd, &frame, s->payload, &fd);
+		if (fd >= 0)
+			close(fd);
+		if (status == -EAGAIN)
+			break;
+		if (status <= 0)
+			broker_lost(s);
+		else
+			on_frame(s, &frame);
+	}
+	if (s->state == BROKER_HERE)
+		send_unsent(s);
+}
+
+static int greet(struct sessions *s)
+{
+	char hello[16];
+	struct wire_writer w = {.p = hello, .capacity = sizeof(hello)};
+
+	wire_put_u16(&w, BROKER_PROTOCOL);
+	wire_put_u16(&w, ROLE_WORKER);
+	wire_put_u32(&w, s->boot->generation);
+	wire_put_u32(&w, s->boot->number);
+	return send_frame(s, BROKER_HELLO, ++s->next_request, &w);
+}
+
+static void broker_connect(struct sessions *s)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	strncpy(address.sun_path, s->boot->broker_path, sizeof(address.sun_path) - 1);
+	s->state = BROKER_GREETING;
+	s->connected_at = ev_now(s->loop);
+	ev_io_init(&s->io, on_io, fd, EV_READ);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || greet(s)) {
+		broker_lost(s);
+		return;
+	}
+	ev_io_start(s->loop, &s->io);
+}
+
+static void on_reconnect(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)loop;
+	(void)events;
+	broker_connect(container_of(timer, struct sessions, reconnect));
+}
+
+static void send_touches(struct sessions *s)
+{
+	struct wire_writer w = {.p = s->payload, .capacity = sizeof(s->payload)};
+
+	if (s->touch_count == 0 || s->state != BROKER_HERE)
+		return;
+	wire_put_u16(&w, (uint16_t)s->touch_count);
+	for (unsigned i = 0; i < s->touch_count; i++)
+		wire_put_bytes(&w, s->touches[i].bytes, sizeof(s->touches[i].bytes));
+	int error = send_frame(s, BROKER_TOUCH, 0, &w);
+	if (error == -EAGAIN)
+		return;
+	s->touch_count = 0;
+	s->batch++;
+	if (error)
+		broker_lost(s);
+}
+
+static void on_touch_timer(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)loop;
+	(void)events;
+	send_touches(container_of(timer, struct sessions, touch_timer));
+}
+
+int sessions_open(struct ev_loop *loop, const struct role_boot *boot, struct metrics_slot *metrics,
+    session_reaper *reap, void *context, struct sessions **out)
+{
+	struct sessions *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return -ENOMEM;
+	if (session_cache_open(&s->cache)) {
+		free(s);
+		return -ENOMEM;
+	}
+	s->loop = loop;
+	s->boot = boot;
+	s->metrics = metrics;
+	s->reap = reap;
+	s->reap_context = context;
+	s->backoff = BACKOFF_CONNECT;
+	s->batch = 1;
+	TAILQ_INIT(&s->unsent);
+	TAILQ_INIT(&s->asked);
+	timeout_queue_init(&s->patience, loop, call_patience, on_patience_over);
+	ev_timer_init(&s->reconnect, on_reconnect, 0, 0);
+	ev_timer_init(&s->touch_timer, on_touch_timer, touch_every, touch_every);
+	ev_timer_start(loop, &s->touch_timer);
+	broker_connect(s);
+	*out = s;
+	return 0;
+}
+
+void sessions_close(struct sessions *s)
+{
+	struct question *q, *next;
+
+	send_touches(s);
+	TAILQ_FOREACH_SAFE (q, &s->asked, link, next)
+		question_free(q);
+	TAILQ_FOREACH_SAFE (q, &s->unsent, link, next)
+		question_free(q);
+	if (s->state != BROKER_AWAY) {
+		ev_io_stop(s->loop, &s->io);
+		close(s->io.fd);
+	}
+	timeout_queue_stop(&s->patience);
+	ev_timer_stop(s->loop, &s->reconnect);
+	ev_timer_stop(s->loop, &s->touch_timer);
+	session_cache_close(s->cache);
+	free(s);
+}
+
+bool sessions_connected(const struct sessions *s)
+{
+	return s->state == BROKER_HERE;
+}
+
+void sessions_on_ready(struct sessions *s, void (*ready)(void *context), void *context)
+{
+	s->ready = ready;
+	s->ready_context = context;
+}
+
+/* What the cache says of it may be believed: fetched under this connection, or the broker was lost
+ * only just now. */
+static bool is_trusted(const struct sessions *s, const struct session_entry *entry)
+{
+	if (s->state == BROKER_HERE)
+		return session_entry_epoch(entry) == s->epoch;
+	return session_entry_epoch(entry) == s->epoch &&
+	       ev_now(s->loop) - s->lost_at < broker_grace;
+}
+
+const struct session_record *sessions_get(
+    struct sessions *s, const struct session_id *id, struct session_call *call, int *error)
+{
+	struct session_entry *entry = session_cache_find(s->cache, id);
+
+	if (entry && is_trusted(s, entry)) {
+		METRIC_ADD(s->metrics, SESSION_CACHE_HITS, 1, 0);
+		if (session_entry_touch(entry, s->batch))
+			sessions_touch(s, id);
+		return session_entry_expand(s->cache, entry);
+	}
+	METRIC_ADD(s->metrics, SESSION_CACHE_MISSES, 1, 0);
+	if (s->call_count >= QUESTIONS_MAX || !question_ask(s, BROKER_GET, id, call)) {
+		*error = -ENOBUFS;
+		return NULL;
+	}
+	send_unsent(s);
+	return NULL;
+}
+
+int sessions_create(
+    struct sessions *s, const struct session_record *record, struct session_call *call)
+{
+	struct session_record *copy = malloc(sizeof(*copy));
+	struct question *q;
+
+	if (!copy || s->call_count >= QUESTIONS_MAX ||
+	    !(q = question_ask(s, BROKER_CREATE, &record->id, call))) {
+		free(copy);
+		return -ENOBUFS;
+	}
+	*copy = *record;
+	q->record = copy;
+	send_unsent(s);
+	return 0;
+}
+
+void sessions_end(struct sessions *s, const struct session_id *id, enum metric_end reason)
+{
+	session_cache_drop(s->cache, id);
+	/* Beyond the bound the session is left to its idle time-out. */
+	if (s->end_count >= ENDS_MAX)
+		return;
+	struct question *q = question_ask(s, BROKER_END, id, NULL);
+	if (!q)
+		return;
+	q->reason = (uint8_t)reason;
+	send_unsent(s);
+}
+
+void sessions_touch(struct sessions *s, const struct session_id *id)
+{
+	if (s->touch_count == TOUCHES_MAX)
+		send_touches(s);
+	if (s->touch_count < TOUCHES_MAX)
+		s->touches[s->touch_count++] = *id;
+}
+
+void session_call_cancel(struct sessions *s, struct session_call *call)
+{
+	struct question *q;
+
+	if (call->request == 0)
+		return;
+	HASH_FIND(hh, s->by_request, &call->request, sizeof(call->request), q);
+	if (q)
+		q->call = NULL;
+	call->request = 0;
+}

@@ -1,0 +1,331 @@
+/*
+ * worker: see worker.h. Life: start, connect to the broker, READY, accept, drain, exit.
+ *
+ * The master speaks over the channel; its end of file means that the master is dead, and the worker
+ * drains. Each turn of the loop ends in on_prepare: connections with buffered requests get their
+ * turn, what was closed is freed.
+ */
+#include "worker/worker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/ipc/channel.h"
+#include "common/ipc/frame.h"
+#include "worker/accept.h"
+#include "worker/http/conn.h"
+#include "worker/mcp/exchange.h"
+#include "worker/mcp/reaper.h"
+#include "worker/mcp/streams.h"
+#include "worker/policy/clients.h"
+#include "worker/route.h"
+#include "worker/upstream/upstream.h"
+
+static const double heartbeat_every = 0.25;
+static const uint64_t busy_warning = 50000; /* microseconds */
+
+void worker_ready(struct worker *w, struct conn *c)
+{
+	if (c->in_ready || c->closed)
+		return;
+	c->in_ready = true;
+	TAILQ_INSERT_TAIL(&w->ready, c, ready);
+	ev_idle_start(w->loop, &w->idle);
+}
+
+void worker_check_done(struct worker *w)
+{
+	if (w->draining && w->conn_count == 0 && w->reaps == 0)
+		ev_break(w->loop, EVBREAK_ALL);
+}
+
+static int tell_master(struct worker *w, uint16_t type, const void *payload, size_t n)
+{
+	struct frame frame = {
+	    .magic = FRAME_MAGIC, .version = FRAME_VERSION, .type = type, .length = (uint32_t)n};
+
+	return frame_send(w->boot->channel, &frame, payload, -1);
+}
+
+static void on_shutdown_deadline(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct worker *w = container_of(timer, struct worker, shutdown);
+
+	(void)events;
+	LOG(w->log, LOG_LEVEL_WARN, "drain cut short by timeouts.shutdown",
+	    LOG_UINT("connections", w->conn_count));
+	ev_break(loop, EVBREAK_ALL);
+}
+
+static void drain(struct worker *w)
+{
+	struct conn *c, *next_conn;
+	struct exchange *x, *next;
+
+	if (w->draining)
+		return;
+	w->draining = true;
+	w->accepting = false;
+	accept_stop(w->slots);
+	LOG(w->log, LOG_LEVEL_INFO, "draining", LOG_UINT("connections", w->conn_count));
+	ev_timer_set(&w->shutdown, w->config->timeouts.shutdown, 0);
+	ev_timer_start(w->loop, &w->shutdown);
+	TAILQ_FOREACH_SAFE (x, &w->exchanges, link, next)
+		exchange_drain(x);
+	TAILQ_FOREACH_SAFE (c, &w->conns, link, next_conn)
+		conn_drain(c);
+	if (tell_master(w, CHANNEL_STOPPED_ACCEPTING, NULL, 0))
+		LOG_TEXT(w->log, LOG_LEVEL_WARN, "master did not hear that accepting stopped");
+	worker_check_done(w);
+}
+
+static unsigned slot_of(const void *payload, uint32_t length)
+{
+	const struct channel_slot *slot = payload;
+
+	return length == sizeof(*slot) ? slot->slot : LISTENER_SLOTS;
+}
+
+static void on_message(struct worker *w, const struct frame *frame, const void *payload, int *fd)
+{
+	switch (frame->type) {
+	case CHANNEL_ACCEPT:
+		w->accepting = !w->draining;
+		if (w->accepting)
+			accept_start(w->slots);
+		break;
+	case CHANNEL_DRAIN:
+		drain(w);
+		break;
+	case CHANNEL_STOP:
+		ev_break(w->loop, EVBREAK_ALL);
+		break;
+	case CHANNEL_ADOPT:
+		accept_adopt(w->slots, slot_of(payload, frame->length));
+		break;
+	case CHANNEL_RELEASE:
+		accept_release(w->slots, slot_of(payload, frame->length));
+		break;
+	case CHANNEL_LOG:
+		log_replace_fd(w->log, *fd);
+		*fd = -1;
+		break;
+	default:
+		LOG(w->log, LOG_LEVEL_WARN, "unknown message from the master",
+		    LOG_UINT("type", frame->type));
+	}
+}
+
+static void on_channel(struct ev_loop *loop, ev_io *io, int events)
+{
+	struct worker *w = container_of(io, struct worker, channel);
+	struct frame frame;
+	int fd = -1;
+
+	(void)loop;
+	(void)events;
+	/* No callback of ours is in the middle of the scratch: it is free here. */
+	int status = frame_receive(io->fd, &frame, w->scratch, &fd);
+	if (status == -EAGAIN)
+		return;
+	if (status <= 0) {
+		ev_io_stop(w->loop, io);
+		LOG_TEXT(w->log, LOG_LEVEL_ERROR, "the master is gone: draining");
+		drain(w);
+		return;
+	}
+	on_message(w, &frame, w->scratch, &fd);
+	if (fd >= 0)
+		close(fd);
+}
+
+static void serve_ready(struct worker *w)
+{
+	struct conn *c;
+
+	for (int budget = WORKER_READY_BUDGET; budget > 0 && (c = TAILQ_FIRST(&w->ready));
+	     budget--) {
+		TAILQ_REMOVE(&w->ready, c, ready);
+		c->in_ready = false;
+		conn_serve_buffered(c);
+	}
+	if (TAILQ_EMPTY(&w->ready))
+		ev_idle_stop(w->loop, &w->idle);
+}
+
+static void free_closed(struct worker *w)
+{
+	struct conn *c;
+	struct exchange *x;
+	struct upstream_connection *uc;
+
+	while ((x = TAILQ_FIRST(&w->closed_exchanges))) {
+		TAILQ_REMOVE(&w->closed_exchanges, x, link);
+		exchange_free(x);
+	}
+	while ((c = TAILQ_FIRST(&w->closed_conns))) {
+		TAILQ_REMOVE(&w->closed_conns, c, link);
+		conn_free(c);
+	}
+	while ((uc = TAILQ_FIRST(&w->closed_upstreams))) {
+		TAILQ_REMOVE(&w->closed_upstreams, uc, link);
+		upstream_connection_free(uc);
+	}
+}
+
+static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
+{
+	struct worker *w = container_of(prepare, struct worker, prepare);
+
+	(void)loop;
+	(void)events;
+	serve_ready(w);
+	free_closed(w);
+	if (w->turn_started == 0)
+		return;
+	uint64_t busy = (clock_nanoseconds() - w->turn_started) / 1000;
+	METRIC_OBSERVE(w->metrics, LOOP_BUSY_SECONDS, busy, 0);
+	if (busy > busy_warning)
+		LOG(w->log, LOG_LEVEL_WARN, "one turn of the loop took long",
+		    LOG_MILLIS("ms", busy));
+}
+
+static void on_check(struct ev_loop *loop, ev_check *check, int events)
+{
+	(void)loop;
+	(void)events;
+	container_of(check, struct worker, check)->turn_started = clock_nanoseconds();
+}
+
+static void on_idle(struct ev_loop *loop, ev_idle *idle, int events)
+{
+	/* Being active is all it does: the loop does not sleep while requests wait in buffers. */
+	(void)loop;
+	(void)idle;
+	(void)events;
+}
+
+static void on_heartbeat(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct worker *w = container_of(timer, struct worker, heartbeat);
+	uint64_t dropped = log_dropped(w->log);
+
+	(void)loop;
+	(void)events;
+	metrics_heartbeat(w->metrics, clock_nanoseconds());
+	METRIC_ADD(w->metrics, LOG_DROPPED, dropped - w->log_dropped_seen, 0);
+	w->log_dropped_seen = dropped;
+	log_flush(w->log);
+}
+
+static void on_broker_ready(void *context)
+{
+	struct worker *w = context;
+	struct channel_generation generation = {.generation = w->boot->generation};
+
+	if (tell_master(w, CHANNEL_READY, &generation, sizeof(generation)))
+		LOG_TEXT(w->log, LOG_LEVEL_ERROR, "master can't be told READY");
+}
+
+static void on_reap(void *context, const struct session_record *record)
+{
+	reaper_end_upstream(context, record);
+}
+
+/* The timeouts of a terminal's signals are the master's business: it tells us what to do. */
+static void ignore_signals(void)
+{
+	static const int ignored[] = {SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE};
+
+	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
+		signal(ignored[i], SIG_IGN);
+}
+
+static void watchers_start(struct worker *w)
+{
+	ev_io_init(&w->channel, on_channel, w->boot->channel, EV_READ);
+	ev_io_start(w->loop, &w->channel);
+	ev_prepare_init(&w->prepare, on_prepare);
+	ev_prepare_start(w->loop, &w->prepare);
+	ev_check_init(&w->check, on_check);
+	ev_check_start(w->loop, &w->check);
+	ev_idle_init(&w->idle, on_idle);
+	ev_timer_init(&w->heartbeat, on_heartbeat, 0, heartbeat_every);
+	ev_timer_start(w->loop, &w->heartbeat);
+	ev_timer_init(&w->shutdown, on_shutdown_deadline, 0, 0);
+}
+
+static int worker_open(struct worker *w)
+{
+	int error;
+
+	TAILQ_INIT(&w->conns);
+	TAILQ_INIT(&w->ready);
+	TAILQ_INIT(&w->exchanges);
+	TAILQ_INIT(&w->closed_conns);
+	TAILQ_INIT(&w->closed_exchanges);
+	TAILQ_INIT(&w->closed_upstreams);
+	conn_timeouts_init(w);
+	upstream_timeouts_init(w);
+	exchange_timeouts_init(w);
+	watchers_start(w);
+	if ((error = clients_open(&w->clients)) || (error = streams_open(&w->streams)) ||
+	    (error = upstreams_open(w, &w->upstreams)) || (error = routes_open(w)) ||
+	    (error = resolver_open(w->loop, w->log, &w->resolver)) ||
+	    (error = accept_open(w, &w->slots)) ||
+	    (error = sessions_open(w->loop, w->boot, w->metrics, on_reap, w, &w->sessions)))
+		return error;
+	sessions_on_ready(w->sessions, on_broker_ready, w);
+	return 0;
+}
+
+static void worker_close(struct worker *w)
+{
+	/* Whatever closing starts must find the loop draining: nothing new is begun. */
+	w->draining = true;
+	accept_close(w->slots);
+	while (!TAILQ_EMPTY(&w->conns))
+		conn_close(TAILQ_FIRST(&w->conns));
+	free_closed(w);
+	upstreams_close(w);
+	free_closed(w);
+	sessions_close(w->sessions);
+	resolver_close(w->resolver);
+	streams_close(w->streams);
+	clients_close(w->clients);
+	free(w->routes);
+	free(w->upstreams);
+	buffer_release(&w->metrics_text);
+	LOG_TEXT(w->log, LOG_LEVEL_INFO, "worker ended");
+	log_flush(w->log);
+	ev_loop_destroy(w->loop);
+	free(w);
+}
+
+int worker_main(const struct role_boot *boot)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+
+	ignore_signals();
+	if (!w || !(w->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV))) {
+		LOG_TEXT(boot->log, LOG_LEVEL_ERROR, "worker can't start: out of memory");
+		free(w);
+		return 1;
+	}
+	w->boot = boot;
+	w->config = boot->config;
+	w->log = boot->log;
+	w->metrics = metrics_slot_open(boot->metrics, boot->metrics_slot, (int32_t)getpid());
+	int error = worker_open(w);
+	if (error) {
+		LOG(w->log, LOG_LEVEL_ERROR, "worker can't start", LOG_ERRNO(-error));
+		log_flush(w->log);
+		return 1;
+	}
+	ev_run(w->loop, 0);
+	worker_close(w);
+	return 0;
+}

@@ -1,0 +1,97 @@
+/*
+ * worker: one of N processes that serve clients.
+ *
+ * Owns everything below: its loop, its client and upstream connections, its caches. Shares the
+ * listening sockets with its siblings and the master, its metrics slot with nobody. One thread;
+ * what is called scratch here is valid only until the running callback returns.
+ */
+#ifndef MARGAY_WORKER_WORKER_H
+#define MARGAY_WORKER_WORKER_H
+
+#include <ev.h>
+#include <bsd/sys/queue.h>
+
+#include "common/role.h"
+#include "common/timeout.h"
+#include "worker/http/date.h"
+#include "worker/http/gather.h"
+#include "worker/http/reader.h"
+#include "worker/mcp/envelope.h"
+#include "worker/mcp/sessions.h"
+#include "worker/upstream/resolver.h"
+
+enum {
+	WORKER_SCRATCH = 65536,   /* bytes read per wake-up and descriptor */
+	WORKER_READY_BUDGET = 64, /* connections with buffered requests served per turn */
+};
+
+TAILQ_HEAD(conn_list, conn);
+TAILQ_HEAD(exchange_list, exchange);
+TAILQ_HEAD(upstream_connection_list, upstream_connection);
+
+struct accept_slots;
+struct client_counts;
+struct stream_counts;
+struct route;
+struct upstream;
+
+/* One queue for each kind of deadline; lengths come from the configuration's `timeouts`. */
+struct worker_timeouts {
+	struct timeout_queue client_header, client_body, client_idle, client_write, client_linger;
+	struct timeout_queue upstream_connect, upstream_first_byte, upstream_between_bytes,
+	    upstream_total;
+	struct timeout_queue upstream_idle, sse_heartbeat, session_touch;
+};
+
+struct worker {
+	const struct role_boot *boot;
+	const struct config *config;
+	struct ev_loop *loop;
+	struct log *log;
+	struct metrics_slot *metrics;
+	struct sessions *sessions;
+	struct resolver *resolver;
+	struct accept_slots *slots;
+	struct client_counts *clients;
+	struct stream_counts *streams;
+	struct route *routes; /* sorted by path */
+	size_t route_count;
+	struct upstream *upstreams; /* in the order of the configuration */
+	struct worker_timeouts timeouts;
+
+	struct conn_list conns; /* open */
+	struct conn_list ready; /* with whole requests in their buffer */
+	unsigned conn_count;
+	struct exchange_list exchanges; /* in flight */
+	unsigned reaps;                 /* upstream sessions being ended, see mcp/reaper */
+	/* Closed in this turn; freed before the next poll. */
+	struct conn_list closed_conns;
+	struct exchange_list closed_exchanges;
+	struct upstream_connection_list closed_upstreams;
+
+	ev_io channel;
+	ev_prepare prepare;
+	ev_check check;
+	ev_idle idle;
+	ev_timer heartbeat;
+	ev_timer shutdown;
+	struct buffer metrics_text; /* of the last scrape, see admin/admin.h */
+	ev_tstamp metrics_rendered;
+	uint64_t log_dropped_seen;
+	uint64_t turn_started; /* nanoseconds; 0 before the first poll */
+	bool accepting, draining;
+
+	char scratch[WORKER_SCRATCH];
+	struct http_head head;
+	struct envelope envelope;
+	struct gather gather;
+	struct http_date date;
+};
+
+/* Put a connection with buffered bytes on the ready list; the loop will not sleep before it had its
+ * turn. */
+void worker_ready(struct worker *w, struct conn *c);
+/* Draining and nothing left: leave the loop. */
+void worker_check_done(struct worker *w);
+
+#endif
