@@ -1,0 +1,21 @@
+/*
+ * raw: where a value stands in the text of a JSON message.
+ *
+ * cJSON keeps numbers as doubles, which would change a 64-bit id or progress token. What must come
+ * back exactly as it was sent is therefore found in the text. The text must already have been
+ * parsed: these functions stay inside it whatever it holds, but only find things in valid JSON.
+ */
+#ifndef MARGAY_MASTER_DEMO_RAW_H
+#define MARGAY_MASTER_DEMO_RAW_H
+
+#include <stdbool.h>
+
+#include "common/span.h"
+
+/* The value of the first member called `key` (spelled without escapes). False when there is none.
+ */
+bool raw_member(struct span object, const char *key, struct span *value);
+/* Take the next element from the array or, after the first call, from the rest of it. */
+bool raw_next(struct span *rest, struct span *element);
+
+#endif
