@@ -389,6 +389,7 @@ int log_open(const struct log_options *options, const char *process, struct log 
 		return error;
 	}
 	log->sink = syslog ? SINK_SYSLOG : sink_of(log->fd);
+	log->pid = getpid();
 	log_set_process(log, process);
 	*out = log;
 	return 0;
@@ -396,9 +397,15 @@ int log_open(const struct log_options *options, const char *process, struct log 
 
 void log_set_process(struct log *log, const char *process)
 {
-	/* Lines collected before a fork are the parent's to write. */
-	if (log->pid != getpid())
+	/* Lines collected before a fork are the parent's to write, and its connection to syslog its
+	 * own. */
+	if (log->pid != getpid()) {
 		log->length = 0;
+		if (log->sink == SINK_SYSLOG && log->fd >= 0) {
+			close(log->fd);
+			log->fd = -1;
+		}
+	}
 	log->pid = getpid();
 	snprintf(log->process, sizeof(log->process), "%s", process);
 }

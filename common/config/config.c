@@ -1,12 +1,22 @@
 /* config: freeing, and what a human reads: errors and the table of keys. */
 #include "common/config/config.h"
 
+#include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "common/config/schema.h"
 
 enum { TEXT_MAX = 1024 * 1024 };
+
+void config_sha256(struct span bytes, char out[CONFIG_SHA256_TEXT])
+{
+	unsigned char digest[SHA256_DIGEST_LENGTH];
+
+	SHA256((const unsigned char *)bytes.p, bytes.n, digest);
+	for (size_t i = 0; i < sizeof(digest); i++)
+		snprintf(out + 2 * i, 3, "%02x", digest[i]);
+}
 
 static void free_listen(struct config_listen *listen)
 {

@@ -21,7 +21,8 @@ enum {
 	CONFIG_WORKERS_MAX = 32,
 	CONFIG_ROUTES_MAX = 256,
 	CONFIG_UPSTREAMS_MAX = 256,
-	CONFIG_LISTENS_MAX = 16
+	CONFIG_LISTENS_MAX = 16,
+	CONFIG_SHA256_TEXT = 65
 };
 
 struct config_address {
@@ -134,6 +135,11 @@ int config_parse(
     const char *bytes, size_t n, struct config **out, struct config_errors *errors) MUST_CHECK;
 /* Read a whole file, at most 4 MiB, into `out`. 0 or -errno. */
 int config_read(const char *path, struct buffer *out) MUST_CHECK;
+/* SHA-256 of the bytes in hexadecimal: which configuration a generation serves by. */
+void config_sha256(struct span bytes, char out[CONFIG_SHA256_TEXT]);
+/* Only the runtime_dir of a configuration that may have errors elsewhere; NULL when there is none.
+ * The caller's. */
+char *config_runtime_dir(struct span bytes);
 void config_free(struct config *config);
 void config_errors_free(struct config_errors *errors);
 /* "margay.yaml:12: timeouts.client_header: `10x` is no duration; write a number with ms, s, m, h or

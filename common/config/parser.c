@@ -309,6 +309,25 @@ int config_parse(const char *bytes, size_t n, struct config **out, struct config
 	return -EINVAL;
 }
 
+char *config_runtime_dir(struct span bytes)
+{
+	struct node *root = NULL;
+	struct node_fault fault;
+	char *dir = NULL;
+
+	if (node_parse(bytes.p, bytes.n, &root, &fault) || !root)
+		return NULL;
+	const struct node *node = root->kind == NODE_MAPPING ? root->first : NULL;
+	while (node && strcmp(node->key, "runtime_dir") != 0)
+		node = node->next;
+	if (node && node->kind == NODE_SCALAR)
+		dir = strdup(node->text);
+	else if (!node && root->kind == NODE_MAPPING)
+		dir = strdup(setting_find("runtime_dir")->value);
+	node_free(root);
+	return dir;
+}
+
 int config_read(const char *path, struct buffer *out)
 {
 	char block[16384];

@@ -1,0 +1,266 @@
+/* children: see children.h. */
+#include "master/supervisor/children.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/ipc/channel.h"
+#include "common/ipc/frame.h"
+
+enum { CHANNEL_BUDGET = 16 };
+
+static void on_exit_status(struct ev_loop *loop, ev_child *exit, int events);
+static void on_channel(struct ev_loop *loop, ev_io *io, int events);
+
+const char *child_state_name(enum child_state state)
+{
+	static const char *const names[] = {
+	    [CHILD_STARTING] = "starting",
+	    [CHILD_READY] = "ready",
+	    [CHILD_ACCEPTING] = "accepting",
+	    [CHILD_DRAINING] = "draining",
+	    [CHILD_BACKOFF] = "backoff",
+	};
+
+	return names[state];
+}
+
+void child_name(const struct child *c, char out[32])
+{
+	if (c->role == ROLE_BROKER)
+		snprintf(out, 32, "broker");
+	else
+		snprintf(out, 32, "worker %u", c->number);
+}
+
+static void on_restart(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)loop;
+	(void)events;
+	child_spawn(container_of(timer, struct child, restart));
+}
+
+struct child *child_create(
+    struct supervisor *s, enum role role, struct generation *g, unsigned number)
+{
+	struct child *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->supervisor = s;
+	c->role = role;
+	c->generation = g;
+	c->number = number;
+	c->channel = -1;
+	c->metrics_slot = -1;
+	c->state = CHILD_BACKOFF;
+	c->backoff = BACKOFF_PROCESS;
+	ev_timer_init(&c->restart, on_restart, 0, 0);
+	return c;
+}
+
+void child_free(struct child *c)
+{
+	ev_timer_stop(c->supervisor->loop, &c->restart);
+	free(c);
+}
+
+static void back_off(struct child *c, double lifetime)
+{
+	struct supervisor *s = c->supervisor;
+	char name[32];
+	uint32_t random = 0;
+
+	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) < 0)
+		random = (uint32_t)c->pid;
+	double wait = backoff_failed(&c->backoff, lifetime, random);
+	c->state = CHILD_BACKOFF;
+	child_name(c, name);
+	LOG(s->log, LOG_LEVEL_WARN, "will be restarted", LOG_STR("child", name),
+	    LOG_MILLIS("after_ms", (uint64_t)(wait * 1e6)));
+	ev_timer_set(&c->restart, wait, 0);
+	ev_timer_start(s->loop, &c->restart);
+}
+
+/* Signals wait until the child has put our handlers away: they would write to our loop. */
+static pid_t fork_quietly(struct child *c, const int channel[2])
+{
+	sigset_t all, before;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	log_flush(c->supervisor->log);
+	pid_t pid = fork();
+	if (pid == 0)
+		process_run(c, channel[1]);
+	int error = errno;
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	errno = error;
+	return pid;
+}
+
+void child_spawn(struct child *c)
+{
+	struct supervisor *s = c->supervisor;
+	enum metric_slot_kind kind =
+	    c->role == ROLE_BROKER ? METRIC_SLOT_BROKER : METRIC_SLOT_WORKER;
+	int channel[2] = {-1, -1};
+	char name[32];
+	pid_t pid = -1;
+
+	child_name(c, name);
+	c->metrics_slot = metrics_slot_take(
+	    s->metrics, kind, c->number, c->generation ? c->generation->number : 0);
+	if (c->metrics_slot >= 0 &&
+	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, channel) == 0)
+		pid = fork_quietly(c, channel);
+	if (pid < 0) {
+		LOG(s->log, LOG_LEVEL_ERROR, "can't be started", LOG_STR("child", name),
+		    LOG_ERRNO(c->metrics_slot < 0 ? -c->metrics_slot : errno));
+		if (c->metrics_slot >= 0)
+			metrics_slot_reaped(s->metrics, c->metrics_slot);
+		if (channel[0] >= 0)
+			close(channel[0]);
+		if (channel[1] >= 0)
+			close(channel[1]);
+		back_off(c, 0);
+		return;
+	}
+	close(channel[1]);
+	c->pid = pid;
+	c->channel = channel[0];
+	c->state = CHILD_STARTING;
+	c->started = ev_now(s->loop);
+	ev_io_init(&c->io, on_channel, c->channel, EV_READ);
+	ev_io_start(s->loop, &c->io);
+	ev_child_init(&c->exit, on_exit_status, pid, 0);
+	ev_child_start(s->loop, &c->exit);
+	LOG(s->log, LOG_LEVEL_INFO, "started", LOG_STR("child", name), LOG_INT("child_pid", pid),
+	    LOG_UINT("generation", c->generation ? c->generation->number : 0));
+}
+
+void child_tell(struct child *c, uint16_t type, const void *payload, size_t n, int fd)
+{
+	struct frame frame = {.type = type, .length = (uint32_t)n};
+	char name[32];
+
+	if (c->channel < 0)
+		return;
+	int error = frame_send(c->channel, &frame, payload, fd);
+	if (!error)
+		return;
+	child_name(c, name);
+	LOG(c->supervisor->log, LOG_LEVEL_WARN, "can't be told", LOG_STR("child", name),
+	    LOG_UINT("type", type), LOG_ERRNO(-error));
+}
+
+void child_kill(struct child *c)
+{
+	c->expected = true;
+	ev_timer_stop(c->supervisor->loop, &c->restart);
+	if (c->pid > 0)
+		kill(c->pid, SIGKILL);
+}
+
+static void on_message(struct child *c, const struct frame *frame)
+{
+	if (frame->type != CHANNEL_READY || c->state != CHILD_STARTING)
+		return;
+	if (c->role == ROLE_BROKER) {
+		c->state = CHILD_ACCEPTING;
+		return;
+	}
+	c->state = CHILD_READY;
+	generation_update(c->generation);
+}
+
+static void on_channel(struct ev_loop *loop, ev_io *io, int events)
+{
+	struct child *c = container_of(io, struct child, io);
+	static char payload[FRAME_PAYLOAD_MAX];
+	struct frame frame;
+	int fd;
+
+	(void)events;
+	for (int budget = CHANNEL_BUDGET; budget > 0; budget--) {
+		int status = frame_receive(io->fd, &frame, payload, &fd);
+		if (status == -EAGAIN)
+			return;
+		if (fd >= 0)
+			close(fd);
+		if (status <= 0) { /* its end is told by its exit status */
+			ev_io_stop(loop, io);
+			return;
+		}
+		on_message(c, &frame);
+	}
+}
+
+static void log_end(const struct child *c, int status)
+{
+	char name[32], how[64];
+	bool wanted = c->expected && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+
+	child_name(c, name);
+	if (WIFSIGNALED(status))
+		snprintf(how, sizeof(how), "killed by signal %d", WTERMSIG(status));
+	else
+		snprintf(how, sizeof(how), "exit code %d", WEXITSTATUS(status));
+	LOG(c->supervisor->log, wanted ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR, "ended",
+	    LOG_STR("child", name), LOG_INT("child_pid", c->pid), LOG_STR("how", how),
+	    LOG_UINT("generation", c->generation ? c->generation->number : 0));
+}
+
+/* The place is empty and is to be filled again. */
+static void restart(struct child *c, double lifetime)
+{
+	struct supervisor *s = c->supervisor;
+
+	c->restarts++;
+	if (c->role == ROLE_BROKER)
+		METRIC_ADD(s->cells, BROKER_RESTARTS, 1, 0);
+	else
+		METRIC_ADD(s->cells, WORKER_RESTARTS, 1, 0);
+	back_off(c, lifetime);
+}
+
+static void on_exit_status(struct ev_loop *loop, ev_child *exit, int events)
+{
+	struct child *c = container_of(exit, struct child, exit);
+	struct supervisor *s = c->supervisor;
+	struct generation *g = c->generation;
+	double lifetime = ev_now(loop) - c->started;
+
+	(void)events;
+	log_end(c, exit->rstatus);
+	ev_child_stop(loop, exit);
+	ev_io_stop(loop, &c->io);
+	close(c->channel);
+	c->channel = -1;
+	c->pid = 0;
+	metrics_slot_reaped(s->metrics, c->metrics_slot);
+	c->metrics_slot = -1;
+	c->state = CHILD_BACKOFF;
+	if (c->expected || (c->role == ROLE_WORKER && g->state == GENERATION_DRAINING)) {
+		c->expected = true;
+	} else if (s->state == SUPERVISOR_STARTING || (g && g->state == GENERATION_STARTING)) {
+		/* A generation that can't start is not started again and again. */
+		c->expected = true;
+		reload_failed(s, c->role == ROLE_BROKER
+				     ? "the broker ended while starting"
+				     : "a worker of the new generation ended while starting");
+		return;
+	} else {
+		restart(c, lifetime);
+	}
+	if (g)
+		generation_update(g);
+	supervisor_check_stopped(s);
+}

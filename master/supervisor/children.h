@@ -1,0 +1,60 @@
+/*
+ * children: the processes that the master forked, from birth to reaping and restart.
+ *
+ * A child object stands for a place (worker 2 of generation 5, the broker) and outlives the
+ * processes that fill it. A place whose process ends unexpectedly is filled again: at once the
+ * first time, then with BACKOFF_PROCESS.
+ */
+#ifndef MARGAY_MASTER_SUPERVISOR_CHILDREN_H
+#define MARGAY_MASTER_SUPERVISOR_CHILDREN_H
+
+#include <sys/types.h>
+
+#include "master/supervisor/supervisor.h"
+
+enum child_state {
+	CHILD_STARTING,  /* forked, not READY */
+	CHILD_READY,     /* waits for the rest of its generation */
+	CHILD_ACCEPTING, /* for the broker: serving */
+	CHILD_DRAINING,
+	CHILD_BACKOFF, /* no process; one will be started */
+};
+
+struct child {
+	TAILQ_ENTRY(child) link; /* generation's workers */
+	struct supervisor *supervisor;
+	struct generation *generation; /* NULL for the broker */
+	enum role role;
+	unsigned number;
+	enum child_state state;
+	pid_t pid;   /* 0: none */
+	int channel; /* -1: none */
+	ev_io io;
+	ev_child exit;
+	ev_timer restart;
+	struct backoff backoff;
+	int metrics_slot;
+	double started; /* loop time */
+	unsigned restarts;
+	bool expected; /* its end was asked for */
+};
+
+/* A place without a process. NULL when memory is short. */
+struct child *child_create(
+    struct supervisor *s, enum role role, struct generation *g, unsigned number);
+/* The place must have no process. */
+void child_free(struct child *c);
+/* Fork. A failure counts as a crash: the place backs off and tries again. */
+void child_spawn(struct child *c);
+/* Send a message of channel.h. A child that can't be told is left to notice by its channel's end.
+ */
+void child_tell(struct child *c, uint16_t type, const void *payload, size_t n, int fd);
+void child_kill(struct child *c);
+const char *child_state_name(enum child_state state);
+/* "worker 2" or "broker". */
+void child_name(const struct child *c, char out[32]);
+
+/* process.c: in the new process; never returns. */
+NORETURN void process_run(struct child *c, int channel);
+
+#endif

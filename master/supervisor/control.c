@@ -1,0 +1,313 @@
+/*
+ * control: the control socket, runtime_dir/control.sock (docs/control-socket.md).
+ *
+ * Only the user that Margay runs as, and root, may connect (mode 0600, and SO_PEERCRED says who
+ * really does). Requests are one JSON object per line; each command is a row of a table. Lines and
+ * replies are bounded, writes never block.
+ */
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/buffer.h"
+#include "common/suggest.h"
+#include "master/supervisor/supervisor.h"
+
+enum { CLIENTS_MAX = 64, READ_BLOCK = 4096 };
+
+struct client {
+	LIST_ENTRY(client) link;
+	struct control *control;
+	ev_io io;
+	struct buffer in, out;
+	bool waits_for_reload; /* further requests wait, too */
+	bool read_ended;
+};
+
+struct control {
+	struct supervisor *supervisor;
+	ev_io io;
+	char path[CONTROL_PATH_MAX];
+	LIST_HEAD(, client) clients;
+	unsigned client_count;
+};
+
+static void on_client(struct ev_loop *loop, ev_io *io, int events);
+
+static void client_close(struct client *cl)
+{
+	struct control *c = cl->control;
+
+	ev_io_stop(c->supervisor->loop, &cl->io);
+	close(cl->io.fd);
+	LIST_REMOVE(cl, link);
+	c->client_count--;
+	buffer_release(&cl->in);
+	buffer_release(&cl->out);
+	free(cl);
+}
+
+static void client_update(struct client *cl)
+{
+	struct ev_loop *loop = cl->control->supervisor->loop;
+	int events = (cl->read_ended ? 0 : EV_READ) | (buffer_length(&cl->out) > 0 ? EV_WRITE : 0);
+
+	ev_io_stop(loop, &cl->io);
+	ev_io_set(&cl->io, cl->io.fd, events);
+	if (events)
+		ev_io_start(loop, &cl->io);
+}
+
+/* Queue one line. Takes the reply. */
+static void reply(struct client *cl, cJSON *object)
+{
+	char *text = object ? cJSON_PrintUnformatted(object) : NULL;
+
+	cJSON_Delete(object);
+	/* A client that does not read its replies stops getting them. */
+	if (text && !buffer_append(&cl->out, text, strlen(text), CONTROL_REPLY_MAX) &&
+	    buffer_append(&cl->out, "\n", 1, CONTROL_REPLY_MAX + 1) != 0)
+		cl->read_ended = true;
+	free(text);
+	client_update(cl);
+}
+
+static cJSON *outcome(bool ok, const char *message)
+{
+	cJSON *object = cJSON_CreateObject();
+
+	cJSON_AddBoolToObject(object, "ok", ok);
+	cJSON_AddStringToObject(object, "message", message);
+	return object;
+}
+
+static void on_status(struct client *cl)
+{
+	reply(cl, status_report(cl->control->supervisor));
+}
+
+static void on_reload(struct client *cl)
+{
+	struct supervisor *s = cl->control->supervisor;
+
+	if (s->state != SUPERVISOR_RUNNING) {
+		reply(cl, outcome(false, "Margay is starting or stopping"));
+		return;
+	}
+	cl->waits_for_reload = true;
+	reload_request(s);
+}
+
+static void on_stop(struct client *cl)
+{
+	/* The reply goes out now; the end of the connection tells that Margay has ended. */
+	reply(cl, outcome(true, "stopping"));
+	supervisor_stop(cl->control->supervisor, false);
+}
+
+static const struct {
+	const char *name;
+	void (*run)(struct client *cl);
+} commands[] = {
+    {"status", on_status},
+    {"reload", on_reload},
+    {"stop", on_stop},
+};
+
+enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
+
+static void unknown_command(struct client *cl, const char *word)
+{
+	const char *names[COMMAND_COUNT];
+	char message[160];
+
+	for (size_t i = 0; i < COMMAND_COUNT; i++)
+		names[i] = commands[i].name;
+	const char *near = suggest(word, names, COMMAND_COUNT);
+	snprintf(message, sizeof(message), "unknown command `%.64s`%s%s%s", word,
+	    near ? "; did you mean `" : "", near ? near : "", near ? "`?" : "");
+	reply(cl, outcome(false, message));
+}
+
+static void run_line(struct client *cl, struct span line)
+{
+	cJSON *request = cJSON_ParseWithLength(line.p, line.n);
+	const char *word =
+	    cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(request, "command"));
+	size_t i = 0;
+
+	if (!word) {
+		reply(
+		    cl, outcome(false, "a request is a JSON object with a `command`, on one line"));
+		cJSON_Delete(request);
+		return;
+	}
+	while (i < COMMAND_COUNT && strcmp(commands[i].name, word) != 0)
+		i++;
+	if (i < COMMAND_COUNT)
+		commands[i].run(cl);
+	else
+		unknown_command(cl, word);
+	cJSON_Delete(request);
+}
+
+/* False when the client is to be closed. */
+static bool run_lines(struct client *cl)
+{
+	while (!cl->waits_for_reload) {
+		struct span in = buffer_span(&cl->in);
+		const char *end = memchr(in.p, '\n', in.n);
+		if (!end)
+			return in.n < CONTROL_REQUEST_MAX;
+		size_t n = (size_t)(end - in.p);
+		run_line(cl, (struct span){in.p, n});
+		buffer_consume(&cl->in, n + 1);
+	}
+	return true;
+}
+
+void control_reload_done(struct control *c)
+{
+	struct supervisor *s = c->supervisor;
+	struct client *cl, *next;
+
+	/* Who asked during the last reload waits for the next one. */
+	if (s->reload.again)
+		return;
+	LIST_FOREACH_SAFE (cl, &c->clients, link, next) {
+		if (!cl->waits_for_reload)
+			continue;
+		cJSON *object = outcome(s->reload.ok, s->reload.message);
+		cJSON_AddNumberToObject(object, "generation", s->current ? s->current->number : 0);
+		cJSON_AddItemToObject(object, "errors",
+		    s->reload.errors ? cJSON_Duplicate(s->reload.errors, true)
+				     : cJSON_CreateArray());
+		cl->waits_for_reload = false;
+		reply(cl, object);
+		if (!run_lines(cl))
+			client_close(cl);
+	}
+}
+
+/* False when the client is gone. */
+static bool client_read(struct client *cl)
+{
+	char block[READ_BLOCK];
+	ssize_t n = recv(cl->io.fd, block, sizeof(block), 0);
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR;
+	if (n == 0) {
+		cl->read_ended = true;
+		return cl->waits_for_reload || buffer_length(&cl->out) > 0;
+	}
+	return buffer_append(&cl->in, block, (size_t)n, CONTROL_REQUEST_MAX + sizeof(block)) == 0 &&
+	       run_lines(cl);
+}
+
+static bool client_write(struct client *cl)
+{
+	struct span out = buffer_span(&cl->out);
+
+	if (out.n == 0)
+		return true;
+	ssize_t n = send(cl->io.fd, out.p, out.n, MSG_NOSIGNAL);
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR;
+	buffer_consume(&cl->out, (size_t)n);
+	return buffer_length(&cl->out) > 0 || !cl->read_ended || cl->waits_for_reload;
+}
+
+static void on_client(struct ev_loop *loop, ev_io *io, int events)
+{
+	struct client *cl = container_of(io, struct client, io);
+
+	(void)loop;
+	if (((events & EV_READ) && !client_read(cl)) || !client_write(cl))
+		client_close(cl);
+	else
+		client_update(cl);
+}
+
+static bool is_allowed(int fd)
+{
+	struct ucred peer;
+	socklen_t length = sizeof(peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 &&
+	       (peer.uid == 0 || peer.uid == geteuid());
+}
+
+static void on_connect(struct ev_loop *loop, ev_io *io, int events)
+{
+	struct control *c = container_of(io, struct control, io);
+	int fd = accept4(io->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	struct client *cl;
+
+	(void)events;
+	if (fd < 0)
+		return;
+	if (!is_allowed(fd) || c->client_count == CLIENTS_MAX || !(cl = calloc(1, sizeof(*cl)))) {
+		close(fd);
+		return;
+	}
+	cl->control = c;
+	LIST_INSERT_HEAD(&c->clients, cl, link);
+	c->client_count++;
+	ev_io_init(&cl->io, on_client, fd, EV_READ);
+	ev_io_start(loop, &cl->io);
+}
+
+int control_open(struct supervisor *s, struct control **out)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct control *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return -ENOMEM;
+	c->supervisor = s;
+	LIST_INIT(&c->clients);
+	if (!control_path(s->runtime_dir, CONTROL_SOCKET, c->path)) {
+		free(c);
+		return -ENAMETOOLONG;
+	}
+	memcpy(address.sun_path, c->path, sizeof(c->path));
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	mode_t mask = umask(0177);
+	/* The pid file's lock is ours: a socket that is there was left by the dead. */
+	unlink(c->path);
+	int failed = fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+		     listen(fd, 16) < 0;
+	int error = -errno;
+	umask(mask);
+	if (failed) {
+		if (fd >= 0)
+			close(fd);
+		free(c);
+		return error;
+	}
+	ev_io_init(&c->io, on_connect, fd, EV_READ);
+	ev_io_start(s->loop, &c->io);
+	*out = c;
+	return 0;
+}
+
+void control_close(struct control *c)
+{
+	/* Nobody new; those who wait for our end see it when the process ends. */
+	struct client *cl;
+
+	LIST_FOREACH (cl, &c->clients, link)
+		(void)client_write(cl);
+	while ((cl = LIST_FIRST(&c->clients)))
+		client_close(cl);
+	ev_io_stop(c->supervisor->loop, &c->io);
+	close(c->io.fd);
+	unlink(c->path);
+	free(c);
+}

@@ -1,0 +1,268 @@
+/*
+ * generation: the workers of one configuration, as a whole.
+ *
+ * STARTING until all are READY, then SERVING; DRAINING once another took over. Slots are dealt by
+ * number; a worker that is not accepting is stood in for by the next one that is, so that no queue
+ * waits for a process that is not there.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/ipc/channel.h"
+#include "master/supervisor/children.h"
+
+static const double ready_patience = 10, drain_grace = 2; /* seconds */
+
+static bool all_gone(const struct generation *g)
+{
+	const struct child *c;
+
+	TAILQ_FOREACH (c, &g->workers, link) {
+		if (c->pid > 0)
+			return false;
+	}
+	return true;
+}
+
+static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct generation *g = container_of(timer, struct generation, deadline);
+	struct child *c;
+
+	(void)loop;
+	(void)events;
+	if (g->state == GENERATION_STARTING) {
+		reload_failed(g->supervisor, "the new workers were not ready within 10 seconds");
+		return;
+	}
+	TAILQ_FOREACH (c, &g->workers, link) {
+		if (c->pid <= 0 || c->state != CHILD_DRAINING)
+			continue;
+		LOG(g->supervisor->log, LOG_LEVEL_WARN, "did not drain in time: killed",
+		    LOG_UINT("worker", c->number), LOG_UINT("generation", g->number));
+		child_kill(c);
+	}
+	generation_update(g);
+}
+
+static bool make_workers(struct generation *g)
+{
+	for (unsigned i = 0; i < g->config->workers; i++) {
+		struct child *c = child_create(g->supervisor, ROLE_WORKER, g, i);
+		if (!c)
+			return false;
+		TAILQ_INSERT_TAIL(&g->workers, c, link);
+	}
+	return true;
+}
+
+struct generation *generation_create(
+    struct supervisor *s, struct config *config, const char *sha256, char *why, size_t size)
+{
+	const struct config_address *failed = NULL;
+	struct generation *g = calloc(1, sizeof(*g));
+
+	if (!g) {
+		config_free(config);
+		snprintf(why, size, "out of memory");
+		return NULL;
+	}
+	g->supervisor = s;
+	g->config = config;
+	g->number = s->last_generation + 1;
+	snprintf(g->sha256, sizeof(g->sha256), "%s", sha256);
+	TAILQ_INIT(&g->workers);
+	TAILQ_INSERT_TAIL(&s->generations, g, link);
+	memset(g->adopter, -1, sizeof(g->adopter));
+	ev_timer_init(&g->deadline, on_deadline, 0, 0);
+	int error = listeners_acquire(s->listeners, config, &g->listeners, &failed);
+	if (error)
+		snprintf(why, size, "can't listen on %s: %s", failed->text, strerror(-error));
+	else if (!make_workers(g))
+		snprintf(why, size, "out of memory");
+	else
+		return g;
+	generation_free(g);
+	return NULL;
+}
+
+int generation_start(struct generation *g)
+{
+	struct supervisor *s = g->supervisor;
+	struct child *c;
+
+	s->last_generation = g->number;
+	metrics_label(s->metrics, g->config);
+	ev_timer_set(&g->deadline, ready_patience, 0);
+	ev_timer_start(s->loop, &g->deadline);
+	TAILQ_FOREACH (c, &g->workers, link) {
+		child_spawn(c);
+		if (c->pid <= 0)
+			return -EAGAIN;
+	}
+	return 0;
+}
+
+/* The worker that should accept from a slot: its own, or the next one that accepts. -1: none does.
+ */
+static int slot_server(const struct child *const *workers, unsigned count, unsigned slot)
+{
+	for (unsigned i = 0; i < count; i++) {
+		unsigned number = (slot + i) % count;
+		if (workers[number]->state == CHILD_ACCEPTING)
+			return (int)number;
+	}
+	return -1;
+}
+
+static void tell_slot(struct child *c, uint16_t type, unsigned slot)
+{
+	struct channel_slot payload = {.slot = slot};
+
+	child_tell(c, type, &payload, sizeof(payload), -1);
+}
+
+/* See to it that every slot is served, and by nobody but its own worker where that one is there. */
+static void deal_slots(struct generation *g)
+{
+	struct child *workers[CONFIG_WORKERS_MAX], *c;
+	unsigned count = 0;
+
+	TAILQ_FOREACH (c, &g->workers, link)
+		workers[count++] = c;
+	for (unsigned slot = 0; slot < LISTENER_SLOTS; slot++) {
+		int server = slot_server((const struct child *const *)workers, count, slot);
+		int adopter = server == (int)(slot % count) ? -1 : server;
+		if (adopter == g->adopter[slot])
+			continue;
+		if (g->adopter[slot] >= 0)
+			tell_slot(workers[g->adopter[slot]], CHANNEL_RELEASE, slot);
+		if (adopter >= 0)
+			tell_slot(workers[adopter], CHANNEL_ADOPT, slot);
+		g->adopter[slot] = adopter;
+	}
+}
+
+static bool all_ready(const struct generation *g)
+{
+	const struct child *c;
+
+	TAILQ_FOREACH (c, &g->workers, link) {
+		if (c->state != CHILD_READY)
+			return false;
+	}
+	return true;
+}
+
+/* A replacement in a serving generation accepts as soon as it can. */
+static void accept_ready(struct generation *g)
+{
+	struct child *c;
+
+	TAILQ_FOREACH (c, &g->workers, link) {
+		if (c->state != CHILD_READY)
+			continue;
+		c->state = CHILD_ACCEPTING;
+		child_tell(c, CHANNEL_ACCEPT, NULL, 0, -1);
+	}
+}
+
+void generation_update(struct generation *g)
+{
+	struct supervisor *s = g->supervisor;
+
+	switch (g->state) {
+	case GENERATION_STARTING:
+		if (all_ready(g))
+			reload_ready(s);
+		break;
+	case GENERATION_SERVING:
+		accept_ready(g);
+		deal_slots(g);
+		break;
+	case GENERATION_DRAINING:
+		if (!all_gone(g))
+			break;
+		LOG(s->log, LOG_LEVEL_INFO, "generation ended", LOG_UINT("generation", g->number));
+		generation_free(g);
+		supervisor_check_stopped(s);
+		break;
+	}
+}
+
+void generation_drain(struct generation *g)
+{
+	struct supervisor *s = g->supervisor;
+	struct child *c;
+
+	if (g->state == GENERATION_DRAINING)
+		return;
+	g->state = GENERATION_DRAINING;
+	ev_timer_stop(s->loop, &g->deadline);
+	ev_timer_set(&g->deadline, g->config->timeouts.shutdown + drain_grace, 0);
+	ev_timer_start(s->loop, &g->deadline);
+	TAILQ_FOREACH (c, &g->workers, link) {
+		c->expected = true;
+		ev_timer_stop(s->loop, &c->restart);
+		if (c->pid <= 0)
+			continue;
+		c->state = CHILD_DRAINING;
+		child_tell(c, CHANNEL_DRAIN, NULL, 0, -1);
+	}
+}
+
+void generation_commit(struct generation *g)
+{
+	struct supervisor *s = g->supervisor;
+	struct generation *old, *next;
+
+	ev_timer_stop(s->loop, &g->deadline);
+	g->state = GENERATION_SERVING;
+	s->current = g;
+	accept_ready(g);
+	METRIC_SET(s->cells, GENERATION, g->number, 0);
+	LOG(s->log, LOG_LEVEL_INFO, "generation serves", LOG_UINT("generation", g->number),
+	    LOG_UINT("workers", g->config->workers), LOG_STR("config_sha256", g->sha256));
+	/* Only now the others hear of it. */
+	TAILQ_FOREACH_SAFE (old, &s->generations, link, next) {
+		if (old != g)
+			generation_drain(old);
+	}
+	TAILQ_FOREACH_SAFE (old, &s->generations, link, next) {
+		if (old != g)
+			generation_update(old);
+	}
+}
+
+void generation_abort(struct generation *g)
+{
+	struct child *c;
+
+	/* It is freed when its processes are reaped, but never under the feet of the caller. */
+	g->state = GENERATION_DRAINING;
+	TAILQ_FOREACH (c, &g->workers, link)
+		child_kill(c);
+	ev_timer_stop(g->supervisor->loop, &g->deadline);
+	ev_timer_set(&g->deadline, 0, 0);
+	ev_timer_start(g->supervisor->loop, &g->deadline);
+}
+
+void generation_free(struct generation *g)
+{
+	struct supervisor *s = g->supervisor;
+	struct child *c;
+
+	ev_timer_stop(s->loop, &g->deadline);
+	while ((c = TAILQ_FIRST(&g->workers))) {
+		TAILQ_REMOVE(&g->workers, c, link);
+		child_free(c);
+	}
+	listeners_release(s->listeners, &g->listeners);
+	TAILQ_REMOVE(&s->generations, g, link);
+	if (s->current == g)
+		s->current = NULL;
+	config_free(g->config);
+	free(g);
+}

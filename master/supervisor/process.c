@@ -1,0 +1,143 @@
+/*
+ * process: what a forked child does before it becomes a worker or the broker.
+ *
+ * In this order: signals to their defaults, only its own descriptors, title, privileges, then its
+ * entry point. One table says what each role is. Nothing here returns to the master's loop.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/title.h"
+#include "master/supervisor/children.h"
+
+enum { KEEP_MAX = (CONFIG_LISTENS_MAX + 1) * LISTENER_SLOTS + 16 };
+
+static const struct {
+	int (*entry)(const struct role_boot *boot);
+} roles[] = {
+    [ROLE_WORKER] = {worker_main},
+    [ROLE_BROKER] = {broker_main},
+};
+
+static void signals_reset(void)
+{
+	sigset_t none;
+
+	for (int signal_number = 1; signal_number < NSIG; signal_number++)
+		signal(signal_number, SIG_DFL); /* KILL and STOP refuse, which is fine */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int compare_ints(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+/* Close every descriptor but the standard ones and `keep`. */
+static void close_others(int *keep, size_t count)
+{
+	unsigned next = 3;
+
+	qsort(keep, count, sizeof(keep[0]), compare_ints);
+	for (size_t i = 0; i < count; i++) {
+		if (keep[i] < (int)next)
+			continue;
+		if (keep[i] > (int)next)
+			close_range(next, (unsigned)keep[i] - 1, 0);
+		next = (unsigned)keep[i] + 1;
+	}
+	close_range(next, ~0u, 0);
+}
+
+static void keep_own(const struct role_boot *boot, const struct supervisor *s)
+{
+	int keep[KEEP_MAX];
+	size_t count = 0;
+
+	keep[count++] = boot->channel;
+	if (log_fd(s->log) >= 0)
+		keep[count++] = log_fd(s->log);
+	keep[count++] = metrics_fd(s->metrics);
+	if (boot->role == ROLE_BROKER) {
+		keep[count++] = boot->broker_listener;
+		for (int i = 0; i < JOURNAL_COUNT; i++)
+			keep[count++] = boot->journal[i];
+	}
+	for (size_t i = 0; boot->listeners && i < boot->listeners->count; i++) {
+		for (int slot = 0; slot < LISTENER_SLOTS; slot++)
+			keep[count++] = boot->listeners->rows[i].fds[slot];
+	}
+	close_others(keep, count);
+}
+
+/* Become the configured user for good. 0 or -errno. */
+static int privileges_drop(const char *user)
+{
+	if (!user || geteuid() != 0)
+		return 0;
+	errno = 0;
+	const struct passwd *p = getpwnam(user);
+	if (!p)
+		return errno ? -errno : -ENOENT;
+	if (initgroups(user, p->pw_gid) < 0 || setresgid(p->pw_gid, p->pw_gid, p->pw_gid) < 0 ||
+	    setresuid(p->pw_uid, p->pw_uid, p->pw_uid) < 0)
+		return -errno;
+	return p->pw_uid != 0 && setuid(0) == 0 ? -EPERM : 0;
+}
+
+static void set_title(const struct child *c)
+{
+	if (c->role == ROLE_BROKER)
+		title_set("broker");
+	else
+		title_set("worker %u (gen %u)", c->number, c->generation->number);
+}
+
+void process_run(struct child *c, int channel)
+{
+	struct supervisor *s = c->supervisor;
+	const struct generation *g =
+	    c->generation ? c->generation : TAILQ_LAST(&s->generations, generation_list);
+	static struct role_boot boot;
+	char name[32];
+
+	signals_reset();
+	boot = (struct role_boot){.role = c->role,
+	    .generation = g->number,
+	    .number = c->number,
+	    .workers = g->config->workers,
+	    .channel = channel,
+	    .config = g->config,
+	    .listeners = c->role == ROLE_WORKER ? &g->listeners : NULL,
+	    .broker_path = s->broker_path,
+	    .broker_listener = c->role == ROLE_BROKER ? s->broker_listener : -1,
+	    .metrics = s->metrics,
+	    .metrics_slot = c->metrics_slot,
+	    .log = s->log};
+	for (int i = 0; i < JOURNAL_COUNT; i++)
+		boot.journal[i] = c->role == ROLE_BROKER ? s->journal[i] : -1;
+	memcpy(boot.session_key, s->session_key, sizeof(boot.session_key));
+	child_name(c, name);
+	log_set_process(s->log, name);
+	keep_own(&boot, s);
+	set_title(c);
+	int error = privileges_drop(g->config->user);
+	if (error || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
+		LOG(s->log, LOG_LEVEL_ERROR, "can't give up privileges",
+		    LOG_STR("user", g->config->user ? g->config->user : ""),
+		    LOG_ERRNO(error ? -error : errno));
+		_exit(1);
+	}
+	int code = roles[c->role].entry(&boot);
+	log_flush(s->log);
+	exit(code);
+}

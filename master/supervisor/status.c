@@ -1,0 +1,122 @@
+/* status: what `margay status` shows, as JSON. */
+#include <cjson/cJSON.h>
+#include <unistd.h>
+
+#include "master/supervisor/children.h"
+
+static void add_number(cJSON *object, const char *key, double value)
+{
+	cJSON_AddNumberToObject(object, key, value);
+}
+
+static double slot_value(const struct child *c, enum metric_id id)
+{
+	if (c->metrics_slot < 0)
+		return 0;
+	return (double)metrics_slot_value(
+	    c->supervisor->metrics, c->metrics_slot, id, (struct metric_at){0});
+}
+
+static double slot_requests(const struct child *c)
+{
+	const struct config *config = c->generation->config;
+	struct metrics *m = c->supervisor->metrics;
+	double sum = 0;
+
+	for (size_t route = 0; c->metrics_slot >= 0 && route <= config->route_count; route++) {
+		unsigned id = route == 0 ? 0 : metrics_route_id(m, config->routes[route - 1].path);
+		for (unsigned method = 0; method < METRIC_METHOD_COUNT; method++) {
+			for (unsigned how = 0; how < METRIC_OUTCOME_COUNT; how++)
+				sum += (double)metrics_slot_value(m, c->metrics_slot, M_REQUESTS,
+				    (struct metric_at){id, method, how});
+		}
+	}
+	return sum;
+}
+
+static cJSON *child_report(const struct child *c)
+{
+	cJSON *object = cJSON_CreateObject();
+	double up = c->pid > 0 ? ev_now(c->supervisor->loop) - c->started : 0;
+
+	if (c->role == ROLE_WORKER) {
+		add_number(object, "number", c->number);
+		add_number(object, "generation", c->generation->number);
+	}
+	add_number(object, "pid", c->pid);
+	cJSON_AddStringToObject(object, "state", child_state_name(c->state));
+	add_number(object, "uptime_seconds", up);
+	add_number(object, "restarts", c->restarts);
+	if (c->role == ROLE_WORKER) {
+		add_number(object, "connections", slot_value(c, M_CONNECTIONS_OPEN));
+		add_number(object, "requests", slot_requests(c));
+	} else {
+		add_number(object, "sessions", slot_value(c, M_SESSIONS_ACTIVE));
+	}
+	return object;
+}
+
+static cJSON *listen_report(const struct generation *g)
+{
+	cJSON *rows = cJSON_CreateArray();
+
+	for (size_t i = 0; i < g->listeners.count; i++) {
+		const struct listener *l = &g->listeners.rows[i];
+		cJSON *row = cJSON_CreateObject();
+		cJSON_AddStringToObject(row, "address", l->config->address.text);
+		cJSON_AddBoolToObject(row, "admin", l->admin);
+		add_number(row, "slots", LISTENER_SLOTS);
+		cJSON_AddItemToArray(rows, row);
+	}
+	return rows;
+}
+
+static cJSON *reload_report(const struct reload *r)
+{
+	cJSON *object = cJSON_CreateObject();
+
+	cJSON_AddBoolToObject(object, "ok", r->ok);
+	cJSON_AddStringToObject(object, "message", r->message);
+	add_number(object, "time", r->time);
+	cJSON_AddItemToObject(
+	    object, "errors", r->errors ? cJSON_Duplicate(r->errors, true) : cJSON_CreateArray());
+	return object;
+}
+
+static cJSON *sessions_report(const struct supervisor *s)
+{
+	cJSON *object = cJSON_CreateObject();
+	static const struct metric_at nowhere = {0};
+
+	add_number(object, "active", (double)metrics_sum(s->metrics, M_SESSIONS_ACTIVE, nowhere));
+	add_number(object, "created", (double)metrics_sum(s->metrics, M_SESSIONS_CREATED, nowhere));
+	return object;
+}
+
+struct cJSON *status_report(const struct supervisor *s)
+{
+	const struct generation *g = s->current;
+	cJSON *object = cJSON_CreateObject();
+	cJSON *config = cJSON_AddObjectToObject(object, "config");
+	cJSON *workers = cJSON_AddArrayToObject(object, "workers");
+	const struct generation *each;
+	const struct child *c;
+
+	cJSON_AddBoolToObject(object, "ok", true);
+	cJSON_AddStringToObject(object, "version", MARGAY_VERSION);
+	add_number(object, "pid", getpid());
+	add_number(object, "uptime_seconds", ev_now(s->loop) - s->started);
+	add_number(object, "generation", g ? g->number : 0);
+	cJSON_AddStringToObject(config, "file", s->config_path);
+	cJSON_AddStringToObject(config, "sha256", g ? g->sha256 : "");
+	cJSON_AddItemToObject(object, "last_reload", reload_report(&s->reload));
+	if (g)
+		cJSON_AddItemToObject(object, "listen", listen_report(g));
+	TAILQ_FOREACH (each, &s->generations, link) {
+		TAILQ_FOREACH (c, &each->workers, link)
+			cJSON_AddItemToArray(workers, child_report(c));
+	}
+	cJSON_AddItemToObject(object, "broker", child_report(s->broker));
+	cJSON_AddItemToObject(object, "sessions", sessions_report(s));
+	return object;
+}

@@ -1,0 +1,136 @@
+/*
+ * supervisor: the master process.
+ *
+ * Owns every descriptor that must outlive another process: listening sockets, the broker's socket,
+ * the metrics, the session journal, the pid file. Starts, restarts and stops the other processes;
+ * serves the control socket. Never touches what comes from the network.
+ *
+ *   supervisor.c  start, signals, stop       listeners.c   slots of each address
+ *   children.c    spawn, reap, restart       checker.c     a configuration checked in a child
+ *   generation.c  workers of one config      control.c     the control socket; status.c its reports
+ *   reload.c      the reload transaction     process.c     what a forked child does first
+ */
+#ifndef MARGAY_MASTER_SUPERVISOR_SUPERVISOR_H
+#define MARGAY_MASTER_SUPERVISOR_SUPERVISOR_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <bsd/sys/queue.h>
+
+#include "common/backoff.h"
+#include "common/control.h"
+#include "common/role.h"
+#include "master/supervisor/listeners.h"
+
+struct child;
+struct checker;
+struct control;
+struct pidfh;
+struct supervisor;
+
+TAILQ_HEAD(child_list, child);
+
+enum generation_state { GENERATION_STARTING, GENERATION_SERVING, GENERATION_DRAINING };
+
+/* One configuration and the workers that serve by it. */
+struct generation {
+	TAILQ_ENTRY(generation) link;
+	struct supervisor *supervisor;
+	unsigned number;
+	enum generation_state state;
+	struct config *config;
+	char sha256[CONFIG_SHA256_TEXT]; /* of the file's bytes */
+	struct listener_set listeners;
+	struct child_list workers;
+	int adopter[LISTENER_SLOTS]; /* number of the worker that stands in for a slot's own, or -1
+				      */
+	ev_timer deadline;           /* to be READY, or to have drained */
+};
+
+TAILQ_HEAD(generation_list, generation);
+
+enum supervisor_state { SUPERVISOR_STARTING, SUPERVISOR_RUNNING, SUPERVISOR_STOPPING };
+
+/* The reload under way and the last one's result. */
+struct reload {
+	struct checker *checker;
+	struct generation *next; /* starting */
+	bool again;              /* another was asked for meanwhile */
+	bool ok;                 /* the last one */
+	double time;             /* Unix time of the last one's end */
+	struct cJSON *errors;    /* of the last one: array of objects */
+	char message[256];
+};
+
+struct supervisor {
+	struct ev_loop *loop;
+	enum supervisor_state state;
+	char *config_path; /* absolute */
+	char *runtime_dir;
+	struct log *log;
+	struct metrics *metrics;
+	int metrics_slot;
+	struct metrics_slot *cells;
+	struct pidfh *pid_file;
+	struct listeners *listeners;
+	struct control *control;
+	int broker_listener;
+	char broker_path[CONTROL_PATH_MAX];
+	int journal[JOURNAL_COUNT];
+	uint8_t session_key[SESSION_KEY_SIZE];
+	struct child *broker;
+	struct generation_list generations; /* oldest first */
+	struct generation *current;         /* serving; NULL until the first is READY */
+	unsigned last_generation;
+	struct reload reload;
+	double started; /* Unix time */
+	ev_signal signals[7];
+	ev_timer stop_deadline, heartbeat;
+	int daemon_report; /* pipe to the waiting parent of --daemon, or -1 */
+	int exit_code;
+};
+
+/* `margay run`: argv[0] is the command's word. */
+int supervisor_main(int argc, char **argv);
+
+/* supervisor.c */
+void supervisor_stop(struct supervisor *s, bool at_once);
+/* A worker or the broker is gone for good: is there anything left to wait for? */
+void supervisor_check_stopped(struct supervisor *s);
+void supervisor_started(struct supervisor *s);
+void supervisor_fail(struct supervisor *s, const char *why);
+
+/* generation.c */
+/* Takes `config`. Its workers are not started. NULL when memory is short or an address can't be
+ * bound: *why says so. */
+struct generation *generation_create(
+    struct supervisor *s, struct config *config, const char *sha256, char *why, size_t size);
+/* Fork its workers; all READY within ten seconds, or reload_failed. */
+int generation_start(struct generation *g) MUST_CHECK;
+/* All its workers are READY: let them accept, drain all others. */
+void generation_commit(struct generation *g);
+void generation_abort(struct generation *g);
+void generation_drain(struct generation *g);
+/* A worker's state changed: deal the slots anew, and see whether the generation is ready or over.
+ */
+void generation_update(struct generation *g);
+void generation_free(struct generation *g);
+
+/* reload.c */
+/* Start one, or note that another is wanted. */
+void reload_request(struct supervisor *s);
+bool reload_busy(const struct supervisor *s);
+void reload_ready(struct supervisor *s);
+void reload_failed(struct supervisor *s, const char *why);
+void reload_cancel(struct supervisor *s);
+
+/* status.c */
+struct cJSON *status_report(const struct supervisor *s);
+
+/* control.c */
+int control_open(struct supervisor *s, struct control **out) MUST_CHECK;
+void control_close(struct control *c);
+/* The reload is over: answer those who wait for it. */
+void control_reload_done(struct control *c);
+
+#endif
