@@ -1,0 +1,145 @@
+/* connection: see connection.h. */
+#include "master/ctl/connection.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/config/config.h"
+#include "common/control.h"
+#include "common/exit_code.h"
+
+int ctl_parse_options(int argc, char **argv, int json, struct ctl_options *out)
+{
+	static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
+	    {"runtime-dir", required_argument, NULL, 'r'}, {"json", no_argument, NULL, 'j'}, {0}};
+	int c;
+
+	*out = (struct ctl_options){0};
+	while ((c = getopt_long(argc, argv, "c:", longs, NULL)) != -1) {
+		if (c == 'c')
+			out->config = optarg;
+		else if (c == 'r')
+			out->runtime_dir = optarg;
+		else if (c == 'j' && json)
+			out->json = 1;
+		else
+			return EXIT_USAGE;
+	}
+	if (optind == argc && (out->config || out->runtime_dir))
+		return 0;
+	fprintf(stderr, "margay: say which Margay: %s -c FILE or %s --runtime-dir DIR\n", argv[0],
+	    argv[0]);
+	return EXIT_USAGE;
+}
+
+/* The runtime_dir that a configuration names; the rest of it may be wrong. NULL after a message. */
+static char *runtime_dir_of(const char *path, int *code)
+{
+	struct buffer bytes = {0}, text = {0};
+	struct config_errors errors;
+	struct config *config;
+	char *dir = NULL;
+
+	int error = config_read(path, &bytes);
+	*code = EXIT_CONFIG;
+	if (error) {
+		fprintf(stderr, "margay: %s can't be read: %s\n", path, strerror(-error));
+	} else {
+		dir = config_runtime_dir(buffer_span(&bytes));
+		if (!dir && config_parse(buffer_span(&bytes).p, buffer_length(&bytes), &config,
+				&errors) == -EINVAL) {
+			if (config_errors_print(&errors, path, &text) == 0)
+				fprintf(stderr, "%.*s", (int)buffer_length(&text),
+				    buffer_span(&text).p);
+			config_errors_free(&errors);
+		}
+	}
+	buffer_release(&bytes);
+	buffer_release(&text);
+	return dir;
+}
+
+static int connect_to(const char *runtime_dir)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	char path[CONTROL_PATH_MAX];
+
+	if (!control_path(runtime_dir, CONTROL_SOCKET, path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	memcpy(address.sun_path, path, sizeof(path));
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		int error = errno;
+		close(fd);
+		errno = error;
+		return -1;
+	}
+	return fd;
+}
+
+static int send_request(int fd, const char *command)
+{
+	char line[128];
+	int n = snprintf(line, sizeof(line), "{\"command\":\"%s\"}\n", command);
+
+	return send(fd, line, (size_t)n, MSG_NOSIGNAL) == n ? 0 : -1;
+}
+
+/* One line. NULL when the connection ended before. */
+static cJSON *read_reply(int fd)
+{
+	struct buffer in = {0};
+	char block[16384];
+	cJSON *reply = NULL;
+	ssize_t n;
+
+	while ((n = recv(fd, block, sizeof(block), 0)) > 0 || (n < 0 && errno == EINTR)) {
+		if (n > 0 &&
+		    buffer_append(&in, block, (size_t)n, CONTROL_REPLY_MAX + sizeof(block)))
+			break;
+		struct span text = buffer_span(&in);
+		if (memchr(text.p, '\n', text.n)) {
+			reply = cJSON_ParseWithLength(text.p, text.n);
+			break;
+		}
+	}
+	buffer_release(&in);
+	return reply;
+}
+
+int ctl_request(const struct ctl_options *options, const char *command, cJSON **reply, int *fd)
+{
+	int code = EXIT_FAILED;
+	char *dir = options->runtime_dir ? strdup(options->runtime_dir)
+					 : runtime_dir_of(options->config, &code);
+
+	if (!dir)
+		return code;
+	*fd = connect_to(dir);
+	if (*fd < 0) {
+		bool nobody = errno == ENOENT || errno == ECONNREFUSED;
+		fprintf(stderr,
+		    nobody ? "margay: no Margay runs with runtime_dir %s\n" : "margay: %s: %s\n",
+		    dir, strerror(errno));
+		free(dir);
+		return nobody ? EXIT_NOT_RUNNING : EXIT_FAILED;
+	}
+	*reply = send_request(*fd, command) == 0 ? read_reply(*fd) : NULL;
+	if (*reply) {
+		free(dir);
+		return 0;
+	}
+	fprintf(stderr, "margay: the Margay of runtime_dir %s ended without an answer\n", dir);
+	free(dir);
+	close(*fd);
+	return EXIT_FAILED;
+}
