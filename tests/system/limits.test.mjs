@@ -225,8 +225,10 @@ describe('sessions', OPTIONS, () => {
 		const third = await session.get();
 		third.response.resume();
 		assert.equal(third.status, 429);
-		const metrics = await margay.metrics();
-		assert.equal(metrics.sum('margay_streams_open', { route: '/mcp' }), 2);
+		await until('two streams are open', async () => {
+			const metrics = await margay.metrics();
+			return metrics.sum('margay_streams_open', { route: '/mcp' }) === 2;
+		});
 		streams[0].request.destroy();
 		const again = await until('there is room again', async () => {
 			const stream = await session.get();

@@ -187,14 +187,18 @@ describe('observability', { timeout: 60_000, skip: binary ? false : 'needs MARGA
 	];
 	for (const [what, act, labels] of moves)
 		test(`${what} is counted once, where it belongs`, async () => {
-			const session = await RawSession.open(margay.url);
 			const all = (metrics) => metrics.sum('margay_requests_total', { route: '/mcp' });
-			const before = await margay.metrics();
+			// A request is counted when its last byte is out, which the client may see first.
+			const settled = (count) =>
+				until(`${count} requests are counted`, async () => {
+					const metrics = await margay.metrics();
+					return all(metrics) >= count && metrics;
+				});
+			const start = all(await margay.metrics());
+			const session = await RawSession.open(margay.url);
+			const before = await settled(start + 2);
 			await act(session);
-			const now = await until('the counter moved', async () => {
-				const metrics = await margay.metrics();
-				return all(metrics) > all(before) && metrics;
-			});
+			const now = await settled(all(before) + 1);
 			const full = { route: '/mcp', ...labels };
 			const moved =
 				now.sum('margay_requests_total', full) - before.sum('margay_requests_total', full);
@@ -206,24 +210,27 @@ describe('observability', { timeout: 60_000, skip: binary ? false : 'needs MARGA
 		const before = await margay.metrics();
 		const session = await RawSession.open(margay.url);
 		await session.call('echo', { padding: 'x'.repeat(10_000) });
-		const now = await margay.metrics();
+		const calls = { route: '/mcp', method: 'tools/call' };
+		const count = 'margay_request_duration_seconds_count';
+		const now = await until('the call is counted', async () => {
+			const metrics = await margay.metrics();
+			return metrics.sum(count, calls) > before.sum(count, calls) && metrics;
+		});
 		const moved = (name, labels) => now.sum(name, labels) - before.sum(name, labels);
+		assert.equal(moved(count, calls), 1);
+		assert.ok(moved('margay_request_duration_seconds_sum', calls) > 0);
 		assert.equal(moved('margay_sessions_created_total'), 1);
 		assert.equal(moved('margay_sessions_active'), 1);
 		assert.equal(moved('margay_upstream_requests_total', { upstream: 'main' }), 3);
 		assert.ok(moved('margay_bytes_total', { route: '/mcp', direction: 'in' }) > 10_000);
 		assert.ok(moved('margay_bytes_total', { route: '/mcp', direction: 'out' }) > 100);
 		assert.ok(moved('margay_connections_total') >= 3);
-		const calls = { route: '/mcp', method: 'tools/call' };
-		assert.equal(moved('margay_request_duration_seconds_count', calls), 1);
-		assert.ok(moved('margay_request_duration_seconds_sum', calls) > 0);
 		await session.delete();
-		const last = await margay.metrics();
-		const ended = { reason: 'client' };
-		assert.equal(
-			last.sum('margay_sessions_ended_total', ended),
-			now.sum('margay_sessions_ended_total', ended) + 1,
-		);
+		const ended = ['margay_sessions_ended_total', { reason: 'client' }];
+		await until('the end is counted', async () => {
+			const metrics = await margay.metrics();
+			return metrics.sum(...ended) === now.sum(...ended) + 1;
+		});
 	});
 
 	test('a request has one line with all that it needs', async () => {

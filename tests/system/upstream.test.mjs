@@ -143,8 +143,10 @@ describe('upstreams that fail', OPTIONS, () => {
 			assert.equal(json.id, 'hello');
 			assert.equal(json.error.code, -32603);
 			assert.match(JSON.stringify(json.error), new RegExp(name));
-			const metrics = await bench.margay.metrics();
-			assert.ok(metrics.sum('margay_upstream_errors_total', { upstream: name }) >= 1);
+			await until('the error is counted', async () => {
+				const metrics = await bench.margay.metrics();
+				return metrics.sum('margay_upstream_errors_total', { upstream: name }) >= 1;
+			});
 		});
 
 	const raw =
@@ -296,8 +298,10 @@ describe('connections to an upstream', OPTIONS, () => {
 		const sent = server.seen.filter(({ message: one }) => one?.id === 'robust');
 		assert.equal(sent.length, 2);
 		assert.notEqual(sent[0].socket, sent[1].socket);
-		const retries = (await bench.margay.metrics()).sum('margay_upstream_retries_total');
-		assert.equal(retries, before + 1);
+		await until('the retry is counted', async () => {
+			const metrics = await bench.margay.metrics();
+			return metrics.sum('margay_upstream_retries_total') === before + 1;
+		});
 	});
 
 	test('a server that always hangs up is asked twice at most', async () => {
