@@ -214,7 +214,12 @@ describe('observability', { timeout: 60_000, skip: binary ? false : 'needs MARGA
 		const count = 'margay_request_duration_seconds_count';
 		const now = await until('the call is counted', async () => {
 			const metrics = await margay.metrics();
-			return metrics.sum(count, calls) > before.sum(count, calls) && metrics;
+			const active = 'margay_sessions_active';
+			return (
+				metrics.sum(count, calls) > before.sum(count, calls) &&
+				metrics.sum(active) > before.sum(active) &&
+				metrics
+			);
 		});
 		const moved = (name, labels) => now.sum(name, labels) - before.sum(name, labels);
 		assert.equal(moved(count, calls), 1);
