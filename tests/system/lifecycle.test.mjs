@@ -101,7 +101,10 @@ describe('death', OPTIONS, () => {
 			const { workers } = await margay.status();
 			return workers.some(
 				({ number, pid, state }) =>
-					number === victim.number && pid > 0 && pid !== victim.pid && state === 'ready',
+					number === victim.number &&
+					pid > 0 &&
+					pid !== victim.pid &&
+					state === 'accepting',
 			);
 		}).then(() => Date.now() - killed);
 		assert.ok(back <= 1000, `back after ${back} ms`);
@@ -416,7 +419,8 @@ describe('commands', OPTIONS, () => {
 		assert.deepEqual(status.workers.map(({ number }) => number).sort(), [0, 1, 2, 3]);
 		assert.ok(
 			status.workers.every(
-				({ state, generation }) => state === 'ready' && generation === status.generation,
+				({ state, generation }) =>
+					state === 'accepting' && generation === status.generation,
 			),
 		);
 		assert.ok(isAlive(status.broker.pid));

@@ -121,7 +121,9 @@ export class Margay {
 
 	// `margay status --json`, and note every process it names.
 	async status() {
-		const { code, stdout, stderr } = await this.command('status', '--json');
+		// By the directory: the file may be one that a test has broken.
+		const args = ['status', '--json', '--runtime-dir', this.config.runtime_dir];
+		const { code, stdout, stderr } = await run(binary, args, { env: this.environment });
 		if (code !== 0) throw new Error(`status: ${code} ${stderr}`);
 		const status = JSON.parse(stdout);
 		for (const pid of [status.pid, status.broker?.pid, ...status.workers.map((one) => one.pid)])
