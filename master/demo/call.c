@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "master/demo/json.h"
 #include "master/demo/session.h"
 
 enum { CALLS_PER_SESSION = 256 };
@@ -56,13 +57,15 @@ static void call_progress(const struct call *call)
 	struct message m;
 	cJSON *params = cJSON_CreateObject();
 
-	cJSON_AddRawToObject(params, "progressToken", call->token);
-	cJSON_AddNumberToObject(params, "progress", call->done);
-	cJSON_AddNumberToObject(params, "total", call->steps);
+	bool complete = cJSON_AddRawToObject(params, "progressToken", call->token) &&
+			cJSON_AddNumberToObject(params, "progress", call->done) &&
+			cJSON_AddNumberToObject(params, "total", call->steps);
+
 	if (call->session->revision >= REVISION_2025_03_26) {
 		snprintf(text, sizeof(text), "step %u of %u", call->done, call->steps);
-		cJSON_AddStringToObject(params, "message", text);
+		complete = cJSON_AddStringToObject(params, "message", text) && complete;
 	}
+	params = json_finish(params, complete);
 	int error = message_notification(&m, "notifications/progress", params);
 	exchange_side(call->exchange, error, &m);
 }
@@ -119,10 +122,11 @@ int call_ask(const struct request *r, const char *question)
 		return -ENOMEM;
 	}
 	cJSON *params = cJSON_CreateObject();
+	bool complete = cJSON_AddStringToObject(params, "message", question) &&
+			cJSON_AddRawToObject(params, "requestedSchema", ask_schema);
 	if (call->session->revision >= REVISION_2025_11_25)
-		cJSON_AddStringToObject(params, "mode", "form");
-	cJSON_AddStringToObject(params, "message", question);
-	cJSON_AddRawToObject(params, "requestedSchema", ask_schema);
+		complete = cJSON_AddStringToObject(params, "mode", "form") && complete;
+	params = json_finish(params, complete);
 	error = message_request(&m, call->ask_id, "elicitation/create", params);
 	exchange_side(call->exchange, error, &m);
 	return 0;
@@ -130,15 +134,10 @@ int call_ask(const struct request *r, const char *question)
 
 static void call_answered(struct call *call, const cJSON *response)
 {
-	const cJSON *result = cJSON_GetObjectItemCaseSensitive(response, "result");
-	const cJSON *error = cJSON_GetObjectItemCaseSensitive(response, "error");
-	const char *action =
-	    cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(result, "action"));
-	const cJSON *content = cJSON_GetObjectItemCaseSensitive(result, "content");
-	const char *answer =
-	    cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(content, "answer"));
-	const char *reason =
-	    cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(error, "message"));
+	const cJSON *result = json_member(response, "result");
+	const char *action = json_string(result, "action");
+	const char *answer = json_string(json_member(result, "content"), "answer");
+	const char *reason = json_string(json_member(response, "error"), "message");
 
 	if (action && strcmp(action, "accept") == 0 && answer)
 		exchange_text(call->exchange, call->id, answer, false);
@@ -168,7 +167,9 @@ static void call_withdraw(const struct call *call)
 	struct message m;
 	cJSON *params = cJSON_CreateObject();
 
-	cJSON_AddRawToObject(params, "requestId", call->ask_id);
+	bool complete = cJSON_AddRawToObject(params, "requestId", call->ask_id) != NULL;
+
+	params = json_finish(params, complete);
 	int error = message_notification(&m, "notifications/cancelled", params);
 	exchange_side(call->exchange, error, &m);
 }

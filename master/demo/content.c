@@ -5,13 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "master/demo/json.h"
+
 #define GREETING_URI    "demo://greeting"
 #define GREETING_PREFIX GREETING_URI "/"
-
-static const char *parameter(const struct request *r, const char *key)
-{
-	return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(r->params, key));
-}
 
 static void answer_raw(const struct request *r, const char *json)
 {
@@ -21,7 +18,7 @@ static void answer_raw(const struct request *r, const char *json)
 /* Nothing here is longer than one page: a cursor can only be wrong. */
 static void answer_list(const struct request *r, const char *json)
 {
-	if (cJSON_GetObjectItemCaseSensitive(r->params, "cursor"))
+	if (json_member(r->params, "cursor"))
 		exchange_error(r->exchange, r->id, RPC_INVALID_PARAMS, "No such cursor");
 	else
 		answer_raw(r, json);
@@ -62,7 +59,7 @@ static char *greeting_text(const char *uri, bool *found)
 
 void resources_read(const struct request *r)
 {
-	const char *uri = parameter(r, "uri");
+	const char *uri = json_string(r->params, "uri");
 	bool found = false;
 	char *text = uri ? greeting_text(uri, &found) : NULL;
 
@@ -77,21 +74,14 @@ void resources_read(const struct request *r)
 	bool complete = text && cJSON_AddStringToObject(item, "uri", uri) &&
 			cJSON_AddStringToObject(item, "mimeType", "text/plain") &&
 			cJSON_AddStringToObject(item, "text", text);
-	if (!cJSON_AddItemToArray(cJSON_AddArrayToObject(result, "contents"), item)) {
-		cJSON_Delete(item);
-		complete = false;
-	}
+	complete = json_append(cJSON_AddArrayToObject(result, "contents"), item) && complete;
 	free(text);
-	if (!complete) {
-		cJSON_Delete(result);
-		result = NULL;
-	}
-	exchange_result(r->exchange, r->id, result);
+	exchange_result(r->exchange, r->id, json_finish(result, complete));
 }
 
 static void set_subscription(const struct request *r, bool on)
 {
-	const char *uri = parameter(r, "uri");
+	const char *uri = json_string(r->params, "uri");
 
 	if (!uri || strcmp(uri, GREETING_URI) != 0) {
 		exchange_error(r->exchange, r->id,
@@ -123,9 +113,8 @@ void prompts_list(const struct request *r)
 
 void prompts_get(const struct request *r)
 {
-	const char *name = parameter(r, "name");
-	const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(
-	    cJSON_GetObjectItemCaseSensitive(r->params, "arguments"), "text"));
+	const char *name = json_string(r->params, "name");
+	const char *text = json_string(json_member(r->params, "arguments"), "text");
 	char *prompt = NULL;
 
 	if (!name || strcmp(name, "summarize") != 0 || !text) {
@@ -142,16 +131,9 @@ void prompts_get(const struct request *r)
 	    cJSON_AddStringToObject(item, "role", "user") &&
 	    cJSON_AddStringToObject(content, "type", "text") &&
 	    cJSON_AddStringToObject(content, "text", prompt);
-	if (!cJSON_AddItemToArray(cJSON_AddArrayToObject(result, "messages"), item)) {
-		cJSON_Delete(item);
-		complete = false;
-	}
+	complete = json_append(cJSON_AddArrayToObject(result, "messages"), item) && complete;
 	free(prompt);
-	if (!complete) {
-		cJSON_Delete(result);
-		result = NULL;
-	}
-	exchange_result(r->exchange, r->id, result);
+	exchange_result(r->exchange, r->id, json_finish(result, complete));
 }
 
 /* Texts that are offered for the prompt's argument. */
@@ -160,13 +142,12 @@ static const char *const completions[] = {
 
 void completion_complete(const struct request *r)
 {
-	const cJSON *ref = cJSON_GetObjectItemCaseSensitive(r->params, "ref");
-	const cJSON *argument = cJSON_GetObjectItemCaseSensitive(r->params, "argument");
-	const char *type = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(ref, "type"));
-	const char *prompt = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(ref, "name"));
-	const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(argument, "name"));
-	const char *value =
-	    cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(argument, "value"));
+	const cJSON *ref = json_member(r->params, "ref");
+	const cJSON *argument = json_member(r->params, "argument");
+	const char *type = json_string(ref, "type");
+	const char *prompt = json_string(ref, "name");
+	const char *name = json_string(argument, "name");
+	const char *value = json_string(argument, "value");
 
 	if (!type || !name || !value ||
 	    (strcmp(type, "ref/prompt") == 0 && (!prompt || strcmp(prompt, "summarize") != 0))) {
@@ -177,14 +158,12 @@ void completion_complete(const struct request *r)
 	cJSON *completion = cJSON_AddObjectToObject(result, "completion");
 	cJSON *values = cJSON_AddArrayToObject(completion, "values");
 	bool offers = strcmp(type, "ref/prompt") == 0 && strcmp(name, "text") == 0;
-	for (size_t i = 0; offers && i < sizeof(completions) / sizeof(completions[0]); i++) {
-		if (strncmp(completions[i], value, strlen(value)) != 0)
-			continue;
-		cJSON *item = cJSON_CreateString(completions[i]);
-		if (!cJSON_AddItemToArray(values, item))
-			cJSON_Delete(item);
-	}
-	cJSON_AddNumberToObject(completion, "total", cJSON_GetArraySize(values));
-	cJSON_AddFalseToObject(completion, "hasMore");
-	exchange_result(r->exchange, r->id, result);
+	bool complete = values != NULL;
+	for (size_t i = 0; offers && i < sizeof(completions) / sizeof(completions[0]); i++)
+		if (strncmp(completions[i], value, strlen(value)) == 0)
+			complete =
+			    json_append(values, cJSON_CreateString(completions[i])) && complete;
+	complete = cJSON_AddNumberToObject(completion, "total", cJSON_GetArraySize(values)) &&
+		   cJSON_AddFalseToObject(completion, "hasMore") && complete;
+	exchange_result(r->exchange, r->id, json_finish(result, complete));
 }

@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "master/demo/call.h"
+#include "master/demo/json.h"
 #include "master/demo/session.h"
 
 void exchange_init(struct exchange *x, const struct exchange_ops *ops)
@@ -61,20 +62,12 @@ void exchange_error(struct exchange *x, const char *id, int code, const char *te
 void exchange_text(struct exchange *x, const char *id, const char *text, bool is_error)
 {
 	cJSON *result = cJSON_CreateObject();
-	cJSON *content = cJSON_AddArrayToObject(result, "content");
 	cJSON *item = cJSON_CreateObject();
 	bool complete = cJSON_AddStringToObject(item, "type", "text") &&
 			cJSON_AddStringToObject(item, "text", text);
 
-	if (!cJSON_AddItemToArray(content, item)) {
-		cJSON_Delete(item);
-		complete = false;
-	}
+	complete = json_append(cJSON_AddArrayToObject(result, "content"), item) && complete;
 	if (is_error && !cJSON_AddTrueToObject(result, "isError"))
 		complete = false;
-	if (!complete) {
-		cJSON_Delete(result);
-		result = NULL;
-	}
-	exchange_result(x, id, result);
+	exchange_result(x, id, json_finish(result, complete));
 }

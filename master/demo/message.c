@@ -6,11 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Print and delete `json`, which may be NULL when building it failed. */
+#include "master/demo/json.h"
+
+/* Print and delete `json`. */
 static int message_print(struct message *m, cJSON *json, bool complete)
 {
 	*m = (struct message){0};
-	m->text = json && complete ? cJSON_PrintUnformatted(json) : NULL;
+	json = json_finish(json, complete);
+	m->text = json ? cJSON_PrintUnformatted(json) : NULL;
 	cJSON_Delete(json);
 	if (!m->text)
 		return -ENOMEM;
@@ -28,21 +31,12 @@ static cJSON *message_begin(const char *id, bool *complete)
 	return json;
 }
 
-/* Add `value` to `json`, or delete it. */
-static bool message_add(cJSON *json, const char *key, cJSON *value)
-{
-	if (value && cJSON_AddItemToObject(json, key, value))
-		return true;
-	cJSON_Delete(value);
-	return false;
-}
-
 int message_result(struct message *m, const char *id, cJSON *result)
 {
 	bool complete;
 	cJSON *json = message_begin(id, &complete);
 
-	complete = message_add(json, "result", result) && complete;
+	complete = json_add(json, "result", result) && complete;
 	return message_print(m, json, complete);
 }
 
@@ -52,7 +46,7 @@ int message_request(struct message *m, const char *id, const char *method, cJSON
 	cJSON *json = message_begin(id, &complete);
 
 	complete = cJSON_AddStringToObject(json, "method", method) && complete;
-	complete = message_add(json, "params", params) && complete;
+	complete = json_add(json, "params", params) && complete;
 	return message_print(m, json, complete);
 }
 
@@ -69,7 +63,7 @@ int message_error(struct message *m, const char *id, int code, const char *text)
 
 	complete = cJSON_AddNumberToObject(error, "code", code) && complete;
 	complete = cJSON_AddStringToObject(error, "message", text) && complete;
-	complete = message_add(json, "error", error) && complete;
+	complete = json_add(json, "error", error) && complete;
 	return message_print(m, json, complete);
 }
 

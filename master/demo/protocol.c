@@ -8,50 +8,42 @@
 
 #include "master/demo/call.h"
 #include "master/demo/content.h"
+#include "master/demo/json.h"
 #include "master/demo/raw.h"
 #include "master/demo/tools.h"
-
-static const cJSON *member(const cJSON *object, const char *key)
-{
-	return cJSON_GetObjectItemCaseSensitive(object, key);
-}
-
-static const char *member_string(const cJSON *object, const char *key)
-{
-	return cJSON_GetStringValue(member(object, key));
-}
 
 /* Strings and integers may identify a request or a progress token; null may not. */
 static bool is_id(const cJSON *item)
 {
-	return cJSON_IsString(item) ||
-	       (cJSON_IsNumber(item) && item->valuedouble == floor(item->valuedouble));
+	return cJSON_IsString(item) || (cJSON_IsNumber(item) && isfinite(item->valuedouble) &&
+					   item->valuedouble == floor(item->valuedouble));
 }
 
-/* The JSON text of a string or number that stands as `key` in `object`, as it came. The caller
- * frees it. Escapes of a string are normalised, so that equal ids are equal texts. */
+/* The JSON text of a string or integer that stands as `key` in `object`. The caller frees it.
+ * Integers stay as they came, of any size; other spellings (1e3, escapes of a string) are
+ * normalised, so that equal ids are equal texts. */
 static char *member_text(struct span object, const char *key, const cJSON *item)
 {
 	struct span raw;
 
-	if (cJSON_IsNumber(item) && raw_member(object, key, &raw))
+	if (cJSON_IsNumber(item) && raw_member(object, key, &raw) && raw_is_integer(raw))
 		return strndup(raw.p, raw.n);
 	return cJSON_PrintUnformatted(item);
 }
 
 static enum incoming_kind message_kind(const cJSON *json)
 {
-	const char *version = member_string(json, "jsonrpc");
-	const cJSON *id = member(json, "id");
-	const cJSON *params = member(json, "params");
+	const char *version = json_string(json, "jsonrpc");
+	const cJSON *id = json_member(json, "id");
+	const cJSON *params = json_member(json, "params");
 
 	if (!cJSON_IsObject(json) || !version || strcmp(version, "2.0") != 0)
 		return INCOMING_INVALID;
-	if (!member(json, "method"))
-		return is_id(id) && !member(json, "result") != !member(json, "error")
+	if (!json_member(json, "method"))
+		return is_id(id) && !json_member(json, "result") != !json_member(json, "error")
 			   ? INCOMING_RESPONSE
 			   : INCOMING_INVALID;
-	if (!cJSON_IsString(member(json, "method")) || (id && !is_id(id)) ||
+	if (!cJSON_IsString(json_member(json, "method")) || (id && !is_id(id)) ||
 	    (params && !cJSON_IsObject(params)))
 		return INCOMING_INVALID;
 	return id ? INCOMING_REQUEST : INCOMING_NOTIFICATION;
@@ -64,7 +56,7 @@ static void incoming_count(struct incoming *in, const cJSON *json)
 	if (in->count++ == 0)
 		in->first = kind;
 	in->requests += kind == INCOMING_REQUEST || kind == INCOMING_INVALID;
-	if (kind == INCOMING_REQUEST && strcmp(member_string(json, "method"), "initialize") == 0)
+	if (kind == INCOMING_REQUEST && strcmp(json_string(json, "method"), "initialize") == 0)
 		in->initialize = true;
 }
 
@@ -102,11 +94,11 @@ void incoming_release(struct incoming *in)
 /* Form elicitation: `elicitation: {}` means form, and 2025-11-25 names the modes. */
 static bool client_can_elicit(enum revision revision, const cJSON *params)
 {
-	const cJSON *elicitation = member(member(params, "capabilities"), "elicitation");
+	const cJSON *elicitation = json_member(json_member(params, "capabilities"), "elicitation");
 
 	if (revision < REVISION_2025_06_18 || !cJSON_IsObject(elicitation))
 		return false;
-	return !elicitation->child || member(elicitation, "form");
+	return !elicitation->child || json_member(elicitation, "form");
 }
 
 static void initialize_answer(const struct request *r)
@@ -114,28 +106,29 @@ static void initialize_answer(const struct request *r)
 	const struct session *s = r->session;
 	cJSON *result = cJSON_CreateObject();
 	cJSON *info = cJSON_CreateObject();
+	bool complete = cJSON_AddStringToObject(info, "name", "margay-demo") &&
+			cJSON_AddStringToObject(info, "version", MARGAY_VERSION);
 
-	cJSON_AddStringToObject(result, "protocolVersion", revision_names[s->revision]);
-	cJSON_AddRawToObject(result, "capabilities",
-	    s->revision >= REVISION_2025_03_26
-		? "{\"tools\":{},\"resources\":{\"subscribe\":true},\"prompts\":{},\"logging\":{},"
-		  "\"completions\":{}}"
-		: "{\"tools\":{},\"resources\":{\"subscribe\":true},\"prompts\":{},"
-		  "\"logging\":{}}");
-	cJSON_AddStringToObject(info, "name", "margay-demo");
 	if (s->revision >= REVISION_2025_06_18)
-		cJSON_AddStringToObject(info, "title", "Margay demo server");
-	cJSON_AddStringToObject(info, "version", MARGAY_VERSION);
-	if (!cJSON_AddItemToObject(result, "serverInfo", info))
-		cJSON_Delete(info);
-	cJSON_AddStringToObject(
-	    result, "instructions", "A demonstration: every tool is harmless and needs no rights.");
-	exchange_result(r->exchange, r->id, result);
+		complete = cJSON_AddStringToObject(info, "title", "Margay demo server") && complete;
+	complete = json_add(result, "serverInfo", info) && complete;
+	complete =
+	    cJSON_AddStringToObject(result, "protocolVersion", revision_names[s->revision]) &&
+	    cJSON_AddRawToObject(result, "capabilities",
+		s->revision >= REVISION_2025_03_26
+		    ? "{\"tools\":{},\"resources\":{\"subscribe\":true},\"prompts\":{},"
+		      "\"logging\":{},\"completions\":{}}"
+		    : "{\"tools\":{},\"resources\":{\"subscribe\":true},\"prompts\":{},"
+		      "\"logging\":{}}") &&
+	    cJSON_AddStringToObject(result, "instructions",
+		"A demonstration: every tool is harmless and needs no rights.") &&
+	    complete;
+	exchange_result(r->exchange, r->id, json_finish(result, complete));
 }
 
 static void handle_initialize(const struct request *r)
 {
-	const char *wanted = member_string(r->params, "protocolVersion");
+	const char *wanted = json_string(r->params, "protocolVersion");
 	enum revision revision;
 	struct session *s = r->session;
 
@@ -143,7 +136,7 @@ static void handle_initialize(const struct request *r)
 		exchange_error(r->exchange, r->id, RPC_INVALID_REQUEST, "Already initialized");
 		return;
 	}
-	if (!wanted || !cJSON_IsObject(member(r->params, "capabilities"))) {
+	if (!wanted || !cJSON_IsObject(json_member(r->params, "capabilities"))) {
 		exchange_error(r->exchange, r->id, RPC_INVALID_PARAMS,
 		    "initialize needs protocolVersion and capabilities");
 		return;
@@ -187,7 +180,7 @@ int log_level_parse(const char *name)
 
 static void handle_set_level(const struct request *r)
 {
-	int level = log_level_parse(member_string(r->params, "level"));
+	int level = log_level_parse(json_string(r->params, "level"));
 
 	if (level < 0) {
 		exchange_error(r->exchange, r->id, RPC_INVALID_PARAMS, "No such log level");
@@ -235,11 +228,11 @@ static void request_run(struct request *r, const char *name)
 static void request_dispatch(
     struct server *server, struct exchange *x, const cJSON *json, struct span raw, bool batch)
 {
-	const cJSON *params = member(json, "params");
-	const cJSON *token = member(member(params, "_meta"), "progressToken");
+	const cJSON *params = json_member(json, "params");
+	const cJSON *token = json_member(json_member(params, "_meta"), "progressToken");
 	struct span raw_params, raw_meta = {0};
-	const char *name = member_string(json, "method");
-	char *id = member_text(raw, "id", member(json, "id"));
+	const char *name = json_string(json, "method");
+	char *id = member_text(raw, "id", json_member(json, "id"));
 	char *token_text = NULL;
 
 	if (is_id(token)) {
@@ -266,7 +259,7 @@ static void request_dispatch(
 
 static void notified_cancelled(struct session *s, const cJSON *params, struct span raw)
 {
-	const cJSON *item = member(params, "requestId");
+	const cJSON *item = json_member(params, "requestId");
 	struct span raw_params = {"", 0};
 
 	if (!is_id(item))
@@ -289,16 +282,16 @@ static const struct notification {
 
 static void notification_dispatch(struct session *s, const cJSON *json, struct span raw)
 {
-	const char *name = member_string(json, "method");
+	const char *name = json_string(json, "method");
 
 	for (size_t i = 0; s && i < sizeof(notifications) / sizeof(notifications[0]); i++)
 		if (strcmp(name, notifications[i].name) == 0)
-			notifications[i].handle(s, member(json, "params"), raw);
+			notifications[i].handle(s, json_member(json, "params"), raw);
 }
 
 static void response_dispatch(struct session *s, const cJSON *json, struct span raw)
 {
-	char *id = member_text(raw, "id", member(json, "id"));
+	char *id = member_text(raw, "id", json_member(json, "id"));
 
 	if (s && id)
 		call_response(s, id, json);
@@ -308,7 +301,7 @@ static void response_dispatch(struct session *s, const cJSON *json, struct span 
 /* An invalid message is answered with its id where that can be read. */
 static void invalid_dispatch(struct exchange *x, const cJSON *json, struct span raw)
 {
-	const cJSON *item = member(json, "id");
+	const cJSON *item = json_member(json, "id");
 	char *id = is_id(item) ? member_text(raw, "id", item) : NULL;
 
 	exchange_error(x, id, RPC_INVALID_REQUEST, "Not a JSON-RPC 2.0 message");

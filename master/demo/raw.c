@@ -78,6 +78,18 @@ bool raw_member(struct span object, const char *key, struct span *value)
 	return false;
 }
 
+bool raw_is_integer(struct span value)
+{
+	size_t at = value.n > 0 && value.p[0] == '-';
+
+	if (at == value.n || (value.p[at] == '0' && at + 1 < value.n))
+		return false;
+	for (; at < value.n; at++)
+		if (value.p[at] < '0' || value.p[at] > '9')
+			return false;
+	return true;
+}
+
 bool raw_next(struct span *rest, struct span *element)
 {
 	size_t at = skip_space(*rest, 0);

@@ -15,6 +15,8 @@
 /* The value of the first member called `key` (spelled without escapes). False when there is none.
  */
 bool raw_member(struct span object, const char *key, struct span *value);
+/* Digits, perhaps after a minus, without a leading zero. */
+bool raw_is_integer(struct span value);
 /* Take the next element from the array or, after the first call, from the rest of it. */
 bool raw_next(struct span *rest, struct span *element);
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "master/demo/call.h"
+#include "master/demo/json.h"
 
 const char *const revision_names[REVISIONS] = {
     "2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"};
@@ -128,7 +129,8 @@ static void session_send_updated(struct session *s)
 		return;
 	struct message m;
 	cJSON *params = cJSON_CreateObject();
-	cJSON_AddStringToObject(params, "uri", "demo://greeting");
+	bool complete = cJSON_AddStringToObject(params, "uri", "demo://greeting") != NULL;
+	params = json_finish(params, complete);
 	int error = message_notification(&m, "notifications/resources/updated", params);
 	exchange_side(x, error, &m);
 }

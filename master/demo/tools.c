@@ -10,13 +10,13 @@
 #include <stdio.h>
 
 #include "master/demo/call.h"
+#include "master/demo/json.h"
 
 enum { SLEEP_MAX_MILLISECONDS = 3600 * 1000, SLEEP_MAX_STEPS = 1000, BIG_MAX = 64 << 20 };
 
 static const cJSON *argument(const struct request *r, const char *key)
 {
-	return cJSON_GetObjectItemCaseSensitive(
-	    cJSON_GetObjectItemCaseSensitive(r->params, "arguments"), key);
+	return json_member(json_member(r->params, "arguments"), key);
 }
 
 static void answer_text(const struct request *r, const char *text)
@@ -29,7 +29,7 @@ static void answer_wrong(const struct request *r, const char *text)
 	exchange_text(r->exchange, r->id, text, true);
 }
 
-/* A number in a range, or false. */
+/* A number, or an integer, in a range; or false. */
 static bool argument_number(
     const struct request *r, const char *key, double low, double high, double *out)
 {
@@ -39,6 +39,12 @@ static bool argument_number(
 		return false;
 	*out = item->valuedouble;
 	return true;
+}
+
+static bool argument_integer(
+    const struct request *r, const char *key, double low, double high, double *out)
+{
+	return argument_number(r, key, low, high, out) && *out == floor(*out);
 }
 
 static void run_echo(const struct request *r)
@@ -94,8 +100,8 @@ static void run_sleep(const struct request *r)
 		answer_wrong(r, "milliseconds must be a number from 0 to 3600000");
 		return;
 	}
-	if (argument(r, "steps") && !argument_number(r, "steps", 1, SLEEP_MAX_STEPS, &steps)) {
-		answer_wrong(r, "steps must be a number from 1 to 1000");
+	if (argument(r, "steps") && !argument_integer(r, "steps", 1, SLEEP_MAX_STEPS, &steps)) {
+		answer_wrong(r, "steps must be an integer from 1 to 1000");
 		return;
 	}
 	answer_not_started(r, call_sleep(r, milliseconds, (unsigned)steps));
@@ -118,8 +124,8 @@ static void run_big(const struct request *r)
 	double bytes;
 	struct message m;
 
-	if (!argument_number(r, "bytes", 0, BIG_MAX, &bytes)) {
-		answer_wrong(r, "bytes must be a number from 0 to 67108864");
+	if (!argument_integer(r, "bytes", 0, BIG_MAX, &bytes)) {
+		answer_wrong(r, "bytes must be an integer from 0 to 67108864");
 		return;
 	}
 	int error = message_filler(&m, r->id, (size_t)bytes);
@@ -142,9 +148,10 @@ static void run_log(const struct request *r)
 	}
 	struct message m;
 	cJSON *params = cJSON_CreateObject();
-	cJSON_AddStringToObject(params, "level", level);
-	cJSON_AddStringToObject(params, "logger", "demo");
-	cJSON_AddStringToObject(params, "data", text);
+	bool complete = cJSON_AddStringToObject(params, "level", level) &&
+			cJSON_AddStringToObject(params, "logger", "demo") &&
+			cJSON_AddStringToObject(params, "data", text);
+	params = json_finish(params, complete);
 	int error = message_notification(&m, "notifications/message", params);
 	exchange_side(r->exchange, error, &m);
 	answer_text(r, "logged");
@@ -205,39 +212,36 @@ static const struct tool {
 static cJSON *tool_describe(const struct tool *tool, enum revision revision)
 {
 	cJSON *json = cJSON_CreateObject();
+	bool complete = cJSON_AddStringToObject(json, "name", tool->name) &&
+			cJSON_AddStringToObject(json, "description", tool->description) &&
+			cJSON_AddRawToObject(json, "inputSchema", tool->input);
 
-	cJSON_AddStringToObject(json, "name", tool->name);
-	if (revision >= REVISION_2025_06_18)
-		cJSON_AddStringToObject(json, "title", tool->title);
-	cJSON_AddStringToObject(json, "description", tool->description);
-	cJSON_AddRawToObject(json, "inputSchema", tool->input);
-	if (tool->output && revision >= REVISION_2025_06_18)
-		cJSON_AddRawToObject(json, "outputSchema", tool->output);
-	return json;
+	if (revision >= REVISION_2025_06_18) {
+		complete = cJSON_AddStringToObject(json, "title", tool->title) && complete;
+		if (tool->output)
+			complete =
+			    cJSON_AddRawToObject(json, "outputSchema", tool->output) && complete;
+	}
+	return json_finish(json, complete);
 }
 
 void tools_list(const struct request *r)
 {
-	cJSON *result = cJSON_CreateObject();
-	cJSON *list = cJSON_AddArrayToObject(result, "tools");
-
-	if (cJSON_GetObjectItemCaseSensitive(r->params, "cursor")) {
-		cJSON_Delete(result);
+	if (json_member(r->params, "cursor")) {
 		exchange_error(r->exchange, r->id, RPC_INVALID_PARAMS, "No such cursor");
 		return;
 	}
-	for (size_t i = 0; i < sizeof(tools) / sizeof(tools[0]); i++) {
-		cJSON *item = tool_describe(&tools[i], r->session->revision);
-		if (!cJSON_AddItemToArray(list, item))
-			cJSON_Delete(item);
-	}
-	exchange_result(r->exchange, r->id, result);
+	cJSON *result = cJSON_CreateObject();
+	cJSON *list = cJSON_AddArrayToObject(result, "tools");
+	bool complete = true;
+	for (size_t i = 0; complete && i < sizeof(tools) / sizeof(tools[0]); i++)
+		complete = json_append(list, tool_describe(&tools[i], r->session->revision));
+	exchange_result(r->exchange, r->id, json_finish(result, complete));
 }
 
 void tools_call(const struct request *r)
 {
-	const char *name =
-	    cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(r->params, "name"));
+	const char *name = json_string(r->params, "name");
 
 	for (size_t i = 0; name && i < sizeof(tools) / sizeof(tools[0]); i++) {
 		if (strcmp(name, tools[i].name) == 0) {
