@@ -12,7 +12,7 @@
 enum { SEGMENT_MIN = 512, IOVECS_MAX = 16, FILLER_BLOCK = 16384, LINE_MAX_BYTES = 1024 };
 
 struct segment {
-	STAILQ_ENTRY(segment) link;
+	TAILQ_ENTRY(segment) link;
 	size_t sent;
 	size_t length;
 	size_t capacity;
@@ -32,7 +32,7 @@ static const char *filler_block(void)
 
 void output_init(struct output *o)
 {
-	STAILQ_INIT(&o->segments);
+	TAILQ_INIT(&o->segments);
 	o->owned = o->total = 0;
 }
 
@@ -45,13 +45,13 @@ static struct segment *segment_append(struct output *o, size_t capacity)
 	s->sent = s->length = 0;
 	s->capacity = capacity;
 	s->filler = false;
-	STAILQ_INSERT_TAIL(&o->segments, s, link);
+	TAILQ_INSERT_TAIL(&o->segments, s, link);
 	return s;
 }
 
 int output_bytes(struct output *o, struct span bytes)
 {
-	struct segment *s = STAILQ_LAST(&o->segments, segment, link);
+	struct segment *s = TAILQ_LAST(&o->segments, segment_list);
 
 	if (bytes.n == 0)
 		return 0;
@@ -95,7 +95,7 @@ int output_printf(struct output *o, const char *format, ...)
 
 void output_move(struct output *o, struct output *from)
 {
-	STAILQ_CONCAT(&o->segments, &from->segments);
+	TAILQ_CONCAT(&o->segments, &from->segments, link);
 	o->owned += from->owned;
 	o->total += from->total;
 	output_init(from);
@@ -104,7 +104,7 @@ void output_move(struct output *o, struct output *from)
 static void output_consume(struct output *o, size_t n)
 {
 	while (n > 0) {
-		struct segment *s = STAILQ_FIRST(&o->segments);
+		struct segment *s = TAILQ_FIRST(&o->segments);
 		size_t left = s->length - s->sent;
 		size_t take = n < left ? n : left;
 
@@ -114,7 +114,7 @@ static void output_consume(struct output *o, size_t n)
 		if (!s->filler)
 			o->owned -= take;
 		if (s->sent == s->length) {
-			STAILQ_REMOVE_HEAD(&o->segments, link);
+			TAILQ_REMOVE(&o->segments, s, link);
 			free(s);
 		}
 	}
@@ -124,7 +124,7 @@ int output_write(struct output *o, int fd, size_t budget)
 {
 	struct iovec vector[IOVECS_MAX];
 	int count = 0;
-	struct segment *s = STAILQ_FIRST(&o->segments);
+	struct segment *s = TAILQ_FIRST(&o->segments);
 	size_t sent = s ? s->sent : 0;
 
 	while (s && count < IOVECS_MAX && budget > 0) {
@@ -139,7 +139,7 @@ int output_write(struct output *o, int fd, size_t budget)
 		budget -= left;
 		sent += left;
 		if (sent == s->length) {
-			s = STAILQ_NEXT(s, link);
+			s = TAILQ_NEXT(s, link);
 			sent = s ? s->sent : 0;
 		}
 	}
@@ -156,8 +156,8 @@ void output_release(struct output *o)
 {
 	struct segment *s;
 
-	while ((s = STAILQ_FIRST(&o->segments))) {
-		STAILQ_REMOVE_HEAD(&o->segments, link);
+	while ((s = TAILQ_FIRST(&o->segments))) {
+		TAILQ_REMOVE(&o->segments, s, link);
 		free(s);
 	}
 	output_init(o);

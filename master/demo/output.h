@@ -17,7 +17,7 @@
 struct segment;
 
 struct output {
-	STAILQ_HEAD(segment_list, segment) segments;
+	TAILQ_HEAD(segment_list, segment) segments;
 	size_t owned; /* bytes in memory */
 	size_t total; /* bytes to write, filler included */
 };
