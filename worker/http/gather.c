@@ -14,6 +14,8 @@ bool gather_add(struct gather *g, struct span bytes)
 
 bool gather_copy(struct gather *g, struct span bytes)
 {
+	if (bytes.n == 0)
+		return true;
 	if (bytes.n > GATHER_TEXT - g->text_used)
 		return false;
 	char *at = g->text + g->text_used;

@@ -24,7 +24,8 @@ static void copy_text(char *out, size_t size, struct span from)
 {
 	size_t n = from.n < size - 1 ? from.n : size - 1;
 
-	memcpy(out, from.p, n);
+	if (n > 0)
+		memcpy(out, from.p, n);
 	out[n] = '\0';
 }
 

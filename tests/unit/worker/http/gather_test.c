@@ -24,6 +24,7 @@ Test(gather, keeps_the_order_of_text_and_pieces)
 	cr_assert(gather_add(&g, SPAN("-piece-")));
 	cr_assert(gather_copy(&g, SPAN("c")));
 	cr_assert(gather_add(&g, (struct span){0}));
+	cr_assert(gather_copy(&g, (struct span){0}));
 	joined(out);
 	cr_assert_str_eq(out, "ab-piece-c");
 	cr_assert_eq(g.length, 10);
