@@ -84,9 +84,12 @@ static void drain(struct worker *w)
 
 static unsigned slot_of(const void *payload, uint32_t length)
 {
-	const struct channel_slot *slot = payload;
+	struct channel_slot slot;
 
-	return length == sizeof(*slot) ? slot->slot : LISTENER_SLOTS;
+	if (length != sizeof(slot))
+		return LISTENER_SLOTS; /* no slot has this number */
+	memcpy(&slot, payload, sizeof(slot));
+	return slot.slot;
 }
 
 static void on_message(struct worker *w, const struct frame *frame, const void *payload, int *fd)
@@ -298,7 +301,6 @@ static void worker_close(struct worker *w)
 	clients_close(w->clients);
 	free(w->routes);
 	free(w->upstreams);
-	buffer_release(&w->metrics_text);
 	LOG_TEXT(w->log, LOG_LEVEL_INFO, "worker ended");
 	log_flush(w->log);
 	ev_loop_destroy(w->loop);

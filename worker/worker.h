@@ -75,8 +75,6 @@ struct worker {
 	ev_idle idle;
 	ev_timer heartbeat;
 	ev_timer shutdown;
-	struct buffer metrics_text; /* of the last scrape, see admin/admin.h */
-	ev_tstamp metrics_rendered;
 	uint64_t log_dropped_seen;
 	uint64_t turn_started; /* nanoseconds; 0 before the first poll */
 	bool accepting, draining;

@@ -115,6 +115,16 @@ static int bound_open(struct listeners *l, const struct config_address *address,
 	return 0;
 }
 
+void listeners_refuse(struct listeners *l)
+{
+	struct bound *b;
+
+	LIST_FOREACH (b, &l->rows, link) {
+		for (int i = 0; i < LISTENER_SLOTS; i++)
+			shutdown(b->fds[i], SHUT_RD);
+	}
+}
+
 static struct bound *bound_find(struct listeners *l, const struct sockaddr_storage *storage)
 {
 	struct bound *b;

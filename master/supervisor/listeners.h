@@ -22,6 +22,11 @@ void listeners_close(struct listeners *l);
  */
 int listeners_acquire(struct listeners *l, const struct config *config, struct listener_set *set,
     const struct config_address **failed) MUST_CHECK;
+/*
+ * Refuse whoever connects from now on, at all addresses: for stopping, when nobody will accept any
+ * more. A client is better told at once than left waiting in a queue.
+ */
+void listeners_refuse(struct listeners *l);
 /* Give the references of a set back; addresses that nobody uses any more are closed. */
 void listeners_release(struct listeners *l, const struct listener_set *set);
 

@@ -94,6 +94,17 @@ static int privileges_drop(const char *user)
 	return p->pw_uid != 0 && setuid(0) == 0 ? -EPERM : 0;
 }
 
+/* A daemon's start is still heard on the terminal, but its children must not hold on to it. */
+static void let_go_of_terminal(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int fd = 0; null >= 0 && fd <= 2; fd++)
+		dup2(null, fd);
+	if (null > 2)
+		close(null);
+}
+
 static void set_title(const struct child *c)
 {
 	if (c->role == ROLE_BROKER)
@@ -128,6 +139,8 @@ void process_run(struct child *c, int channel)
 	memcpy(boot.session_key, s->session_key, sizeof(boot.session_key));
 	child_name(c, name);
 	log_set_process(s->log, name);
+	if (s->daemon_report >= 0)
+		let_go_of_terminal();
 	keep_own(&boot, s);
 	set_title(c);
 	int error = privileges_drop(g->config->user);

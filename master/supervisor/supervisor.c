@@ -96,6 +96,7 @@ void supervisor_stop(struct supervisor *s, bool at_once)
 	reload_cancel(s);
 	TAILQ_FOREACH_SAFE (g, &s->generations, link, next)
 		generation_drain(g);
+	listeners_refuse(s->listeners);
 	TAILQ_FOREACH_SAFE (g, &s->generations, link, next) {
 		TAILQ_FOREACH (c, &g->workers, link) {
 			if (at_once)

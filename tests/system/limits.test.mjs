@@ -141,15 +141,11 @@ describe('connections', OPTIONS, () => {
 			return metrics.sum('margay_connections_open') <= 1;
 		});
 		const before = await refused();
-		const links = Array.from({ length: 8 }, () => connect(margay.port));
-		await Promise.all(links.map(({ opened }) => opened));
-		const one = await until('a connection is refused', async () => {
-			const link = connect(margay.port);
-			await within('an answer', Promise.race([link.closed, link.opened]));
-			await Promise.race([link.closed, new Promise((resolve) => setTimeout(resolve, 200))]);
-			link.socket.destroy();
-			return link.text !== '' && link;
-		});
+		// More than fit, whoever else is connected.
+		const links = Array.from({ length: 12 }, () => connect(margay.port));
+		const one = await until('a connection is refused', () =>
+			links.find(({ text }) => text !== ''),
+		);
 		assert.match(one.text, /^HTTP\/1\.1 503 /);
 		assert.ok((await refused()) > before, 'the admin listener answers and counts');
 		for (const { socket } of links) socket.destroy();

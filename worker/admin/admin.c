@@ -4,8 +4,6 @@
 #include "worker/policy/origin.h"
 #include "worker/worker.h"
 
-static const ev_tstamp metrics_age = 0.25;
-
 struct admin_page {
 	struct span path;
 	void (*serve)(struct conn *c);
@@ -18,21 +16,18 @@ static void answer_text(struct conn *c, unsigned status, const char *text)
 
 static void serve_metrics(struct conn *c)
 {
-	struct worker *w = c->worker;
-	ev_tstamp now = ev_now(w->loop);
+	struct buffer text = {0};
 
-	if (buffer_length(&w->metrics_text) == 0 || now - w->metrics_rendered > metrics_age) {
-		buffer_consume(&w->metrics_text, buffer_length(&w->metrics_text));
-		if (metrics_render(w->boot->metrics, &w->metrics_text)) {
-			answer_text(c, 503, "out of memory\n");
-			return;
-		}
-		w->metrics_rendered = now;
-	}
-	conn_answer(c, 200,
-	    SPAN("Content-Type: text/plain; version=0.0.4; charset=utf-8\r\nCache-Control: "
-		 "no-store\r\n"),
-	    buffer_span(&w->metrics_text));
+	/* Rendered anew each time: a text kept by one worker would be older than its neighbour's.
+	 */
+	if (metrics_render(c->worker->boot->metrics, &text))
+		answer_text(c, 503, "out of memory\n");
+	else
+		conn_answer(c, 200,
+		    SPAN("Content-Type: text/plain; version=0.0.4; charset=utf-8\r\nCache-Control: "
+			 "no-store\r\n"),
+		    buffer_span(&text));
+	buffer_release(&text);
 }
 
 /* This process turns its loop. */

@@ -64,6 +64,7 @@ struct exchange {
 	bool counted_stream;   /* in streams.h */
 	bool answering;        /* conn_begin was called */
 	bool upstream_session; /* the upstream keeps a session, which it may lose */
+	bool noted;            /* the first piece of a JSON answer was looked at */
 	uint64_t expected;     /* bytes of a JSON answer; 0: unknown */
 	struct sse sse;
 	struct timeout heartbeat, touch;

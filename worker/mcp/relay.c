@@ -181,18 +181,35 @@ static void on_head(struct upstream_call *call, const struct http_head *head)
 		refuse_status(x, head->status);
 }
 
-/* A short JSON answer that came in one piece is looked at, so that the log can tell an error from a
- * result. */
-static void note_outcome(struct exchange *x, struct span piece)
+/* So that log and metrics can tell a JSON-RPC error from a result. */
+static void note_message(struct exchange *x, struct span message)
 {
 	struct envelope *e = &x->worker->envelope;
 	struct envelope_fault fault;
 
-	if (x->outcome != METRIC_OUTCOME_OK || x->expected == 0 || piece.n != x->expected)
-		return;
-	if (envelope_scan(piece, x->worker->config->limits.json_depth, e, &fault) == 0 &&
+	if (envelope_scan(message, x->worker->config->limits.json_depth, e, &fault) == 0 &&
 	    e->kind == ENVELOPE_ERROR)
 		x->outcome = METRIC_OUTCOME_RPC_ERROR;
+}
+
+/* Looks only at what came in one piece, as short answers do. */
+static void note_outcome(struct exchange *x, struct span piece)
+{
+	if (x->outcome != METRIC_OUTCOME_OK || !x->is_request)
+		return;
+	if (!x->streaming) {
+		if (!x->noted && (x->expected == 0 || piece.n == x->expected))
+			note_message(x, piece);
+		x->noted = true;
+		return;
+	}
+	const char *end;
+	for (const char *line = piece.p; (end = memchr(line, '\n', piece.n)); line = end + 1) {
+		size_t n = (size_t)(end - line);
+		piece.n -= n + 1;
+		if (n > 5 && memcmp(line, "data:", 5) == 0)
+			note_message(x, (struct span){line + 5, n - 5});
+	}
 }
 
 void relay_piece(struct exchange *x, struct span piece)
@@ -202,9 +219,8 @@ void relay_piece(struct exchange *x, struct span piece)
 	if (x->streaming) {
 		sse_feed(&x->sse, piece.p, piece.n);
 		timeout_arm(&x->worker->timeouts.sse_heartbeat, &x->heartbeat);
-	} else {
-		note_outcome(x, piece);
 	}
+	note_outcome(x, piece);
 	conn_body(x->conn, piece);
 }
 
