@@ -233,7 +233,7 @@ static void take_section(struct parse *p, const struct node *node, const char *p
 static void take_structures(struct parse *p, const struct node *root)
 {
 	for (size_t i = 0; i < STRUCTURE_COUNT; i++) {
-		const struct node *node = root->kind == NODE_MAPPING ? root->first : NULL;
+		const struct node *node = root->first;
 		while (node && strcmp(node->key, structures[i].key) != 0)
 			node = node->next;
 		if (node)
@@ -281,7 +281,8 @@ static void take_document(struct parse *p, const char *bytes, size_t n)
 	if (!root)
 		return;
 	take_section(p, root, "");
-	take_structures(p, root);
+	if (root->kind == NODE_MAPPING)
+		take_structures(p, root);
 	node_free(root);
 }
 
