@@ -1,0 +1,162 @@
+/* listeners: one port, many slots, and a queue that survives the process that served it. */
+#include "master/supervisor/listeners.h"
+
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/address.h"
+
+static struct config_listen rows[2];
+static struct config config = {.listens = rows, .listen_count = 1};
+static const struct config_address *failed;
+
+/* A loopback port that was free a moment ago. */
+static void choose_port(struct config_listen *listen)
+{
+	struct sockaddr_in *in = (struct sockaddr_in *)(void *)&listen->address.storage;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	*in =
+	    (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	listen->address.length = sizeof(*in);
+	cr_assert_eq(bind(fd, (struct sockaddr *)in, sizeof(*in)), 0);
+	cr_assert_eq(getsockname(fd, (struct sockaddr *)in, &listen->address.length), 0);
+	close(fd);
+}
+
+static int connect_to(const struct config_listen *listen)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (connect(fd, (const struct sockaddr *)&listen->address.storage, listen->address.length) <
+	    0) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* The next connection from any slot, or -1 when none comes. */
+static int accept_any(const struct listener *l)
+{
+	struct pollfd fds[LISTENER_SLOTS];
+
+	for (int i = 0; i < LISTENER_SLOTS; i++)
+		fds[i] = (struct pollfd){.fd = l->fds[i], .events = POLLIN};
+	if (poll(fds, LISTENER_SLOTS, 2000) <= 0)
+		return -1;
+	for (int i = 0; i < LISTENER_SLOTS; i++) {
+		if (fds[i].revents & POLLIN)
+			return accept4(l->fds[i], NULL, NULL, SOCK_CLOEXEC);
+	}
+	return -1;
+}
+
+Test(listeners, all_slots_share_the_port_and_spread_connections)
+{
+	struct listeners *l;
+	struct listener_set set;
+	int clients[64];
+
+	choose_port(&rows[0]);
+	cr_assert_eq(listeners_open(&l), 0);
+	cr_assert_eq(listeners_acquire(l, &config, &set, &failed), 0);
+	cr_assert_eq(set.count, 1);
+	for (int i = 0; i < 64; i++)
+		cr_assert_geq(clients[i] = connect_to(&rows[0]), 0);
+	int used = 0;
+	for (int i = 0; i < LISTENER_SLOTS; i++) {
+		struct pollfd one = {.fd = set.rows[0].fds[i], .events = POLLIN};
+		used += poll(&one, 1, 0) == 1;
+	}
+	cr_assert_gt(used, 8, "%d of %d slots have a connection", used, LISTENER_SLOTS);
+	for (int i = 0; i < 64; i++)
+		close(clients[i]);
+	listeners_release(l, &set);
+	listeners_close(l);
+}
+
+Test(listeners, a_queued_connection_survives_the_process_that_would_have_taken_it)
+{
+	struct listeners *l;
+	struct listener_set set;
+
+	choose_port(&rows[0]);
+	cr_assert_eq(listeners_open(&l), 0);
+	cr_assert_eq(listeners_acquire(l, &config, &set, &failed), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		pause(); /* has the slots, accepts nothing */
+		_exit(0);
+	}
+	int client = connect_to(&rows[0]);
+	cr_assert_geq(client, 0);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	int served = accept_any(&set.rows[0]);
+	cr_assert_geq(served, 0);
+	close(served);
+	close(client);
+	listeners_release(l, &set);
+	listeners_close(l);
+}
+
+Test(listeners, an_address_stays_bound_while_a_generation_uses_it)
+{
+	struct listeners *l;
+	struct listener_set first, second;
+
+	choose_port(&rows[0]);
+	cr_assert_eq(listeners_open(&l), 0);
+	cr_assert_eq(listeners_acquire(l, &config, &first, &failed), 0);
+	cr_assert_eq(listeners_acquire(l, &config, &second, &failed), 0);
+	cr_assert_arr_eq(first.rows[0].fds, second.rows[0].fds, sizeof(first.rows[0].fds));
+	listeners_release(l, &first);
+	int client = connect_to(&rows[0]);
+	cr_assert_geq(client, 0);
+	close(client);
+	listeners_release(l, &second);
+	cr_assert_lt(connect_to(&rows[0]), 0);
+	listeners_close(l);
+}
+
+Test(listeners, an_address_that_is_taken_is_named_and_nothing_else_stays_bound)
+{
+	struct listeners *l, *other;
+	struct listener_set set, taken;
+	struct config both = {.listens = rows, .listen_count = 2};
+	struct config second = {.listens = rows + 1, .listen_count = 1};
+
+	choose_port(&rows[0]);
+	choose_port(&rows[1]);
+	cr_assert_eq(listeners_open(&l), 0);
+	cr_assert_eq(listeners_open(&other), 0);
+	cr_assert_eq(listeners_acquire(other, &second, &taken, &failed), 0);
+	cr_assert_eq(listeners_acquire(l, &both, &set, &failed), -EADDRINUSE);
+	cr_assert_eq(failed, &rows[1].address);
+	cr_assert_lt(connect_to(&rows[0]), 0, "the first address was given back");
+	listeners_release(other, &taken);
+	listeners_close(other);
+	listeners_close(l);
+}
+
+Test(listeners, who_connects_while_stopping_is_told_at_once)
+{
+	struct listeners *l;
+	struct listener_set set;
+
+	choose_port(&rows[0]);
+	cr_assert_eq(listeners_open(&l), 0);
+	cr_assert_eq(listeners_acquire(l, &config, &set, &failed), 0);
+	listeners_refuse(l);
+	cr_assert_lt(connect_to(&rows[0]), 0);
+	listeners_release(l, &set);
+	listeners_close(l);
+}

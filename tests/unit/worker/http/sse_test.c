@@ -1,0 +1,78 @@
+/* sse: events and boundaries, however the stream is cut. */
+#include "worker/http/sse.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+
+static char seen[256];
+
+static int on_event(struct sse_data *d, struct span data)
+{
+	size_t n = strlen(seen);
+
+	(void)d;
+	cr_assert_lt(n + data.n + 2, sizeof(seen));
+	memcpy(seen + n, data.p, data.n);
+	strcpy(seen + n + data.n, "|");
+	return 0;
+}
+
+Test(sse, collects_the_data_of_each_event)
+{
+	static const struct {
+		const char *stream, *events;
+		bool boundary;
+	} rows[] = {
+	    {"data: a\n\n", "a|", true},
+	    {"data: a\r\n\r\n", "a|", true},
+	    {"data: a\n\ndata: b\n\n", "a|b|", true},
+	    {"data:a\ndata: b\ndata:  c\n\n", "a\nb\n c|", true},
+	    {"event: message\nid: 1\ndata: {}\n\n", "{}|", true},
+	    {": comment\n\ndata: a\n\n", "a|", true},
+	    {"id: 1\ndata:\n\n", "|", true},
+	    {"id: 1\n\n", "", true},
+	    {"data: a\n", "", false},
+	    {"data: a", "", false},
+	    {"dat", "", false},
+	    {"data: a\n\nd", "a|", false},
+	    {"\n\n\n", "", true},
+	    {"", "", true},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct span s = span_of(rows[i].stream);
+		for (size_t step = 1; step <= s.n + 1; step++) {
+			struct sse_data d = {0};
+			struct sse follow = {0};
+			seen[0] = '\0';
+			for (size_t at = 0; at < s.n; at += step) {
+				size_t n = s.n - at < step ? s.n - at : step;
+				sse_feed(&follow, s.p + at, n);
+				cr_assert_eq(sse_data_feed(&d, s.p + at, n, 1024, on_event), 0);
+			}
+			cr_expect_str_eq(seen, rows[i].events, "row %zu in steps of %zu", i, step);
+			cr_expect_eq(sse_at_boundary(&follow), rows[i].boundary,
+			    "row %zu in steps of %zu", i, step);
+			sse_data_release(&d);
+		}
+	}
+}
+
+Test(sse, is_bounded)
+{
+	struct sse_data d = {0};
+	char line[100];
+	int status = 0;
+
+	memset(line, 'x', sizeof(line));
+	for (int i = 0; i < 100 && !status; i++)
+		status = sse_data_feed(&d, line, sizeof(line), 1000, on_event);
+	cr_assert_eq(status, -EMSGSIZE);
+	sse_data_release(&d);
+	d = (struct sse_data){0};
+	status = 0;
+	for (int i = 0; i < 1000 && !status; i++)
+		status = sse_data_feed(&d, "data: x\n", 8, 1000, on_event);
+	cr_assert_eq(status, -EMSGSIZE);
+	sse_data_release(&d);
+}
