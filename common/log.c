@@ -20,6 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/utf8.h"
+
 enum {
 	LOG_BUFFER = 64 * 1024,
 	LOG_FLUSH_AT = 16 * 1024,
@@ -69,27 +71,6 @@ static void put(struct line *l, const char *bytes, size_t n)
 static void put_text(struct line *l, const char *text)
 {
 	put(l, text, strlen(text));
-}
-
-/* Length of the UTF-8 sequence at p, 0 when it is not well-formed. */
-static size_t utf8_length(const unsigned char *p, size_t n)
-{
-	size_t length = p[0] < 0x80                   ? 1
-			: p[0] >= 0xc2 && p[0] < 0xe0 ? 2
-			: p[0] >= 0xe0 && p[0] < 0xf0 ? 3
-			: p[0] >= 0xf0 && p[0] < 0xf5 ? 4
-						      : 0;
-
-	if (length == 0 || length > n)
-		return 0;
-	for (size_t i = 1; i < length; i++) {
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-	}
-	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-	    (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
-		return 0;
-	return length;
 }
 
 /* A string as both formats can carry it: quotes, backslashes, control characters and broken UTF-8

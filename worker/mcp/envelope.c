@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <stdint.h>
 
+#include "common/utf8.h"
+
 enum { DEPTH_MAX = 256, KEY_MAX = 64 };
 
 enum place { ELSEWHERE, MESSAGE, PARAMS, META, RESULT };
@@ -106,37 +108,6 @@ static bool plain8(const char *p)
 	uint64_t special =
 	    ((quote - ones) & ~quote) | ((slash - ones) & ~slash) | ((v - ones * 0x20) & ~v);
 	return ((special | v) & highs) == 0;
-}
-
-/* Length of the well-formed UTF-8 sequence at p (RFC 3629), 0 when it is none. */
-static size_t utf8_length(const unsigned char *p, size_t n)
-{
-	static const struct {
-		unsigned char first, last, low, high;
-		size_t length;
-	} rows[] = {
-	    {0xc2, 0xdf, 0x80, 0xbf, 2},
-	    {0xe0, 0xe0, 0xa0, 0xbf, 3},
-	    {0xe1, 0xec, 0x80, 0xbf, 3},
-	    {0xed, 0xed, 0x80, 0x9f, 3},
-	    {0xee, 0xef, 0x80, 0xbf, 3},
-	    {0xf0, 0xf0, 0x90, 0xbf, 4},
-	    {0xf1, 0xf3, 0x80, 0xbf, 4},
-	    {0xf4, 0xf4, 0x80, 0x8f, 4},
-	};
-
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		if (p[0] < rows[i].first || p[0] > rows[i].last)
-			continue;
-		if (n < rows[i].length || p[1] < rows[i].low || p[1] > rows[i].high)
-			return 0;
-		for (size_t k = 2; k < rows[i].length; k++) {
-			if (p[k] < 0x80 || p[k] > 0xbf)
-				return 0;
-		}
-		return rows[i].length;
-	}
-	return 0;
 }
 
 static int hex_value(char c)
