@@ -38,7 +38,7 @@ void worker_ready(struct worker *w, struct conn *c)
 
 void worker_check_done(struct worker *w)
 {
-	if (w->draining && w->conn_count == 0 && w->reaps == 0)
+	if (w->draining && w->conn_count == 0 && w->reap_count == 0)
 		ev_break(w->loop, EVBREAK_ALL);
 }
 
@@ -293,6 +293,7 @@ static void worker_close(struct worker *w)
 	while (!TAILQ_EMPTY(&w->conns))
 		conn_close(TAILQ_FIRST(&w->conns));
 	free_closed(w);
+	reaper_close(w);
 	upstreams_close(w);
 	free_closed(w);
 	sessions_close(w->sessions);
@@ -312,6 +313,7 @@ int worker_main(const struct role_boot *boot)
 	struct worker *w = calloc(1, sizeof(*w));
 
 	ignore_signals();
+	srand((unsigned)getpid()); /* jitter must differ between workers */
 	if (!w || !(w->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV))) {
 		LOG_TEXT(boot->log, LOG_LEVEL_ERROR, "worker can't start: out of memory");
 		free(w);

@@ -27,6 +27,7 @@ enum {
 
 TAILQ_HEAD(conn_list, conn);
 TAILQ_HEAD(exchange_list, exchange);
+LIST_HEAD(reap_list, reap);
 TAILQ_HEAD(upstream_connection_list, upstream_connection);
 
 struct accept_slots;
@@ -63,7 +64,8 @@ struct worker {
 	struct conn_list ready; /* with whole requests in their buffer */
 	unsigned conn_count;
 	struct exchange_list exchanges; /* in flight */
-	unsigned reaps;                 /* upstream sessions being ended, see mcp/reaper */
+	struct reap_list reaps;         /* upstream sessions being ended, see mcp/reaper */
+	unsigned reap_count;
 	/* Closed in this turn; freed before the next poll. */
 	struct conn_list closed_conns;
 	struct exchange_list closed_exchanges;

@@ -28,7 +28,7 @@ static const http_parser_settings settings = {
     .on_message_complete = on_message_complete,
 };
 
-/* Fields that a request may carry once only: a second one could be read by somebody else. */
+/* Fields that a message may carry once only: a second one could be read by somebody else. */
 static const struct span single_fields[] = {
     {"host", 4},
     {"content-length", 14},
@@ -102,7 +102,9 @@ static int on_headers_complete(http_parser *parser)
 {
 	/* Nothing is ever upgraded here: what follows is the next message. */
 	parser->upgrade = 0;
-	return 0;
+	/* These have no body, whatever their fields say (RFC 9112, 6.3). */
+	unsigned status = parser->type == HTTP_RESPONSE ? parser->status_code : 0;
+	return (status >= 100 && status < 200) || status == 204 || status == 304;
 }
 
 static int on_body(http_parser *parser, const char *p, size_t n)
@@ -208,10 +210,34 @@ static ssize_t check_framing(struct reader *r, const struct http_head *head)
 	return 0;
 }
 
-static bool is_host_character(unsigned char c)
+static size_t count_while(struct span s, const char *allowed)
 {
-	return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') ||
-	       (c != '\0' && strchr("-._~%!$&'()*+,;=:[]", c) != NULL);
+	size_t n = 0;
+
+	while (n < s.n && s.p[n] != '\0' && strchr(allowed, s.p[n]))
+		n++;
+	return n;
+}
+
+/* A name, an IPv4 address or an IPv6 address in brackets, and perhaps a port (RFC 9110, 7.2). */
+static bool is_host(struct span host)
+{
+	static const char digits[] = "0123456789", hex[] = "0123456789abcdefABCDEF:.";
+	static const char name[] =
+	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._";
+	bool bracket = host.n > 0 && host.p[0] == '[';
+	size_t n =
+	    count_while((struct span){host.p + bracket, host.n - bracket}, bracket ? hex : name) +
+	    bracket;
+
+	if (n == (size_t)bracket || (bracket && (n == host.n || host.p[n++] != ']')))
+		return false;
+	if (n == host.n)
+		return true;
+	struct span port = {host.p + n + 1, host.n - n - 1};
+	return host.p[n] == ':' && port.n > 0 && port.n <= 5 &&
+	       count_while(port, digits) == port.n &&
+	       (port.n < 5 || memcmp(port.p, "65535", 5) <= 0);
 }
 
 /* Exactly one valid Host; absolute-form must agree with it and is reduced to origin-form (RFC
@@ -222,12 +248,12 @@ static ssize_t check_target(struct reader *r, struct http_head *head)
 	const struct http_header *host = head_find(head, SPAN("host"), &hosts);
 	struct span target = head->target;
 
-	if (hosts != 1 || host->value.n == 0)
+	if (hosts != 1)
 		return refuse(r, 400, "exactly one Host is required");
-	for (size_t i = 0; i < host->value.n; i++) {
-		if (!is_host_character((unsigned char)host->value.p[i]))
-			return refuse(r, 400, "malformed Host");
-	}
+	if (!is_host(host->value))
+		return refuse(r, 400, "malformed Host");
+	if (memchr(target.p, '#', target.n))
+		return refuse(r, 400, "a fragment in the request target");
 	head->host = host->value;
 	if (target.p[0] == '/')
 		return 0;
@@ -251,7 +277,7 @@ static ssize_t check_target(struct reader *r, struct http_head *head)
 	return refuse(r, 400, "malformed request target");
 }
 
-static ssize_t check_request(struct reader *r, struct http_head *head)
+static ssize_t check_single_fields(struct reader *r, const struct http_head *head)
 {
 	for (size_t i = 0; i < sizeof(single_fields) / sizeof(single_fields[0]); i++) {
 		unsigned count;
@@ -259,9 +285,28 @@ static ssize_t check_request(struct reader *r, struct http_head *head)
 		if (count > 1)
 			return refuse(r, 400, "a header that may be there once is there twice");
 	}
+	return 0;
+}
+
+static ssize_t check_request(struct reader *r, struct http_head *head)
+{
 	if (head->method == HTTP_CONNECT)
 		return refuse(r, 501, "CONNECT is not served");
 	return check_target(r, head);
+}
+
+/* RFC 9112, 9.3. */
+static bool keeps_alive(const struct http_head *head)
+{
+	bool close = false, keep = head->minor == 1;
+
+	for (unsigned i = 0; i < head->header_count; i++) {
+		if (!span_equal_nocase(head->headers[i].name, SPAN("connection")))
+			continue;
+		close |= header_has_token(head->headers[i].value, SPAN("close"));
+		keep |= header_has_token(head->headers[i].value, SPAN("keep-alive"));
+	}
+	return keep && !close;
 }
 
 /* The lines are well-formed: let the parser have them. */
@@ -281,10 +326,12 @@ static ssize_t parse_head(struct reader *r, struct span text, struct http_head *
 	head->method = r->parser.method;
 	head->status = r->parser.status_code;
 	head->minor = r->parser.http_minor;
-	head->keep_alive = http_should_keep_alive(&r->parser) != 0;
+	head->keep_alive = keeps_alive(head);
 	head->chunked = head_find(head, SPAN("transfer-encoding"), NULL) != NULL;
 	head->has_length = head_find(head, SPAN("content-length"), NULL) != NULL;
-	ssize_t status = check_framing(r, head);
+	ssize_t status = check_single_fields(r, head);
+	if (status == 0)
+		status = check_framing(r, head);
 	if (status == 0 && r->kind == READER_REQUEST)
 		status = check_request(r, head);
 	if (status)
@@ -298,6 +345,8 @@ static ssize_t parse_head(struct reader *r, struct span text, struct http_head *
 	r->chunked = head->chunked;
 	r->close_delimited =
 	    r->kind == READER_RESPONSE && !r->message_done && !head->chunked && !head->has_length;
+	if (r->close_delimited)
+		head->keep_alive = false;
 	r->head_done = true;
 	return 0;
 }

@@ -65,8 +65,7 @@ struct reader {
 	int (*on_body)(struct reader *reader, const char *p, size_t n); /* while reader_body runs */
 };
 
-/* Ready for the next message of a connection. `no_body`: a response that has none by its request
- * (HEAD). */
+/* Ready for the next message of a connection. */
 void reader_init(struct reader *r, enum reader_kind kind, struct reader_limits limits);
 /*
  * Look for a head at the start of `bytes`, which hold all unconsumed bytes of the connection.

@@ -5,20 +5,12 @@ void sse_feed(struct sse *s, const char *p, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		bool second_half = s->after_cr && p[i] == '\n';
+		bool ends_line = p[i] == '\n' || p[i] == '\r';
 		s->after_cr = p[i] == '\r';
 		if (second_half)
 			continue;
-		if (p[i] != '\n' && p[i] != '\r') {
-			const char *lf = memchr(p + i, '\n', n - i);
-			const char *cr = memchr(p + i, '\r', lf ? (size_t)(lf - p) - i : n - i);
-			const char *end = cr ? cr : lf;
-			s->in_event = s->in_line = true;
-			i = end ? (size_t)(end - p) - 1 : n - 1;
-		} else if (s->in_line) {
-			s->in_line = false;
-		} else {
-			s->in_event = false;
-		}
+		s->in_event = !ends_line || s->in_line;
+		s->in_line = !ends_line;
 	}
 }
 
@@ -39,8 +31,9 @@ static int take_line(struct sse_data *d, size_t bound, int (*each)(struct sse_da
 		data.n--; /* the LF after the last line is not part of it */
 		status = each(d, data);
 		buffer_consume(&d->data, buffer_length(&d->data));
-	} else if (line.n >= 5 && memcmp(line.p, "data:", 5) == 0) {
-		size_t skip = line.n > 5 && line.p[5] == ' ' ? 6 : 5;
+	} else if (span_equal(line, SPAN("data")) ||
+		   (line.n >= 5 && memcmp(line.p, "data:", 5) == 0)) {
+		size_t skip = line.n > 5 && line.p[5] == ' ' ? 6 : line.n < 5 ? line.n : 5;
 		status = buffer_append(&d->data, line.p + skip, line.n - skip, bound);
 		if (!status)
 			status = buffer_append(&d->data, "\n", 1, bound);

@@ -247,12 +247,10 @@ static bool refuse_modern(struct exchange *x, const struct envelope *e)
 
 static void classify(struct exchange *x, const struct envelope *e)
 {
-	struct span label = e->name.p ? e->name : e->uri;
-
 	x->id = e->id;
 	x->is_request = e->kind == ENVELOPE_REQUEST;
-	if (label.p)
-		copy_text(x->name, sizeof(x->name), label);
+	if (e->name.p) /* and never a URI, which may carry secrets */
+		copy_text(x->name, sizeof(x->name), e->name);
 	if (e->kind == ENVELOPE_RESULT || e->kind == ENVELOPE_ERROR) {
 		x->class = METRIC_METHOD_RESPONSE;
 		copy_text(x->method_name, sizeof(x->method_name), SPAN("response"));

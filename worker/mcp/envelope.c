@@ -352,6 +352,8 @@ static int keep_member(
 	}
 	if (m == PARAMS_MEMBER && raw.p[0] != '{')
 		return fail(s, -32600, "params is not an object");
+	if (m == META_MEMBER && raw.p[0] != '{')
+		return fail(s, -32600, "_meta is not an object");
 	if (members[m].want == WANT_RAW) {
 		*member_span(s->out, m) = raw;
 		return 0;
@@ -603,6 +605,9 @@ int envelope_batch(struct span text, unsigned depth,
 	if (s.p == s.end || *s.p != '[')
 		return not_json(&s, "an array is expected");
 	s.p++;
+	skip_space(&s);
+	if (s.p < s.end && *s.p == ']')
+		return fail(&s, -32600, "an empty batch");
 	for (;;) {
 		struct span rest = {s.p, (size_t)(s.end - s.p)};
 		scan_start(&s, rest, depth, &message, fault);

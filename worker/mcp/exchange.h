@@ -74,7 +74,7 @@ struct exchange {
 	unsigned status;
 	enum metric_outcome outcome;
 	uint64_t upstream_started, upstream_micros;
-	char name[EXCHANGE_LOG_NAME_MAX]; /* params.name or params.uri, cut */
+	char name[EXCHANGE_LOG_NAME_MAX]; /* params.name, cut */
 	char method_name[EXCHANGE_LOG_NAME_MAX];
 	char trace[EXCHANGE_TRACE_MAX]; /* traceparent */
 };

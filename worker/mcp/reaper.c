@@ -8,9 +8,18 @@
 enum { REAPER_MAX = 1000 };
 
 struct reap {
+	LIST_ENTRY(reap) link; /* worker's reaps */
 	struct upstream_call call;
 	struct worker *worker;
 };
+
+static void reap_free(struct reap *r)
+{
+	LIST_REMOVE(r, link);
+	r->worker->reap_count--;
+	buffer_release(&r->call.head);
+	free(r);
+}
 
 static void on_head(struct upstream_call *call, const struct http_head *head)
 {
@@ -38,10 +47,8 @@ static void on_end(struct upstream_call *call, int reason, const char *detail)
 	if (reason != UPSTREAM_OK)
 		LOG(w->log, LOG_LEVEL_INFO, "upstream session could not be ended",
 		    LOG_STR("upstream", call->upstream->config->name), LOG_STR("reason", detail));
-	w->reaps--;
 	/* The call does not look back after `end`. */
-	buffer_release(&r->call.head);
-	free(r);
+	reap_free(r);
 	worker_check_done(w);
 }
 
@@ -61,7 +68,7 @@ void reaper_end_upstream(struct worker *w, const struct session_record *record)
 	struct upstream *u = find_upstream(w, record->upstream);
 	struct reap *r;
 
-	if (!record->upstream_session[0] || !u || w->reaps >= REAPER_MAX)
+	if (!record->upstream_session[0] || !u || w->reap_count >= REAPER_MAX)
 		return;
 	r = calloc(1, sizeof(*r));
 	if (!r)
@@ -76,6 +83,16 @@ void reaper_end_upstream(struct worker *w, const struct session_record *record)
 		free(r);
 		return;
 	}
-	w->reaps++;
+	LIST_INSERT_HEAD(&w->reaps, r, link);
+	w->reap_count++;
 	upstream_call_start(&r->call);
+}
+
+void reaper_close(struct worker *w)
+{
+	while (!LIST_EMPTY(&w->reaps)) {
+		struct reap *r = LIST_FIRST(&w->reaps);
+		upstream_call_cancel(&r->call);
+		reap_free(r);
+	}
 }

@@ -13,5 +13,7 @@
 struct worker;
 
 void reaper_end_upstream(struct worker *w, const struct session_record *record);
+/* Give up on those under way. */
+void reaper_close(struct worker *w);
 
 #endif

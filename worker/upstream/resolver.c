@@ -150,27 +150,39 @@ void resolver_close(struct resolver *r)
 	free(r);
 }
 
-static bool parse_literal(const char *host, uint16_t port, struct resolved *out)
+/* One address more, when `text` is one. */
+static void add_literal(const char *text, uint16_t port, struct resolved *out)
 {
-	struct sockaddr_in *in = (struct sockaddr_in *)(void *)&out->addresses[0];
-	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)(void *)&out->addresses[0];
+	struct sockaddr_storage *at = &out->addresses[out->count];
+	struct sockaddr_in *in = (struct sockaddr_in *)(void *)at;
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)(void *)at;
 
-	memset(&out->addresses[0], 0, sizeof(out->addresses[0]));
-	out->count = 1;
-	if (inet_pton(AF_INET, host, &in->sin_addr) == 1) {
+	memset(at, 0, sizeof(*at));
+	if (inet_pton(AF_INET, text, &in->sin_addr) == 1) {
 		in->sin_family = AF_INET;
 		in->sin_port = htons(port);
-		out->lengths[0] = sizeof(*in);
-		return true;
-	}
-	if (inet_pton(AF_INET6, host, &in6->sin6_addr) == 1) {
+		out->lengths[out->count++] = sizeof(*in);
+	} else if (inet_pton(AF_INET6, text, &in6->sin6_addr) == 1) {
 		in6->sin6_family = AF_INET6;
 		in6->sin6_port = htons(port);
-		out->lengths[0] = sizeof(*in6);
-		return true;
+		out->lengths[out->count++] = sizeof(*in6);
 	}
-	out->count = 0;
-	return false;
+}
+
+/* Literal addresses, and localhost, which is never asked for (RFC 6761, 6.3). */
+static bool parse_literal(const char *host, uint16_t port, struct resolved *out)
+{
+	struct resolved found = {0};
+
+	if (strcasecmp(host, "localhost") == 0) {
+		add_literal("127.0.0.1", port, &found);
+		add_literal("::1", port, &found);
+	} else {
+		add_literal(host, port, &found);
+	}
+	if (found.count > 0)
+		*out = found;
+	return found.count > 0;
 }
 
 /* Keep the usable addresses of an answer; returns the shortest TTL, clamped. */

@@ -1,9 +1,9 @@
 /*
  * resolver: names to addresses without blocking (c-ares), cached.
  *
- * One per worker. Literal addresses never get here. Answers are cached by TTL clamped to 5-300 s;
- * when a refresh fails the stale answer goes on serving. Look-ups may be cancelled; a callback
- * never runs from inside resolver_lookup unless it returns 1.
+ * One per worker. Literal addresses and localhost are never asked for. Answers are cached by TTL
+ * clamped to 5-300 s; when a refresh fails the stale answer goes on serving. Look-ups may be
+ * cancelled; a callback never runs from inside resolver_lookup unless it returns 1.
  */
 #ifndef MARGAY_WORKER_UPSTREAM_RESOLVER_H
 #define MARGAY_WORKER_UPSTREAM_RESOLVER_H

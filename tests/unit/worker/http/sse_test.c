@@ -31,6 +31,8 @@ Test(sse, collects_the_data_of_each_event)
 	    {": comment\n\ndata: a\n\n", "a|", true},
 	    {"id: 1\ndata:\n\n", "|", true},
 	    {"id: 1\n\n", "", true},
+	    {"data: a\rdata: b\r\r\n", "a\nb|", true},
+	    {"data\n\n", "|", true},
 	    {"data: a\n", "", false},
 	    {"data: a", "", false},
 	    {"dat", "", false},

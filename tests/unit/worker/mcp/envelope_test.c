@@ -139,7 +139,11 @@ static const struct {
 		ROW(MESSAGE(",\"params\":{\"_meta\":{},\"_meta\":{}}"), -32600) ROW(
 		    MESSAGE(",\"params\":{\"_meta\":{\"progressToken\":1,\"progressToken\":2}}"),
 		    -32600) ROW(MESSAGE(",\"params\":{\"arguments\":{\"name\":1,\"name\":2}}"), 0)
-		    ROW(MESSAGE(",\"x\":1,\"x\":2"), 0)
+		    ROW(MESSAGE(",\"x\":1,\"x\":2"), 0) ROW(MESSAGE(",\"params\":{\"_meta\":5}"),
+			-32600) ROW(MESSAGE(",\"params\":{\"_meta\":null}"), -32600)
+			ROW(MESSAGE(",\"params\":{\"_meta\":[]}"), -32600)
+			    ROW(MESSAGE(",\"result\":1"), -32600)
+				ROW(MESSAGE(",\"params\":{\"name\":5,\"uri\":null}"), 0)
     /* names that can't be compared */
     ROW("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\\ud800\"}", -32600)
 	ROW(MESSAGE(",\"params\":{\"name\":\"\\udc00x\"}"), -32600)
@@ -268,6 +272,9 @@ Test(envelope, batches_are_scanned_one_by_one)
 	};
 
 	cr_assert_eq(envelope_scan(SPAN("[1]"), DEPTH, &e, &fault), -E2BIG);
+	cr_assert_eq(
+	    envelope_batch(SPAN(" [ ] "), DEPTH, count_requests, &(int){0}, &fault), -EINVAL);
+	cr_assert_eq(fault.code, -32600, "JSON, but no batch");
 	for (size_t i = 0; i < sizeof(batches) / sizeof(batches[0]); i++) {
 		int requests = 0;
 		int status = envelope_batch(
