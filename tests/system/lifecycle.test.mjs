@@ -121,6 +121,31 @@ describe('death', OPTIONS, () => {
 		assert.equal((await margay.metrics()).sum('margay_worker_restarts_total'), 1);
 	});
 
+	// Control: without adoption half of the new connections wait in the queues of the worker that is not
+	// there, until its back-off (over a second by then) ends.
+	test('a worker that backs off leaves no new client waiting', async () => {
+		const margay = await bench.start({ config: { workers: 2 } });
+		const [session] = await openSessions(margay, 1);
+		const second = async () =>
+			(await margay.status()).workers.find(({ number }) => number === 1);
+		for (let kills = 1; kills <= 6; kills++) {
+			const { pid } = await until('worker 1 accepts', async () => {
+				const worker = await second();
+				return worker.state === 'accepting' && worker;
+			});
+			killPid(pid, 'SIGKILL');
+			await until('its end is noticed', async () => (await second()).pid !== pid);
+		}
+		const began = Date.now();
+		const answers = await Promise.all(
+			Array.from({ length: 64 }, () => session.request('ping')),
+		);
+		const took = Date.now() - began;
+		assert.ok(answers.every(({ status }) => status === 200));
+		assert.equal((await second()).state, 'backoff', 'the test was quick enough to mean something');
+		assert.ok(took < 800, `answered after ${took} ms`);
+	});
+
 	// Control: a broker that forgot would make workers that did not cache the session answer 404.
 	test('kill -9 of the broker: nobody notices', async () => {
 		const margay = await bench.start();
