@@ -32,6 +32,9 @@ static const char *const reason_values[] = {METRIC_REASONS(VALUE_NAME)};
 static const char *const end_values[] = {METRIC_ENDS(VALUE_NAME)};
 static const char *const direction_values[] = {METRIC_DIRECTIONS(VALUE_NAME)};
 #undef VALUE_NAME
+static const char *const worker_values[SIZE_DIM_WORKER] = {"0", "1", "2", "3", "4", "5", "6", "7",
+    "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "18", "19", "20", "21", "22", "23",
+    "24", "25", "26", "27", "28", "29", "30", "31"};
 
 static const struct dimension_names dimensions[] = {
     [DIM_NONE] = {NULL, no_values},
@@ -42,6 +45,7 @@ static const struct dimension_names dimensions[] = {
     [DIM_REASON] = {"reason", reason_values},
     [DIM_END] = {"reason", end_values},
     [DIM_DIRECTION] = {"direction", direction_values},
+    [DIM_WORKER] = {"worker", worker_values},
 };
 
 /* One rendering: the slots to sum over, found once. */

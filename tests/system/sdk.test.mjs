@@ -255,6 +255,13 @@ describe('SDK client and reference server', { timeout: 120_000 }, () => {
 	// Control: with sessions kept in a worker, the others would answer 404 and calls would fail.
 	test('one session is served by several workers', { skip }, async () => {
 		const client = await connect();
+		const served = async () => {
+			const metrics = await margay.metrics();
+			return [0, 1, 2, 3].map((worker) =>
+				metrics.sum('margay_worker_requests_total', { worker: String(worker) }),
+			);
+		};
+		const earlier = await served();
 		const calls = await Promise.all(
 			Array.from({ length: 64 }, (_, n) =>
 				call(client, 'echo', { message: `parallel ${n}` }),
@@ -268,6 +275,8 @@ describe('SDK client and reference server', { timeout: 120_000 }, () => {
 			return lines.length >= 64 && new Set(lines.map(({ worker }) => worker));
 		});
 		assert.ok(workers.size >= 2, `workers ${[...workers]}`);
+		const busy = (await served()).filter((count, worker) => count > earlier[worker]);
+		assert.ok(busy.length >= workers.size, `${earlier} grew in ${busy.length} places`);
 	});
 
 	test('DELETE ends the session on both sides', { skip }, async () => {

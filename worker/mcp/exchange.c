@@ -81,6 +81,7 @@ void exchange_finish(struct exchange *x)
 	if (x->streaming && x->answering)
 		METRIC_SUB(w->metrics, STREAMS_OPEN, 1, route);
 	METRIC_ADD(w->metrics, REQUESTS, 1, route, x->class, x->outcome);
+	METRIC_ADD(w->metrics, WORKER_REQUESTS, 1, w->boot->number);
 	METRIC_OBSERVE(w->metrics, REQUEST_SECONDS, micros, route, x->class);
 	METRIC_ADD(w->metrics, BYTES, c->bytes_in, route, METRIC_DIRECTION_IN);
 	METRIC_ADD(
