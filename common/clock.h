@@ -1,4 +1,4 @@
-/* clock: monotonic time for durations; ev_now() is for deadlines inside a loop. */
+/* clock: monotonic time. ev_now() follows the wall clock, so it is for dates only. */
 #ifndef MARGAY_COMMON_CLOCK_H
 #define MARGAY_COMMON_CLOCK_H
 
@@ -16,6 +16,16 @@ static inline uint64_t clock_nanoseconds(void)
 static inline uint64_t clock_microseconds(void)
 {
 	return clock_nanoseconds() / 1000;
+}
+
+/* Seconds, a few milliseconds coarse and almost free: for deadlines, which must not follow a clock
+ * that is set. */
+static inline double clock_coarse(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
 #endif

@@ -6,6 +6,7 @@
 #include "common/timeout.h"
 
 #include "common/attributes.h"
+#include "common/clock.h"
 
 static void timer_set(struct timeout_queue *q)
 {
@@ -14,7 +15,7 @@ static void timer_set(struct timeout_queue *q)
 	ev_timer_stop(q->loop, &q->timer);
 	if (!head)
 		return;
-	double wait = head->deadline - ev_now(q->loop);
+	double wait = head->deadline - clock_coarse();
 	ev_timer_set(&q->timer, wait > 0 ? wait : 0, 0);
 	ev_timer_start(q->loop, &q->timer);
 }
@@ -24,9 +25,10 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 	struct timeout_queue *q = container_of(timer, struct timeout_queue, timer);
 	struct timeout *t;
 
+	(void)loop;
 	(void)events;
 	for (int budget = TIMEOUT_BUDGET; budget > 0 && (t = TAILQ_FIRST(&q->list)); budget--) {
-		if (t->deadline > ev_now(loop))
+		if (t->deadline > clock_coarse())
 			break;
 		timeout_disarm(q, t);
 		q->expired(q, t);
@@ -55,7 +57,7 @@ void timeout_arm(struct timeout_queue *q, struct timeout *t)
 	if (q->after <= 0)
 		return;
 	timeout_disarm(q, t);
-	t->deadline = ev_now(q->loop) + q->after;
+	t->deadline = clock_coarse() + q->after;
 	TAILQ_INSERT_TAIL(&q->list, t, link);
 	if (!ev_is_active(&q->timer))
 		timer_set(q);

@@ -17,7 +17,7 @@ enum { TIMEOUT_BUDGET = 200 };
 
 struct timeout {
 	TAILQ_ENTRY(timeout) link;
-	ev_tstamp deadline; /* loop time; 0 when not armed */
+	double deadline; /* clock_coarse(); 0 when not armed */
 };
 
 struct timeout_queue;
@@ -35,7 +35,7 @@ void timeout_queue_init(
     struct timeout_queue *q, struct ev_loop *loop, double after, timeout_expired *expired);
 /* Stop the timer; entries are forgotten. */
 void timeout_queue_stop(struct timeout_queue *q);
-/* Start, or start again, counting from now (ev_now). */
+/* Start, or start again, counting from now. */
 void timeout_arm(struct timeout_queue *q, struct timeout *t);
 /* Harmless when not armed. */
 void timeout_disarm(struct timeout_queue *q, struct timeout *t);

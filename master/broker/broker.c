@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/ipc/channel.h"
 #include "common/ipc/frame.h"
 
@@ -59,7 +60,7 @@ static bool broker_expire(struct broker *b)
 	struct session *s;
 
 	for (int i = 0; i < BROKER_EXPIRE_BUDGET; i++) {
-		s = table_expired(&b->table, ev_now(b->loop));
+		s = table_expired(&b->table, clock_coarse());
 		if (!s)
 			return false;
 		/* Not journaled for lack of memory: it comes back after a crash and expires anew.
@@ -197,7 +198,7 @@ int broker_main(const struct role_boot *boot)
 	b.loop = ev_loop_new(EVFLAG_AUTO);
 	if (!b.loop)
 		return EXIT_FAILURE;
-	int error = journal_open(&b.journal, boot->journal, &b.table, ev_now(b.loop));
+	int error = journal_open(&b.journal, boot->journal, &b.table, clock_coarse());
 	if (!error)
 		error = frame_send(boot->channel, &ready, &generation, -1);
 	if (error) {

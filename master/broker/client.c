@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/ipc/frame.h"
 #include "master/broker/broker.h"
 
@@ -199,7 +200,7 @@ static enum broker_status client_create(struct client *c, const struct session_r
 		return BROKER_OK;
 	}
 	if (table_count(&b->table) >= b->boot->config->sessions.max ||
-	    table_add(&b->table, record, ev_now(b->loop), &s) != 0)
+	    table_add(&b->table, record, clock_coarse(), &s) != 0)
 		return BROKER_FULL;
 	if (journal_create(&b->journal, s) != 0) {
 		table_remove(&b->table, s);
@@ -235,7 +236,7 @@ static void on_get(struct client *c, const struct frame *asked, struct wire_read
 	struct session *s = table_find(&c->broker->table, &id);
 	if (s) {
 		s->cached |= client_bit(c);
-		table_touch(s, ev_now(c->broker->loop));
+		table_touch(s, clock_coarse());
 	}
 	client_reply(c, asked, s ? BROKER_OK : BROKER_UNKNOWN, s);
 }
@@ -248,7 +249,7 @@ static void on_touch(struct client *c, const struct frame *asked, struct wire_re
 		wire_get_bytes(r, id.bytes, sizeof(id.bytes));
 		struct session *s = r->error ? NULL : table_find(&c->broker->table, &id);
 		if (s)
-			table_touch(s, ev_now(c->broker->loop));
+			table_touch(s, clock_coarse());
 	}
 	if (!wire_complete(r))
 		client_close(c);

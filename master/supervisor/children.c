@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/ipc/channel.h"
 #include "common/ipc/frame.h"
 
@@ -137,7 +138,7 @@ void child_spawn(struct child *c)
 	c->pid = pid;
 	c->channel = channel[0];
 	c->state = CHILD_STARTING;
-	c->started = ev_now(s->loop);
+	c->started = clock_coarse();
 	ev_io_init(&c->io, on_channel, c->channel, EV_READ);
 	ev_io_start(s->loop, &c->io);
 	ev_child_init(&c->exit, on_exit_status, pid, 0);
@@ -236,7 +237,7 @@ static void on_exit_status(struct ev_loop *loop, ev_child *exit, int events)
 	struct child *c = container_of(exit, struct child, exit);
 	struct supervisor *s = c->supervisor;
 	struct generation *g = c->generation;
-	double lifetime = ev_now(loop) - c->started;
+	double lifetime = clock_coarse() - c->started;
 
 	(void)events;
 	log_end(c, exit->rstatus);

@@ -34,7 +34,7 @@ struct child {
 	ev_timer restart;
 	struct backoff backoff;
 	int metrics_slot;
-	double started; /* loop time */
+	double started; /* clock_coarse() */
 	unsigned restarts;
 	bool expected; /* its end was asked for */
 };

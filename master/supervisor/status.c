@@ -2,6 +2,7 @@
 #include <cjson/cJSON.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "master/supervisor/children.h"
 
 static void add_number(cJSON *object, const char *key, double value)
@@ -37,7 +38,7 @@ static double slot_requests(const struct child *c)
 static cJSON *child_report(const struct child *c)
 {
 	cJSON *object = cJSON_CreateObject();
-	double up = c->pid > 0 ? ev_now(c->supervisor->loop) - c->started : 0;
+	double up = c->pid > 0 ? clock_coarse() - c->started : 0;
 
 	if (c->role == ROLE_WORKER) {
 		add_number(object, "number", c->number);

@@ -17,6 +17,7 @@
 #include <uthash.h>
 
 #include "common/backoff.h"
+#include "common/clock.h"
 #include "common/ipc/frame.h"
 #include "common/timeout.h"
 #include "worker/mcp/session_cache.h"
@@ -60,7 +61,7 @@ struct sessions {
 	ev_io io;
 	ev_timer reconnect, touch_timer;
 	struct backoff backoff;
-	ev_tstamp connected_at, lost_at;
+	double connected_at, lost_at;
 	uint32_t epoch, batch, next_request;
 	struct question *by_request;
 	struct question_list unsent, asked;
@@ -120,7 +121,7 @@ static void broker_lost(struct sessions *s)
 	if (s->state == BROKER_AWAY)
 		return;
 	s->state = BROKER_AWAY;
-	s->lost_at = ev_now(s->loop);
+	s->lost_at = clock_coarse();
 	ev_io_stop(s->loop, &s->io);
 	close(s->io.fd);
 	/* Asked again, in the order they were asked first. */
@@ -233,7 +234,7 @@ static void on_greeted(struct sessions *s, uint32_t status)
 		METRIC_ADD(s->metrics, BROKER_RECONNECTS, 1, 0);
 	s->state = BROKER_HERE;
 	s->epoch++;
-	s->connected_at = ev_now(s->loop);
+	s->connected_at = clock_coarse();
 	if (s->ready) {
 		void (*ready)(void *) = s->ready;
 		s->ready = NULL;
@@ -331,7 +332,7 @@ static void broker_connect(struct sessions *s)
 
 	strncpy(address.sun_path, s->boot->broker_path, sizeof(address.sun_path) - 1);
 	s->state = BROKER_GREETING;
-	s->connected_at = ev_now(s->loop);
+	s->connected_at = clock_coarse();
 	ev_io_init(&s->io, on_io, fd, EV_READ);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || greet(s)) {
 		broker_lost(s);
@@ -438,8 +439,7 @@ static bool is_trusted(const struct sessions *s, const struct session_entry *ent
 {
 	if (s->state == BROKER_HERE)
 		return session_entry_epoch(entry) == s->epoch;
-	return session_entry_epoch(entry) == s->epoch &&
-	       ev_now(s->loop) - s->lost_at < broker_grace;
+	return session_entry_epoch(entry) == s->epoch && clock_coarse() - s->lost_at < broker_grace;
 }
 
 const struct session_record *sessions_get(

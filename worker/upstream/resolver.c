@@ -18,6 +18,7 @@
 #include <strings.h>
 
 #include "common/attributes.h"
+#include "common/clock.h"
 
 enum { RESOLVER_SOCKETS_MAX = 16, RESOLVER_NAMES_MAX = 512 };
 
@@ -30,7 +31,7 @@ struct name {
 	uint16_t port;
 	bool asking;
 	struct resolved answer; /* count 0: none yet */
-	ev_tstamp expires;
+	double expires;
 	TAILQ_HEAD(query_list, resolver_query) waiting;
 };
 
@@ -226,10 +227,10 @@ static void on_answer(void *context, int status, int timeouts, struct ares_addri
 		return;
 	n->asking = false;
 	if (status == ARES_SUCCESS && result && result->nodes) {
-		n->expires = ev_now(r->loop) + keep_answer(n, result);
+		n->expires = clock_coarse() + keep_answer(n, result);
 	} else {
 		/* An answer that was good before is better than none. */
-		n->expires = ev_now(r->loop) + retry_after_failure;
+		n->expires = clock_coarse() + retry_after_failure;
 		LOG(r->log, LOG_LEVEL_WARN, "a host name has no address", LOG_STR("host", n->host),
 		    LOG_STR("error", ares_strerror(status)),
 		    LOG_STR("served", n->answer.count > 0 ? "stale" : "nothing"));
@@ -281,7 +282,7 @@ int resolver_lookup(struct resolver *r, const char *host, uint16_t port,
 	struct name *n = find_name(r, host, port);
 	if (!n)
 		return -ENOMEM;
-	if (n->expires <= ev_now(r->loop) && !n->asking)
+	if (n->expires <= clock_coarse() && !n->asking)
 		ask(r, n); /* may answer at once, from a hosts file */
 	if (n->answer.count > 0) {
 		*now = n->answer;
