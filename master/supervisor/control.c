@@ -16,6 +16,7 @@
 
 #include "common/buffer.h"
 #include "common/suggest.h"
+#include "master/supervisor/request.h"
 #include "master/supervisor/supervisor.h"
 
 enum { CLIENTS_MAX = 64, READ_BLOCK = 4096 };
@@ -136,15 +137,12 @@ static void unknown_command(struct client *cl, const char *word)
 
 static void run_line(struct client *cl, struct span line)
 {
-	cJSON *request = cJSON_ParseWithLength(line.p, line.n);
-	const char *word =
-	    cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(request, "command"));
+	char word[REQUEST_WORD_MAX];
 	size_t i = 0;
 
-	if (!word) {
+	if (!request_word(line, word)) {
 		reply(
 		    cl, outcome(false, "a request is a JSON object with a `command`, on one line"));
-		cJSON_Delete(request);
 		return;
 	}
 	while (i < COMMAND_COUNT && strcmp(commands[i].name, word) != 0)
@@ -153,7 +151,6 @@ static void run_line(struct client *cl, struct span line)
 		commands[i].run(cl);
 	else
 		unknown_command(cl, word);
-	cJSON_Delete(request);
 }
 
 /* False when the client is to be closed. */
