@@ -3,13 +3,16 @@
  *
  * Lines are formatted straight into the collection buffer; a line that does not fit is written
  * without its last fields, never half a field. Pipes and terminals are shared with others and must
- * not be made non-blocking, so a sink is asked (poll) before each write; one that is not ready
- * loses lines, which are counted and told later.
+ * not be made non-blocking, so they are opened anew: the flag belongs to our own description then.
+ * Where that is refused (a socket, another user's terminal) the sink is asked (poll) before each
+ * write of at most PIPE_BUF bytes. One that is not ready loses lines, which are counted and told
+ * later; a line that was cut short is ended before the next one starts.
  */
 #include "common/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +29,7 @@ enum {
 	LOG_BUFFER = 64 * 1024,
 	LOG_FLUSH_AT = 16 * 1024,
 	LOG_LINE_MAX = 8 * 1024,
-	LOG_PIPE_WRITE = 4096, /* PIPE_BUF: poll promises room for that much */
+	LOG_PIPE_WRITE = PIPE_BUF, /* poll promises room for that much, and it is written whole */
 };
 
 enum log_sink { SINK_FILE, SINK_PIPE, SINK_SYSLOG };
@@ -41,6 +44,7 @@ struct log {
 	int pid;
 	time_t second; /* of `stamp` */
 	char stamp[24];
+	bool cut; /* what was written last ends inside a line */
 	uint64_t dropped, dropped_told;
 	size_t length;
 	char buffer[LOG_BUFFER];
@@ -231,19 +235,33 @@ static size_t count_lines(const char *p, size_t n)
 	return lines;
 }
 
-/* At most a pipe's worth of whole lines; a longer line goes alone. */
+/* At most a pipe's worth of whole lines. No line for a pipe is longer: see line_max. */
 static size_t pipe_piece(const char *p, size_t n)
 {
 	if (n <= LOG_PIPE_WRITE)
 		return n;
 	const char *last = memrchr(p, '\n', LOG_PIPE_WRITE);
-	const char *end = last ? last : memchr(p, '\n', n);
-	return end ? (size_t)(end - p) + 1 : n;
+	return last ? (size_t)(last - p) + 1 : LOG_PIPE_WRITE;
+}
+
+static size_t line_max(const struct log *log)
+{
+	return log->sink == SINK_PIPE ? LOG_PIPE_WRITE : LOG_LINE_MAX;
+}
+
+/* End a line that was cut, so that the next one stands alone. */
+static void end_cut_line(struct log *log)
+{
+	if (!log->cut || (log->sink == SINK_PIPE && !is_ready(log->fd)))
+		return;
+	log->cut = write(log->fd, "\n", 1) != 1;
 }
 
 static bool sink_write(struct log *log, const char *p, size_t n)
 {
-	while (n > 0) {
+	if (n > 0)
+		end_cut_line(log);
+	while (n > 0 && !log->cut) {
 		if (log->sink == SINK_PIPE && !is_ready(log->fd))
 			break;
 		size_t piece = log->sink == SINK_PIPE ? pipe_piece(p, n) : n;
@@ -254,6 +272,10 @@ static bool sink_write(struct log *log, const char *p, size_t n)
 			break;
 		p += written;
 		n -= (size_t)written;
+		if (p[-1] != '\n' && log->sink == SINK_PIPE) {
+			log->cut = true;
+			break;
+		}
 	}
 	log->dropped += count_lines(p, n);
 	return n == 0;
@@ -318,7 +340,7 @@ void log_write(struct log *log, enum log_level level, const char *message,
 	if (LOG_BUFFER - log->length < LOG_LINE_MAX)
 		log_flush(log);
 	/* Two bytes are kept for the closing brace and the line end. */
-	struct line l = {log->buffer + log->length, 0, LOG_LINE_MAX - 2, false};
+	struct line l = {log->buffer + log->length, 0, line_max(log) - 2, false};
 	if (log->format == LOG_FORMAT_JSON && log->sink != SINK_SYSLOG)
 		put_json(log, &l, level, message, fields, count);
 	else
@@ -340,12 +362,28 @@ static enum log_sink sink_of(int fd)
 	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? SINK_FILE : SINK_PIPE;
 }
 
+/* The same pipe or terminal with a description of our own, which may be non-blocking; `fd` as it is
+ * where that can't be had. */
+static int own_description(int fd)
+{
+	char path[32];
+
+	if (sink_of(fd) == SINK_FILE)
+		return fd;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	int own = open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (own < 0)
+		return fd;
+	close(fd);
+	return own;
+}
+
 static int open_sink(const char *path)
 {
 	int fd = path ? open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640)
 		      : fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
 
-	return fd < 0 ? -errno : fd;
+	return fd < 0 ? -errno : own_description(fd);
 }
 
 int log_open(const struct log_options *options, const char *process, struct log **out)
@@ -420,8 +458,9 @@ void log_replace_fd(struct log *log, int fd)
 	log_flush(log);
 	if (log->fd >= 0)
 		close(log->fd);
-	log->fd = fd;
-	log->sink = sink_of(fd);
+	log->fd = own_description(fd);
+	log->sink = sink_of(log->fd);
+	log->cut = false;
 }
 
 uint64_t log_dropped(const struct log *log)

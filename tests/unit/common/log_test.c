@@ -4,8 +4,11 @@
 #include <cjson/cJSON.h>
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <pty.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <termios.h>
 #include <unistd.h>
 
 static char path[64];
@@ -111,6 +114,64 @@ Test(log, a_pipe_that_nobody_reads_loses_lines_and_says_how_many)
 	cr_assert_not_null(strstr(text, expected), "%s in %s", expected, text);
 	log_close(log);
 	close(ends[0]);
+	unlink(path);
+}
+
+/* Criterion ends the test when a write blocks. */
+Test(log, a_long_line_does_not_block_on_a_pipe_with_one_free_page, .timeout = 10)
+{
+	static char page[4096], big[7000];
+	int ends[2];
+	struct log *log = open_log(LOG_FORMAT_JSON, LOG_LEVEL_INFO);
+
+	cr_assert_eq(pipe(ends), 0);
+	int size = fcntl(ends[1], F_SETPIPE_SZ, 16 * (int)sizeof(page));
+	cr_assert_gt(size, 0);
+	for (int i = 1; i < size / (int)sizeof(page); i++)
+		cr_assert_eq(write(ends[1], page, sizeof(page)), sizeof(page));
+	log_replace_fd(log, ends[1]);
+	memset(big, 'x', sizeof(big));
+	LOG(log, LOG_LEVEL_WARN, "long", LOG_SPAN("big", ((struct span){big, sizeof(big)})),
+	    LOG_INT("after", 7));
+	log_close(log);
+	close(ends[0]);
+	unlink(path);
+}
+
+Test(log, a_terminal_that_nobody_reads_does_not_block, .timeout = 10)
+{
+	static char text[1 << 20];
+	int master, slave;
+	struct termios raw;
+	size_t n = 0;
+	struct log *log = open_log(LOG_FORMAT_JSON, LOG_LEVEL_INFO);
+
+	cr_assert_eq(openpty(&master, &slave, NULL, NULL, NULL), 0);
+	cr_assert_eq(tcgetattr(slave, &raw), 0);
+	cfmakeraw(&raw);
+	cr_assert_eq(tcsetattr(slave, TCSANOW, &raw), 0);
+	int keep = dup(slave), flags = fcntl(keep, F_GETFL);
+	cr_assert_eq(fcntl(master, F_SETFL, O_NONBLOCK), 0);
+	log_replace_fd(log, slave);
+	for (int i = 0; i < 20000; i++)
+		LOG(log, LOG_LEVEL_INFO, "line", LOG_INT("number", i));
+	cr_assert_gt(log_dropped(log), 0);
+	cr_assert_eq(fcntl(keep, F_GETFL), flags, "the others' descriptor is as it was");
+	for (ssize_t got; (got = read(master, text + n, sizeof(text) - 1 - n)) > 0;)
+		n += (size_t)got;
+	LOG_TEXT(log, LOG_LEVEL_WARN, "after");
+	for (ssize_t got; (got = read(master, text + n, sizeof(text) - 1 - n)) > 0;)
+		n += (size_t)got;
+	text[n] = '\0';
+	char *after = strstr(text, "\"message\":\"after\"");
+	cr_assert_not_null(after);
+	while (after > text && after[-1] != '\n')
+		after--;
+	cr_assert(
+	    strncmp(after, "{\"time\":", 8) == 0, "it stands on a line of its own: %s", after);
+	log_close(log);
+	close(keep);
+	close(master);
 	unlink(path);
 }
 
