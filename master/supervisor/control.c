@@ -4,6 +4,9 @@
  * Only the user that Margay runs as, and root, may connect (mode 0600, and SO_PEERCRED says who
  * really does). Requests are one JSON object per line; each command is a row of a table. Lines and
  * replies are bounded, writes never block.
+ *
+ * A reload can fail while its request is still being run. Its answers go out from the loop, never
+ * from there: or one client's requests would run inside each other.
  */
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -33,6 +36,7 @@ struct client {
 struct control {
 	struct supervisor *supervisor;
 	ev_io io;
+	ev_timer reloaded; /* answers those who wait for a reload */
 	char path[CONTROL_PATH_MAX];
 	LIST_HEAD(, client) clients;
 	unsigned client_count;
@@ -168,13 +172,16 @@ static bool run_lines(struct client *cl)
 	return true;
 }
 
-void control_reload_done(struct control *c)
+static void on_reloaded(struct ev_loop *loop, ev_timer *timer, int events)
 {
+	struct control *c = container_of(timer, struct control, reloaded);
 	struct supervisor *s = c->supervisor;
 	struct client *cl, *next;
 
+	(void)loop;
+	(void)events;
 	/* Who asked during the last reload waits for the next one. */
-	if (s->reload.again)
+	if (reload_busy(s))
 		return;
 	LIST_FOREACH_SAFE (cl, &c->clients, link, next) {
 		if (!cl->waits_for_reload)
@@ -189,6 +196,11 @@ void control_reload_done(struct control *c)
 		if (!run_lines(cl))
 			client_close(cl);
 	}
+}
+
+void control_reload_done(struct control *c)
+{
+	ev_timer_start(c->supervisor->loop, &c->reloaded);
 }
 
 /* False when the client is gone. */
@@ -290,6 +302,7 @@ int control_open(struct supervisor *s, struct control **out)
 	}
 	ev_io_init(&c->io, on_connect, fd, EV_READ);
 	ev_io_start(s->loop, &c->io);
+	ev_timer_init(&c->reloaded, on_reloaded, 0, 0);
 	*out = c;
 	return 0;
 }
@@ -304,6 +317,7 @@ void control_close(struct control *c)
 	while ((cl = LIST_FIRST(&c->clients)))
 		client_close(cl);
 	ev_io_stop(c->supervisor->loop, &c->io);
+	ev_timer_stop(c->supervisor->loop, &c->reloaded);
 	close(c->io.fd);
 	unlink(c->path);
 	free(c);
