@@ -89,6 +89,11 @@ static void put_escaped(struct line *l, struct span s)
 		if (c == '"' || c == '\\') {
 			put(l, (char[]){'\\', (char)c}, 2);
 			i++;
+		} else if (c == 0xc2 && n == 2 && (unsigned char)s.p[i + 1] < 0xa0) {
+			/* C1: a terminal may take these for escape sequences. */
+			snprintf(escape, sizeof(escape), "\\u%04x", (unsigned char)s.p[i + 1]);
+			put_text(l, escape);
+			i += 2;
 		} else if (c < 0x20 || c == 0x7f) {
 			snprintf(escape, sizeof(escape), "\\u%04x", c);
 			put_text(l, escape);
@@ -420,6 +425,7 @@ void log_set_process(struct log *log, const char *process)
 	 * own. */
 	if (log->pid != getpid()) {
 		log->length = 0;
+		log->dropped = log->dropped_told = 0;
 		if (log->sink == SINK_SYSLOG && log->fd >= 0) {
 			close(log->fd);
 			log->fd = -1;

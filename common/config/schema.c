@@ -12,7 +12,7 @@
 
 /* clang-format off */
 const struct setting settings[] = {
-{"runtime_dir", SETTING_TEXT, AT(runtime_dir), "/run/margay", NULL, NULL,
+{"runtime_dir", SETTING_PATH, AT(runtime_dir), "/run/margay", NULL, NULL,
 	"Directory of the control socket, the broker's socket and the pid file. Made when missing. One running Margay each."},
 {"user", SETTING_TEXT, AT(user), NULL, NULL, NULL,
 	"User that workers and broker become when Margay is started as root."},
@@ -88,7 +88,7 @@ const struct setting settings[] = {
 	"`error`, `warn`, `info` or `debug`."},
 {"log.format", SETTING_LOG_FORMAT, AT(log.format), "json", NULL, NULL,
 	"`json` or `text`."},
-{"log.file", SETTING_TEXT, AT(log.file), "stderr", NULL, NULL,
+{"log.file", SETTING_LOG_FILE, AT(log.file), "stderr", NULL, NULL,
 	"A path, `stderr`, or `syslog`. SIGUSR1 opens a file again."},
 {"log.access", SETTING_BOOL, AT(log.access), "true", NULL, NULL,
 	"Whether each request is logged."},
@@ -112,6 +112,8 @@ const char *setting_type_name(enum setting_type type)
 	    [SETTING_WORKERS] = "number or auto",
 	    [SETTING_LOG_LEVEL] = "log level",
 	    [SETTING_LOG_FORMAT] = "log format",
+	    [SETTING_PATH] = "absolute path",
+	    [SETTING_LOG_FILE] = "absolute path, stderr or syslog",
 	};
 
 	return names[type];
@@ -129,6 +131,8 @@ const char *setting_remedy(const struct setting *setting)
 	    [SETTING_WORKERS] = "write auto or a number from 1 to 32",
 	    [SETTING_LOG_LEVEL] = "write error, warn, info or debug",
 	    [SETTING_LOG_FORMAT] = "write json or text",
+	    [SETTING_PATH] = "write a path that begins with /",
+	    [SETTING_LOG_FILE] = "write a path that begins with /, stderr or syslog",
 	};
 
 	return remedies[setting->type];
@@ -247,6 +251,12 @@ int setting_store(const struct setting *setting, const char *text, struct config
 		return -EINVAL;
 	case SETTING_TEXT:
 		return store_text(setting, text, config);
+	case SETTING_PATH:
+		return text[0] == '/' ? store_text(setting, text, config) : -EINVAL;
+	case SETTING_LOG_FILE:
+		return text[0] == '/' || strcmp(text, "stderr") == 0 || strcmp(text, "syslog") == 0
+			   ? store_text(setting, text, config)
+			   : -EINVAL;
 	case SETTING_WORKERS:
 		if (strcmp(text, "auto") != 0)
 			return store_number(setting, text, config);

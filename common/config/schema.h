@@ -22,6 +22,8 @@ enum setting_type {
 	SETTING_WORKERS,    /* unsigned; auto or a number */
 	SETTING_LOG_LEVEL,  /* enum log_level */
 	SETTING_LOG_FORMAT, /* enum log_format */
+	SETTING_PATH,       /* char *; absolute, because a daemon has no directory */
+	SETTING_LOG_FILE,   /* char *; the same, or stderr or syslog */
 };
 
 struct setting {

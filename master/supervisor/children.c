@@ -17,6 +17,8 @@
 
 enum { CHANNEL_BUDGET = 16 };
 
+static const double ready_patience = 12; /* seconds; a generation that starts gives up after 10 */
+
 static void on_exit_status(struct ev_loop *loop, ev_child *exit, int events);
 static void on_channel(struct ev_loop *loop, ev_io *io, int events);
 
@@ -41,11 +43,22 @@ void child_name(const struct child *c, char out[32])
 		snprintf(out, 32, "worker %u", c->number);
 }
 
+/* The wait of an empty place is over, or a process has been starting for too long. */
 static void on_restart(struct ev_loop *loop, ev_timer *timer, int events)
 {
+	struct child *c = container_of(timer, struct child, restart);
+	char name[32];
+
 	(void)loop;
 	(void)events;
-	child_spawn(container_of(timer, struct child, restart));
+	if (c->pid <= 0) {
+		child_spawn(c);
+		return;
+	}
+	child_name(c, name);
+	LOG(c->supervisor->log, LOG_LEVEL_ERROR, "not ready in time: killed",
+	    LOG_STR("child", name), LOG_INT("child_pid", c->pid));
+	kill(c->pid, SIGKILL);
 }
 
 struct child *child_create(
@@ -139,6 +152,8 @@ void child_spawn(struct child *c)
 	c->channel = channel[0];
 	c->state = CHILD_STARTING;
 	c->started = clock_coarse();
+	ev_timer_set(&c->restart, ready_patience, 0);
+	ev_timer_start(s->loop, &c->restart);
 	ev_io_init(&c->io, on_channel, c->channel, EV_READ);
 	ev_io_start(s->loop, &c->io);
 	ev_child_init(&c->exit, on_exit_status, pid, 0);
@@ -174,6 +189,7 @@ static void on_message(struct child *c, const struct frame *frame)
 {
 	if (frame->type != CHANNEL_READY || c->state != CHILD_STARTING)
 		return;
+	ev_timer_stop(c->supervisor->loop, &c->restart);
 	if (c->role == ROLE_BROKER) {
 		c->state = CHILD_ACCEPTING;
 		return;
@@ -242,6 +258,7 @@ static void on_exit_status(struct ev_loop *loop, ev_child *exit, int events)
 	(void)events;
 	log_end(c, exit->rstatus);
 	ev_child_stop(loop, exit);
+	ev_timer_stop(loop, &c->restart);
 	ev_io_stop(loop, &c->io);
 	close(c->channel);
 	c->channel = -1;

@@ -22,6 +22,8 @@
 #include "master/supervisor/request.h"
 #include "master/supervisor/supervisor.h"
 
+static const double accept_pause = 0.5; /* seconds */
+
 enum { CLIENTS_MAX = 64, READ_BLOCK = 4096 };
 
 struct client {
@@ -36,6 +38,7 @@ struct client {
 struct control {
 	struct supervisor *supervisor;
 	ev_io io;
+	ev_timer pause;    /* while descriptors are short */
 	ev_timer reloaded; /* answers those who wait for a reload */
 	char path[CONTROL_PATH_MAX];
 	LIST_HEAD(, client) clients;
@@ -252,6 +255,12 @@ static bool is_allowed(int fd)
 	       (peer.uid == 0 || peer.uid == geteuid());
 }
 
+static void on_pause_over(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)events;
+	ev_io_start(loop, &container_of(timer, struct control, pause)->io);
+}
+
 static void on_connect(struct ev_loop *loop, ev_io *io, int events)
 {
 	struct control *c = container_of(io, struct control, io);
@@ -259,8 +268,14 @@ static void on_connect(struct ev_loop *loop, ev_io *io, int events)
 	struct client *cl;
 
 	(void)events;
-	if (fd < 0)
+	if (fd < 0) {
+		if (errno == EMFILE || errno == ENFILE) { /* it would be readable for ever */
+			ev_io_stop(loop, io);
+			ev_timer_set(&c->pause, accept_pause, 0);
+			ev_timer_start(loop, &c->pause);
+		}
 		return;
+	}
 	if (!is_allowed(fd) || c->client_count == CLIENTS_MAX || !(cl = calloc(1, sizeof(*cl)))) {
 		close(fd);
 		return;
@@ -300,6 +315,7 @@ int control_open(struct supervisor *s, struct control **out)
 		free(c);
 		return error;
 	}
+	ev_timer_init(&c->pause, on_pause_over, 0, 0);
 	ev_io_init(&c->io, on_connect, fd, EV_READ);
 	ev_io_start(s->loop, &c->io);
 	ev_timer_init(&c->reloaded, on_reloaded, 0, 0);
@@ -318,6 +334,7 @@ void control_close(struct control *c)
 		client_close(cl);
 	ev_io_stop(c->supervisor->loop, &c->io);
 	ev_timer_stop(c->supervisor->loop, &c->reloaded);
+	ev_timer_stop(c->supervisor->loop, &c->pause);
 	close(c->io.fd);
 	unlink(c->path);
 	free(c);

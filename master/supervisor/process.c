@@ -116,8 +116,10 @@ static void set_title(const struct child *c)
 void process_run(struct child *c, int channel)
 {
 	struct supervisor *s = c->supervisor;
-	const struct generation *g =
-	    c->generation ? c->generation : TAILQ_LAST(&s->generations, generation_list);
+	/* A broker started again goes by what serves, not by what is still being tried. */
+	const struct generation *serving =
+	    s->current ? s->current : TAILQ_LAST(&s->generations, generation_list);
+	const struct generation *g = c->generation ? c->generation : serving;
 	static struct role_boot boot;
 	char name[32];
 

@@ -143,9 +143,9 @@ void reload_request(struct supervisor *s)
 	struct buffer bytes = {0};
 	char why[200];
 
-	if (s->state != SUPERVISOR_RUNNING)
+	if (s->state == SUPERVISOR_STOPPING)
 		return;
-	if (reload_busy(s)) {
+	if (reload_busy(s) || s->state == SUPERVISOR_STARTING) {
 		s->reload.again = true;
 		return;
 	}

@@ -341,9 +341,10 @@ static int open_log(
 	int error = log_open(&how, "master", &s->log);
 
 	if (error)
-		fprintf(stderr,
-		    "margay: log.file: can't log to %s: %s; name a file that can be written\n",
-		    how.file, strerror(-error));
+		fprintf(stderr, "margay: log.file: can't log to %s: %s; %s\n", how.file,
+		    strerror(-error),
+		    nowhere ? "with --daemon set log.file to a path, or start a syslog daemon"
+			    : "name a file that can be written");
 	return error;
 }
 

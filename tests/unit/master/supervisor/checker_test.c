@@ -1,4 +1,4 @@
-/* checker: a verdict comes back from the child, and a child that hangs or dies is one, too. */
+/* checker: a verdict comes back from the child. */
 #include "master/supervisor/checker.h"
 
 #include <cjson/cJSON.h>
