@@ -214,7 +214,8 @@ static void take_section(struct parse *p, const struct node *node, const char *p
 		return;
 	for (const struct node *child = node->first; child; child = child->next) {
 		join(key, prefix, child->key);
-		const struct setting *setting = setting_find(key);
+		/* A dot of the file's own would open a second way to the same value. */
+		const struct setting *setting = strchr(child->key, '.') ? NULL : setting_find(key);
 		if (!prefix[0] && is_structure(key)) {
 			parse_is_repeated(p, node, child, key); /* taken by its handler */
 		} else if (setting) {
