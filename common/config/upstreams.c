@@ -205,7 +205,8 @@ static void take_route_upstream(
 	const char *names[CONFIG_UPSTREAMS_MAX];
 	char remedy[128];
 
-	if (!parse_expect(p, node, key, NODE_SCALAR))
+	/* Without upstreams the mistake is there, not in every route. */
+	if (!parse_expect(p, node, key, NODE_SCALAR) || config->upstream_count == 0)
 		return;
 	for (size_t i = 0; i < config->upstream_count; i++) {
 		names[i] = config->upstreams[i].name ? config->upstreams[i].name : "";
