@@ -100,6 +100,42 @@ bool address_equal(const struct sockaddr_storage *a, const struct sockaddr_stora
 	return a->ss_family == b->ss_family && strcmp(left, right) == 0;
 }
 
+static bool is_wildcard(const struct sockaddr_storage *storage)
+{
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
+
+	if (storage->ss_family == AF_INET) {
+		memcpy(&in, storage, sizeof(in));
+		return in.sin_addr.s_addr == htonl(INADDR_ANY);
+	}
+	if (storage->ss_family != AF_INET6)
+		return false;
+	memcpy(&in6, storage, sizeof(in6));
+	return IN6_IS_ADDR_UNSPECIFIED(&in6.sin6_addr);
+}
+
+static in_port_t port_of(const struct sockaddr_storage *storage)
+{
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
+
+	if (storage->ss_family == AF_INET) {
+		memcpy(&in, storage, sizeof(in));
+		return in.sin_port;
+	}
+	memcpy(&in6, storage, sizeof(in6));
+	return in6.sin6_port;
+}
+
+bool address_overlap(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
+{
+	if (address_equal(a, b))
+		return true;
+	return a->ss_family == b->ss_family && (is_wildcard(a) || is_wildcard(b)) &&
+	       port_of(a) == port_of(b);
+}
+
 void address_format(const struct sockaddr_storage *storage, char text[ADDRESS_TEXT_MAX])
 {
 	char host[INET6_ADDRSTRLEN] = "";

@@ -23,6 +23,9 @@ int address_port_parse(const char *text, unsigned short *port) MUST_CHECK;
 bool address_is_loopback(const struct sockaddr_storage *storage);
 /* Same family, address and port. */
 bool address_equal(const struct sockaddr_storage *a, const struct sockaddr_storage *b);
+/* Equal, or of one family and port with one of the two the family's wildcard: not both can be
+ * bound. */
+bool address_overlap(const struct sockaddr_storage *a, const struct sockaddr_storage *b);
 /* "127.0.0.1:80" or "[::1]:80"; "unknown" for other families. */
 void address_format(const struct sockaddr_storage *storage, char text[ADDRESS_TEXT_MAX]);
 

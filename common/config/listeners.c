@@ -73,6 +73,27 @@ static void take_origins(struct parse *p, const struct node *node, const char *k
 	    &listen->origins, &listen->origin_count);
 }
 
+/* An error when an earlier listener has this address, or one of the two is `*` with the same port:
+ * the second could not be bound. */
+static void check_unique(
+    struct parse *p, const struct node *node, const char *key, const struct config_listen *listen)
+{
+	const struct config *config = p->config;
+
+	for (size_t i = 0; i < config->listen_count; i++) {
+		const struct config_listen *other = &config->listens[i];
+		if (other == listen || !other->address.text)
+			continue;
+		if (address_equal(&other->address.storage, &listen->address.storage))
+			parse_error(p, node->line, key, "give each listener an address of its own",
+			    "`%s` is there twice", node->text);
+		else if (address_overlap(&other->address.storage, &listen->address.storage))
+			parse_error(p, node->line, key,
+			    "keep the one for all addresses, or use another port",
+			    "`%s` and `%s` cover each other", node->text, other->address.text);
+	}
+}
+
 static void take_address(struct parse *p, const struct node *node, const char *key, void *into)
 {
 	struct config_address *address = &((struct config_listen *)into)->address;
@@ -86,26 +107,12 @@ static void take_address(struct parse *p, const struct node *node, const char *k
 		    "`%.64s` is no address", node->text);
 		return;
 	}
+	check_unique(p, node, key, into);
 	address->text = parse_copy(p, node->text);
 }
 
 static const struct field fields[] = {
     {"address", take_address}, {"hosts", take_hosts}, {"origins", take_origins}};
-
-/* False, with an error, when another listener has this address. */
-static void check_unique(
-    struct parse *p, const struct config_listen *listen, unsigned line, const char *key)
-{
-	const struct config *config = p->config;
-
-	for (size_t i = 0; i < config->listen_count; i++) {
-		const struct config_listen *other = &config->listens[i];
-		if (other != listen && other->address.text && listen->address.text &&
-		    address_equal(&other->address.storage, &listen->address.storage))
-			parse_error(p, line, key, "give each listener an address of its own",
-			    "`%s` is there twice", listen->address.text);
-	}
-}
 
 static void take_listen(
     struct parse *p, const struct node *node, const char *prefix, struct config_listen *listen)
@@ -113,11 +120,10 @@ static void take_listen(
 	char key[CONFIG_KEY_MAX];
 	size_t errors = p->errors->count;
 
-	snprintf(key, sizeof(key), "%s.address", prefix);
 	parse_fields(p, node, prefix, fields, sizeof(fields) / sizeof(fields[0]), listen);
+	snprintf(key, sizeof(key), "%s.address", prefix);
 	if (!listen->address.text && p->errors->count == errors)
 		parse_error(p, node->line, key, "add it, as in 127.0.0.1:8080", "is missing");
-	check_unique(p, listen, node->line, key);
 }
 
 void parse_listens(struct parse *p, const struct node *node)

@@ -45,3 +45,32 @@ Test(address, anything_else_is_refused)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		cr_assert_eq(address_parse(rows[i], &storage, &length), -EINVAL, "%s", rows[i]);
 }
+
+Test(address, a_wildcard_overlaps_every_address_of_its_family_and_port)
+{
+	static const struct {
+		const char *left, *right;
+		bool overlap;
+	} rows[] = {
+	    {"127.0.0.1:1", "127.0.0.1:1", true},
+	    {"127.0.0.1:1", "127.0.0.2:1", false},
+	    {"*:1", "127.0.0.1:1", true},
+	    {"*:1", "127.0.0.1:2", false},
+	    {"[::]:1", "[::1]:1", true},
+	    {"[::]:1", "[::1]:2", false},
+	    {"[::]:1", "127.0.0.1:1", false},
+	    {"*:1", "[::1]:1", false},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct sockaddr_storage left, right;
+		socklen_t length;
+
+		cr_assert_eq(address_parse(rows[i].left, &left, &length), 0);
+		cr_assert_eq(address_parse(rows[i].right, &right, &length), 0);
+		cr_expect_eq(address_overlap(&left, &right), rows[i].overlap, "%s %s", rows[i].left,
+		    rows[i].right);
+		cr_expect_eq(address_overlap(&right, &left), rows[i].overlap, "%s %s",
+		    rows[i].right, rows[i].left);
+	}
+}
