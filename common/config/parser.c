@@ -16,6 +16,7 @@
 
 #include "common/config/schema.h"
 #include "common/suggest.h"
+#include "common/utf8.h"
 
 enum { CONFIG_FILE_MAX = 4 * 1024 * 1024, CANDIDATES_MAX = 64 };
 
@@ -31,11 +32,27 @@ static const struct {
 
 enum { STRUCTURE_COUNT = sizeof(structures) / sizeof(structures[0]) };
 
+/* Text of the file for a message of one line: no control character reaches a terminal or begins a
+ * line of its own, and no character is cut in half. */
+static void make_printable(char *text)
+{
+	size_t n = strlen(text);
+
+	for (size_t i = 0; i < n;) {
+		unsigned char *p = (unsigned char *)text + i;
+		size_t length = utf8_length(p, n - i);
+		bool control = *p < 0x20 || *p == 0x7f || (*p == 0xc2 && p[1] < 0xa0);
+		if (length == 0 || control)
+			memset(p, '?', length > 0 ? length : 1);
+		i += length > 0 ? length : 1;
+	}
+}
+
 void parse_error(
     struct parse *p, unsigned line, const char *key, const char *remedy, const char *problem, ...)
 {
 	struct config_errors *errors = p->errors;
-	char text[512];
+	char text[512], path[CONFIG_KEY_MAX];
 	va_list args;
 
 	if (errors->count >= CONFIG_ERRORS_MAX)
@@ -43,6 +60,9 @@ void parse_error(
 	va_start(args, problem);
 	vsnprintf(text, sizeof(text), problem, args);
 	va_end(args);
+	snprintf(path, sizeof(path), "%s", key);
+	make_printable(text);
+	make_printable(path);
 	struct config_error *rows = realloc(errors->rows, (errors->count + 1) * sizeof(*rows));
 	if (!rows) {
 		p->no_memory = true;
@@ -50,7 +70,7 @@ void parse_error(
 	}
 	errors->rows = rows;
 	rows[errors->count++] = (struct config_error){
-	    line, parse_copy(p, key), parse_copy(p, text), parse_copy(p, remedy)};
+	    line, parse_copy(p, path), parse_copy(p, text), parse_copy(p, remedy)};
 }
 
 char *parse_copy(struct parse *p, const char *text)
