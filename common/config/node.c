@@ -7,10 +7,13 @@
 #include <string.h>
 #include <yaml.h>
 
+#include "common/span.h"
+
 /* The tree under construction. `open` is a stack of containers; a mapping alternates between key
  * and value. */
 struct builder {
 	yaml_parser_t parser;
+	struct span bytes;
 	struct node *root;
 	struct node *open[NODE_DEPTH_MAX];
 	char *key[NODE_DEPTH_MAX]; /* read, its value not yet */
@@ -167,6 +170,15 @@ static int on_event(struct builder *b, const yaml_event_t *event)
 	}
 }
 
+static size_t line_at(struct span bytes, size_t offset)
+{
+	size_t line = 1;
+
+	for (size_t i = 0; i < offset && i < bytes.n; i++)
+		line += bytes.p[i] == '\n';
+	return line;
+}
+
 static int syntax_fault(struct builder *b)
 {
 	const yaml_parser_t *p = &b->parser;
@@ -174,7 +186,9 @@ static int syntax_fault(struct builder *b)
 
 	if (p->error == YAML_MEMORY_ERROR)
 		return -ENOMEM;
-	size_t line = p->error == YAML_READER_ERROR ? 0 : p->problem_mark.line + 1;
+	size_t line = p->problem_mark.line + 1;
+	if (p->error == YAML_READER_ERROR) /* knows the byte only */
+		line = line_at(b->bytes, p->problem_offset);
 	snprintf(text, sizeof(text), "no valid YAML: %s%s%s",
 	    p->problem ? p->problem : "unknown problem", p->context ? " " : "",
 	    p->context ? p->context : "");
@@ -199,7 +213,7 @@ static int build(struct builder *b)
 
 int node_parse(const char *bytes, size_t n, struct node **out, struct node_fault *fault)
 {
-	struct builder b = {.fault = fault};
+	struct builder b = {.fault = fault, .bytes = {bytes, n}};
 
 	if (!yaml_parser_initialize(&b.parser))
 		return -ENOMEM;
