@@ -1,4 +1,5 @@
 /* upstreams: the `upstreams` and `routes` mappings, and what a URL must look like. */
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,6 +7,7 @@
 
 #include "common/address.h"
 #include "common/config/parser.h"
+#include "common/span.h"
 #include "common/suggest.h"
 
 enum { NAME_MAX_LENGTH = 64, PATH_MAX_LENGTH = 127, URL_MAX_LENGTH = 2048, HOST_MAX_LENGTH = 253 };
@@ -31,17 +33,26 @@ static bool is_path(const char *text)
 	return true;
 }
 
-/* The host part of a URL: a name, an IPv4 address, or an IPv6 address in brackets. */
-static bool is_url_host(const char *p, size_t n)
+/* An IPv6 address without its brackets. */
+static bool is_ip6(const char *p, size_t n)
+{
+	char text[INET6_ADDRSTRLEN];
+	struct in6_addr address;
+
+	if (n >= sizeof(text))
+		return false;
+	memcpy(text, p, n);
+	text[n] = '\0';
+	return inet_pton(AF_INET6, text, &address) == 1;
+}
+
+/* A name or an IPv4 address. What a name means is for the resolver to say. */
+static bool is_host_name(const char *p, size_t n)
 {
 	if (n == 0 || n > HOST_MAX_LENGTH)
 		return false;
-	bool bracketed = p[0] == '[' && p[n - 1] == ']' && n > 2;
-	for (size_t i = bracketed; i < n - bracketed; i++) {
-		bool good = bracketed ? isxdigit((unsigned char)p[i]) || p[i] == ':' || p[i] == '.'
-				      : isalnum((unsigned char)p[i]) || p[i] == '.' ||
-					    p[i] == '-' || p[i] == '_';
-		if (!good)
+	for (size_t i = 0; i < n; i++) {
+		if (!isalnum((unsigned char)p[i]) && !strchr(".-_", p[i]))
 			return false;
 	}
 	return true;
@@ -79,39 +90,48 @@ static char *copy_lower(struct parse *p, const char *text, size_t n)
 	return copy;
 }
 
+/* HOST[:PORT], n bytes. False when either is not valid; without a port it is 80. */
+static bool split_authority(const char *p, size_t n, struct span *host, uint16_t *port)
+{
+	bool bracketed = n > 0 && p[0] == '[';
+	const char *end = memchr(p, bracketed ? ']' : ':', n);
+	char digits[sizeof("65535")];
+
+	if (bracketed && !end)
+		return false;
+	if (!end)
+		end = p + n;
+	*host = (struct span){p + bracketed, (size_t)(end - p) - bracketed};
+	if (bracketed ? !is_ip6(host->p, host->n) : !is_host_name(host->p, host->n))
+		return false;
+	end += bracketed;
+	size_t left = (size_t)(p + n - end);
+	*port = 80;
+	if (left == 0)
+		return true;
+	if (*end != ':' || left > sizeof(digits))
+		return false;
+	memcpy(digits, end + 1, left - 1);
+	digits[left - 1] = '\0';
+	return address_port_parse(digits, port) == 0;
+}
+
 static void split_url(
     struct parse *p, const struct node *node, const char *key, struct config_upstream *u)
 {
 	const char *authority = node->text + 7;
 	size_t n = strcspn(authority, "/?");
 	const char *rest = authority + n;
-	size_t host = n;
-	char port[8] = "";
+	struct span host;
 
-	/* A colon after the host, and not one inside brackets, begins the port. */
-	while (host > 0 && isdigit((unsigned char)authority[host - 1]))
-		host--;
-	if (host > 0 && authority[host - 1] == ':' && authority[0] == '['
-		? authority[host - 2] == ']'
-		: host > 0 && authority[host - 1] == ':') {
-		snprintf(port, sizeof(port), "%.*s", (int)(n - host), authority + host);
-		host--;
-	} else {
-		host = n;
-	}
-	u->port = 80;
-	unsigned short number = 80;
-	if (!is_url_host(authority, host) || (port[0] && address_port_parse(port, &number)) ||
-	    (host < n && (!port[0] || n - host > 6))) {
+	if (!split_authority(authority, n, &host, &u->port)) {
 		parse_error(p, node->line, key, url_remedy, "`%.128s` has no valid host and port",
 		    node->text);
 		return;
 	}
-	u->port = number;
-	bool bracketed = authority[0] == '[';
 	u->url = parse_copy(p, node->text);
 	u->authority = copy_lower(p, authority, n);
-	u->host = copy_lower(p, authority + bracketed, host - 2 * (size_t)bracketed);
+	u->host = copy_lower(p, host.p, host.n);
 	size_t size = strlen(rest) + 2;
 	u->target = malloc(size);
 	if (u->target)
