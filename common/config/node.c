@@ -94,6 +94,18 @@ static bool expects_key(const struct builder *b)
 	return b->depth > 0 && b->open[b->depth - 1]->kind == NODE_MAPPING && !b->key[b->depth - 1];
 }
 
+/* The spellings of the core schema (YAML 1.2, 10.3.2). */
+static bool is_null(const char *text)
+{
+	static const char *const spellings[] = {"", "~", "null", "Null", "NULL"};
+
+	for (size_t i = 0; i < sizeof(spellings) / sizeof(spellings[0]); i++) {
+		if (strcmp(text, spellings[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
 static int on_scalar(struct builder *b, const yaml_event_t *event)
 {
 	const char *value = (const char *)event->data.scalar.value;
@@ -118,7 +130,7 @@ static int on_scalar(struct builder *b, const yaml_event_t *event)
 		return -ENOMEM;
 	}
 	node->text = text;
-	node->plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
+	node->empty = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && is_null(text);
 	return attach(b, node);
 }
 

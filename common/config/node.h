@@ -20,7 +20,7 @@ enum node_kind { NODE_SCALAR, NODE_LIST, NODE_MAPPING };
 struct node {
 	enum node_kind kind;
 	unsigned line; /* 1-based */
-	bool plain;    /* a scalar without quotes */
+	bool empty;    /* a scalar that YAML reads as null: nothing, `~` or `null`, not quoted */
 	char *text;    /* of a scalar; NUL-terminated, holds no other NUL */
 	char *key;     /* when it is the value of a mapping's entry */
 	unsigned key_line;

@@ -86,8 +86,13 @@ bool parse_expect(struct parse *p, const struct node *node, const char *key, enu
 {
 	static const char *const names[] = {"a single value", "a list", "a mapping"};
 
-	if (node->kind == kind)
+	if (node->kind == kind && !node->empty)
 		return true;
+	if (node->empty) {
+		parse_error(
+		    p, node->line, key, "write one, or comment the key out", "has no value");
+		return false;
+	}
 	parse_error(p, node->line, key, "see docs/configuration.md", "is %s, not %s",
 	    names[node->kind], names[kind]);
 	return false;
