@@ -12,8 +12,11 @@ static bool is_host_character(unsigned char c)
 	return c > 0x20 && c < 0x7f && !strchr("/?#@\\\"", c);
 }
 
+/* `*` alone is any; within a name it would match nothing, for values compare whole. */
 static bool is_host(const char *text)
 {
+	if (strchr(text, '*'))
+		return strcmp(text, "*") == 0;
 	for (const char *p = text; *p; p++) {
 		if (!is_host_character((unsigned char)*p))
 			return false;
@@ -30,7 +33,7 @@ static bool is_origin(const char *text)
 	return host && host > text &&
 	       strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") ==
 		   (size_t)(host - text) &&
-	       is_host(host + 3);
+	       host[3] != '*' && is_host(host + 3);
 }
 
 /* A list of texts that all pass `valid`. */
