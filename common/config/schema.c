@@ -31,7 +31,7 @@ const struct setting settings[] = {
 {"admin.hosts", SETTING_STRUCTURE, 0, NULL, NULL, NULL, "As `listen[].hosts`."},
 {"admin.origins", SETTING_STRUCTURE, 0, NULL, NULL, NULL, "As `listen[].origins`."},
 {"upstreams", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
-	"The MCP servers behind Margay, by name: up to 64 of a-z, 0-9, `.`, `_`, `-`."},
+	"The MCP servers behind Margay, by name: up to 64 of a-z, A-Z, 0-9, `.`, `_`, `-`."},
 {"upstreams.NAME.http.url", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
 	"http://HOST[:PORT]/PATH of a server that speaks Streamable HTTP."},
 {"routes", SETTING_STRUCTURE, 0, NULL, NULL, NULL,

@@ -174,7 +174,7 @@ static void take_upstream(struct parse *p, const struct node *node, const char *
 	u->name = parse_copy(p, node->key);
 	u->line = node->key_line;
 	if (!is_name(node->key))
-		parse_error(p, node->key_line, key, "use up to 64 of a-z, 0-9, `.`, `_`, `-`",
+		parse_error(p, node->key_line, key, "use up to 64 of a-z, A-Z, 0-9, `.`, `_`, `-`",
 		    "is no name for an upstream");
 	parse_fields(p, node, key, fields, 1, u);
 	if (!u->url && p->errors->count == errors)
