@@ -68,6 +68,8 @@ static bool same_value(
 	case SETTING_STRUCTURE:
 		return true;
 	case SETTING_TEXT:
+	case SETTING_PATH:
+	case SETTING_LOG_FILE:
 		return same_text(*(char *const *)a, *(char *const *)b);
 	case SETTING_DURATION:
 		return memcmp(a, b, sizeof(double)) == 0;
