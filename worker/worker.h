@@ -16,7 +16,7 @@
 #include "worker/http/date.h"
 #include "worker/http/gather.h"
 #include "worker/http/reader.h"
-#include "worker/mcp/envelope.h"
+#include "common/envelope.h"
 #include "worker/mcp/sessions.h"
 #include "worker/upstream/resolver.h"
 

@@ -29,6 +29,34 @@ static void free_listen(struct config_listen *listen)
 	free(listen->origins);
 }
 
+static void free_texts(char **texts, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		free(texts[i]);
+	free(texts);
+}
+
+static void free_upstream(struct config_upstream *u)
+{
+	struct config_stdio *stdio = &u->stdio;
+
+	free(u->name);
+	free(u->url);
+	free(u->host);
+	free(u->target);
+	free(u->authority);
+	free(u->headers);
+	free(stdio->command);
+	free(stdio->cwd);
+	free_texts(stdio->args, stdio->arg_count);
+	free_texts(stdio->inherit, stdio->inherit_count);
+	for (size_t i = 0; i < stdio->env_count; i++) {
+		free(stdio->env[i].name);
+		free(stdio->env[i].value);
+	}
+	free(stdio->env);
+}
+
 void config_free(struct config *config)
 {
 	if (!config)
@@ -36,14 +64,8 @@ void config_free(struct config *config)
 	for (size_t i = 0; i < config->listen_count; i++)
 		free_listen(&config->listens[i]);
 	free_listen(&config->admin);
-	for (size_t i = 0; i < config->upstream_count; i++) {
-		struct config_upstream *u = &config->upstreams[i];
-		free(u->name);
-		free(u->url);
-		free(u->host);
-		free(u->target);
-		free(u->authority);
-	}
+	for (size_t i = 0; i < config->upstream_count; i++)
+		free_upstream(&config->upstreams[i]);
 	for (size_t i = 0; i < config->route_count; i++)
 		free(config->routes[i].path);
 	free(config->listens);

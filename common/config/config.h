@@ -41,10 +41,46 @@ struct config_listen {
 	size_t origin_count;
 };
 
+enum config_kind { CONFIG_HTTP, CONFIG_STDIO };
+enum config_sharing { CONFIG_PER_SESSION, CONFIG_SHARED, CONFIG_POOL };
+
+struct config_variable {
+	char *name;
+	char *value; /* as written: references (reference.h) are resolved when a child is started */
+};
+
+/* An MCP server that Margay starts itself: a program on stdin and stdout. */
+struct config_stdio {
+	char *command; /* absolute */
+	char **args;   /* behind the command; as written, with references */
+	size_t arg_count;
+	struct config_variable *env;
+	size_t env_count;
+	char **inherit; /* names let through beside the usual ones */
+	size_t inherit_count;
+	char *cwd; /* NULL: / */
+	enum config_sharing sharing;
+	unsigned pool_min, pool_max; /* of CONFIG_POOL */
+	unsigned children;           /* most at a time */
+	size_t memory;               /* bytes; 0: no limit. So are the next */
+	double cpu;                  /* seconds of CPU time */
+	unsigned files;
+	unsigned processes;
+	size_t line;              /* bytes of the longest message */
+	bool restartable;         /* a session may go on with a new child */
+	unsigned failures;        /* in a row before the breaker opens */
+	double delay_max;         /* longest wait between two tries */
+	double handshake_timeout; /* from a start to its answer to initialize */
+	double idle_timeout;      /* unused children end; 0: never */
+};
+
 struct config_upstream {
 	char *name;
-	char *url;  /* http://host[:port]/path?query as written */
-	char *host; /* without brackets, lower case */
+	enum config_kind kind;
+	struct config_stdio stdio; /* of CONFIG_STDIO; the next are of CONFIG_HTTP */
+	char *headers; /* more header lines for each request, each ended by CRLF, or NULL */
+	char *url;     /* http://host[:port]/path?query as written */
+	char *host;    /* without brackets, lower case */
 	uint16_t port;
 	char *target;    /* origin-form request target: "/mcp" */
 	char *authority; /* value of the Host field */
@@ -97,8 +133,9 @@ struct config_log {
 
 struct config {
 	char *runtime_dir;
-	char *user;       /* NULL: stay who we are */
-	unsigned workers; /* resolved: never 0 */
+	char *user;            /* NULL: stay who we are */
+	double orphan_timeout; /* seconds that children outlive the master */
+	unsigned workers;      /* resolved: never 0 */
 	struct config_listen *listens;
 	size_t listen_count;
 	struct config_listen admin;
@@ -126,13 +163,23 @@ struct config_errors {
 	size_t count;
 };
 
+/* What takes the place of keys that a file without them leaves out: how `margay run` serves with
+ * less than a whole configuration. */
+struct config_defaults {
+	const char *runtime_dir;
+	const char *listen; /* HOST:PORT */
+};
+
 /*
- * Parse `bytes` as the configuration called `name` in messages. All errors are collected, not only
- * the first. 0 with *out set (the caller's, config_free), or -EINVAL with *errors filled, or
- * -ENOMEM. Reads no other file, binds nothing, changes nothing.
+ * Parse a configuration. All errors are collected, not only the first. 0 with *out set (the
+ * caller's, config_free), or -EINVAL with *errors filled, or -ENOMEM. `defaults` may be NULL. Looks
+ * commands up and reads the files that references name; binds nothing, changes nothing.
  */
-int config_parse(
-    const char *bytes, size_t n, struct config **out, struct config_errors *errors) MUST_CHECK;
+int config_parse(struct span bytes, const struct config_defaults *defaults, struct config **out,
+    struct config_errors *errors) MUST_CHECK;
+/* Whether a child started by the one is as good as one started by the other: the same program,
+ * arguments, environment, directory, sharing and limits. */
+bool config_stdio_same(const struct config_stdio *a, const struct config_stdio *b);
 /* Read a whole file, at most 4 MiB, into `out`. 0 or -errno. */
 int config_read(const char *path, struct buffer *out) MUST_CHECK;
 /* SHA-256 of the bytes in hexadecimal: which configuration a generation serves by. */

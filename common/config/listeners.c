@@ -159,3 +159,20 @@ void parse_admin(struct parse *p, const struct node *node)
 	take_listen(p, node, "admin", &p->config->admin);
 	p->config->has_admin = true;
 }
+
+void parse_default_listen(struct parse *p)
+{
+	struct config *config = p->config;
+
+	config->listens = calloc(CONFIG_LISTENS_MAX, sizeof(*config->listens));
+	if (!config->listens) {
+		p->no_memory = true;
+		return;
+	}
+	struct config_address *address = &config->listens[0].address;
+	config->listen_count = 1;
+	address->text = parse_copy(p, p->defaults->listen);
+	if (address_parse(p->defaults->listen, &address->storage, &address->length))
+		parse_error(p, 0, "listen", "write HOST:PORT", "`%.64s` is no address",
+		    p->defaults->listen);
+}

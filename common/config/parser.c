@@ -27,6 +27,7 @@ static const struct {
     {"listen", parse_listens},
     {"admin", parse_admin},
     {"upstreams", parse_upstreams},
+    {"mcpServers", parse_mcp_servers},
     {"routes", parse_routes},
 };
 
@@ -134,8 +135,8 @@ static void unknown_key(struct parse *p, const struct node *node, const char *ke
 	parse_error(p, node->key_line, key, remedy, "is no known key");
 }
 
-void parse_fields(struct parse *p, const struct node *node, const char *prefix,
-    const struct field *fields, size_t count, void *into)
+static void take_fields(struct parse *p, const struct node *node, const char *prefix,
+    const struct field *fields, size_t count, void *into, bool strict)
 {
 	const char *names[CANDIDATES_MAX];
 	char key[CONFIG_KEY_MAX];
@@ -149,11 +150,23 @@ void parse_fields(struct parse *p, const struct node *node, const char *prefix,
 		join(key, prefix, child->key);
 		while (i < count && strcmp(fields[i].name, child->key) != 0)
 			i++;
-		if (i == count)
-			unknown_key(p, child, key, names, count);
-		else if (!parse_is_repeated(p, node, child, key))
+		if (i < count && !parse_is_repeated(p, node, child, key))
 			fields[i].take(p, child, key, into);
+		else if (i == count && strict)
+			unknown_key(p, child, key, names, count);
 	}
+}
+
+void parse_fields(struct parse *p, const struct node *node, const char *prefix,
+    const struct field *fields, size_t count, void *into)
+{
+	take_fields(p, node, prefix, fields, count, into, true);
+}
+
+void parse_known_fields(struct parse *p, const struct node *node, const char *prefix,
+    const struct field *fields, size_t count, void *into)
+{
+	take_fields(p, node, prefix, fields, count, into, false);
 }
 
 static const struct setting *setting_find(const char *key)
@@ -165,23 +178,24 @@ static const struct setting *setting_find(const char *key)
 	return NULL;
 }
 
-static void take_setting(struct parse *p, const struct node *node, const struct setting *setting)
+void parse_setting(struct parse *p, const struct node *node, const char *key,
+    const struct setting *setting, void *into)
 {
-	if (!parse_expect(p, node, setting->key, NODE_SCALAR))
+	if (!parse_expect(p, node, key, NODE_SCALAR))
 		return;
-	switch (setting_store(setting, node->text, p->config)) {
+	switch (setting_store(setting, node->text, into)) {
 	case 0:
 		return;
 	case -ENOMEM:
 		p->no_memory = true;
 		return;
 	case -ERANGE:
-		parse_error(p, node->line, setting->key, setting_remedy(setting),
+		parse_error(p, node->line, key, setting_remedy(setting),
 		    "`%.64s` is not from %s to %s", node->text, setting->low, setting->high);
 		return;
 	default:
-		parse_error(p, node->line, setting->key, setting_remedy(setting),
-		    "`%.64s` is no %s", node->text, setting_type_name(setting->type));
+		parse_error(p, node->line, key, setting_remedy(setting), "`%.64s` is no %s",
+		    node->text, setting_type_name(setting->type));
 	}
 }
 
@@ -245,7 +259,7 @@ static void take_section(struct parse *p, const struct node *node, const char *p
 			parse_is_repeated(p, node, child, key); /* taken by its handler */
 		} else if (setting) {
 			if (!parse_is_repeated(p, node, child, key))
-				take_setting(p, child, setting);
+				parse_setting(p, child, key, setting, p->config);
 		} else if (!prefix[0] && is_section(key)) {
 			if (!parse_is_repeated(p, node, child, key))
 				take_section(p, child, key);
@@ -256,30 +270,45 @@ static void take_section(struct parse *p, const struct node *node, const char *p
 	}
 }
 
+/* What there must be, unless something else stands in for it. */
+static void check_required(struct parse *p, const bool present[STRUCTURE_COUNT])
+{
+	enum { LISTEN, ADMIN, UPSTREAMS, MCP_SERVERS, ROUTES };
+	const bool missing[STRUCTURE_COUNT] = {
+	    [LISTEN] = !present[LISTEN] && !p->defaults->listen,
+	    [UPSTREAMS] = !present[UPSTREAMS] && !present[MCP_SERVERS],
+	    [ROUTES] = !present[ROUTES] && !present[MCP_SERVERS],
+	};
+
+	for (size_t i = 0; i < STRUCTURE_COUNT; i++) {
+		if (missing[i])
+			parse_error(p, 0, structures[i].key, "add it; etc/margay.yaml shows how",
+			    "is missing");
+	}
+	if (!present[LISTEN] && p->defaults->listen)
+		parse_default_listen(p);
+}
+
 static void take_structures(struct parse *p, const struct node *root)
 {
+	struct config *config = p->config;
+	bool present[STRUCTURE_COUNT] = {false};
+
+	config->upstreams = calloc(CONFIG_UPSTREAMS_MAX, sizeof(*config->upstreams));
+	config->routes = calloc(CONFIG_ROUTES_MAX, sizeof(*config->routes));
+	if (!config->upstreams || !config->routes) {
+		p->no_memory = true;
+		return;
+	}
 	for (size_t i = 0; i < STRUCTURE_COUNT; i++) {
 		const struct node *node = root->first;
 		while (node && strcmp(node->key, structures[i].key) != 0)
 			node = node->next;
+		present[i] = node != NULL;
 		if (node)
 			structures[i].take(p, node);
-		else if (strcmp(structures[i].key, "admin") != 0)
-			parse_error(p, 0, structures[i].key, "add it; etc/margay.yaml shows how",
-			    "is missing");
 	}
-}
-
-static int take_defaults(struct config *config)
-{
-	for (size_t i = 0; i < setting_count; i++) {
-		if (!settings[i].value || settings[i].type == SETTING_STRUCTURE)
-			continue;
-		int error = setting_store(&settings[i], settings[i].value, config);
-		if (error)
-			return error;
-	}
-	return 0;
+	check_required(p, present);
 }
 
 static int compare_errors(const void *a, const void *b)
@@ -312,17 +341,24 @@ static void take_document(struct parse *p, const char *bytes, size_t n)
 	node_free(root);
 }
 
-int config_parse(const char *bytes, size_t n, struct config **out, struct config_errors *errors)
+int config_parse(struct span bytes, const struct config_defaults *defaults, struct config **out,
+    struct config_errors *errors)
 {
+	static const struct config_defaults none = {0};
 	struct config *config = calloc(1, sizeof(*config));
-	struct parse p = {.config = config, .errors = errors};
+	struct parse p = {
+	    .config = config, .defaults = defaults ? defaults : &none, .errors = errors};
 
 	*errors = (struct config_errors){0};
 	if (!config)
 		return -ENOMEM;
-	p.no_memory = take_defaults(config) != 0;
+	p.no_memory = setting_defaults("", config) != 0;
+	if (!p.no_memory && p.defaults->runtime_dir) {
+		free(config->runtime_dir);
+		config->runtime_dir = parse_copy(&p, p.defaults->runtime_dir);
+	}
 	if (!p.no_memory)
-		take_document(&p, bytes, n);
+		take_document(&p, bytes.p, bytes.n);
 	if (!p.no_memory && errors->count == 0) {
 		*out = config;
 		return 0;

@@ -12,6 +12,7 @@ enum { CONFIG_KEY_MAX = 256, CONFIG_ERRORS_MAX = 200, CONFIG_ENTRIES_MAX = 1024 
 /* A parse under way. Errors are collected; running out of memory ends it. */
 struct parse {
 	struct config *config;
+	const struct config_defaults *defaults; /* never NULL */
 	struct config_errors *errors;
 	bool no_memory;
 };
@@ -28,6 +29,13 @@ void parse_error(struct parse *p, unsigned line, const char *key, const char *re
 /* Hand each entry of a mapping to its field; unknown and repeated keys are errors. */
 void parse_fields(struct parse *p, const struct node *node, const char *prefix,
     const struct field *fields, size_t count, void *into);
+/* The same, but other keys are left alone: for what is read as other programs write it. */
+void parse_known_fields(struct parse *p, const struct node *node, const char *prefix,
+    const struct field *fields, size_t count, void *into);
+struct setting;
+/* A value that the schema describes by its type alone; `into` holds the setting's offset. */
+void parse_setting(struct parse *p, const struct node *node, const char *key,
+    const struct setting *setting, void *into);
 /* An error unless the node is of that kind. */
 bool parse_expect(struct parse *p, const struct node *node, const char *key, enum node_kind kind);
 /* An error when an earlier sibling has the same key. */
@@ -35,11 +43,17 @@ bool parse_is_repeated(
     struct parse *p, const struct node *parent, const struct node *node, const char *key);
 char *parse_copy(struct parse *p, const char *text);
 
-/* The structures: listeners.c, upstreams.c. */
+/* The structures: listeners.c, upstreams.c, stdio.c. */
 void parse_listens(struct parse *p, const struct node *node);
 void parse_admin(struct parse *p, const struct node *node);
 void parse_upstreams(struct parse *p, const struct node *node);
-/* After parse_upstreams. */
+void parse_mcp_servers(struct parse *p, const struct node *node);
+/* After parse_upstreams and parse_mcp_servers. */
 void parse_routes(struct parse *p, const struct node *node);
+/* The listener that `defaults` names. */
+void parse_default_listen(struct parse *p);
+/* Not strict: as desktop clients write it, with keys of their own. */
+void parse_stdio(struct parse *p, const struct node *node, const char *key,
+    struct config_upstream *u, bool strict);
 
 #endif

@@ -8,7 +8,8 @@
 
 #include "common/units.h"
 
-#define AT(member) offsetof(struct config, member)
+#define AT(member)    offsetof(struct config, member)
+#define STDIO(member) offsetof(struct config_stdio, member)
 
 /* clang-format off */
 const struct setting settings[] = {
@@ -16,6 +17,8 @@ const struct setting settings[] = {
 	"Directory of the control socket, the broker's socket and the pid file. Made when missing. One running Margay each."},
 {"user", SETTING_TEXT, AT(user), NULL, NULL, NULL,
 	"User that workers and broker become when Margay is started as root."},
+{"orphan_timeout", SETTING_DURATION, AT(orphan_timeout), "10s", "0", "1h",
+	"How long the children of stdio upstreams outlive a master that was killed."},
 {"workers", SETTING_WORKERS, AT(workers), "auto", "1", "32",
 	"Worker processes; `auto` is one per CPU."},
 {"listen", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
@@ -34,6 +37,44 @@ const struct setting settings[] = {
 	"The MCP servers behind Margay, by name: up to 64 of a-z, A-Z, 0-9, `.`, `_`, `-`."},
 {"upstreams.NAME.http.url", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
 	"http://HOST[:PORT]/PATH of a server that speaks Streamable HTTP."},
+{"upstreams.NAME.http.headers", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
+	"Mapping of header fields sent with each request, as Authorization. Values may hold references."},
+{"upstreams.NAME.stdio.command", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
+	"Program that speaks MCP on stdin and stdout: a path, or a name that is looked up in PATH when the file is read."},
+{"upstreams.NAME.stdio.args", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
+	"List of its arguments. References are resolved when it is started."},
+{"upstreams.NAME.stdio.env", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
+	"Mapping of its environment. `${env:NAME}` stands for a variable of Margay's, `${file:PATH}` for a file's text without the newline at its end, `$${` for `${`."},
+{"upstreams.NAME.stdio.inherit", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
+	"List of variables passed on from Margay's environment, beside HOME, LANG, LC_ALL, LOGNAME, PATH, SHELL, TERM, TMPDIR, TZ and USER."},
+{"upstreams.NAME.stdio.cwd", SETTING_PATH, STDIO(cwd), NULL, NULL, NULL,
+	"Its working directory. Default: /."},
+{"upstreams.NAME.stdio.sharing", SETTING_STRUCTURE, 0, "per_session", NULL, NULL,
+	"`per_session`: a child for each session. `shared`: one for all, for servers that keep no state of a session. `{pool: {min: 1, max: 10}}`: as per_session, with `min` children started ahead and at most `max`."},
+{"upstreams.NAME.stdio.limits.children", SETTING_COUNT, STDIO(children), "100", "1", "4096",
+	"Most children at a time; more sessions are refused with 503."},
+{"upstreams.NAME.stdio.limits.memory", SETTING_SIZE, STDIO(memory), "0", "0", "1024GiB",
+	"Memory that each process of a child may write to (RLIMIT_DATA). 0: no limit."},
+{"upstreams.NAME.stdio.limits.cpu", SETTING_DURATION, STDIO(cpu), "0", "0", "365d",
+	"CPU time of each process of a child (RLIMIT_CPU). 0: no limit."},
+{"upstreams.NAME.stdio.limits.files", SETTING_COUNT, STDIO(files), "4096", "16", "1000000",
+	"Files that each process of a child may have open (RLIMIT_NOFILE)."},
+{"upstreams.NAME.stdio.limits.processes", SETTING_COUNT, STDIO(processes), "0", "0", "1000000",
+	"Processes and threads of the user that children run as (RLIMIT_NPROC; it does not bind root). 0: no limit."},
+{"upstreams.NAME.stdio.limits.line", SETTING_SIZE, STDIO(line), "4MiB", "4KiB", "64MiB",
+	"Longest message of a child; longer lines are dropped. As many bytes wait for a child that does not read."},
+{"upstreams.NAME.stdio.restart.restartable", SETTING_BOOL, STDIO(restartable), "false", NULL, NULL,
+	"Whether a session goes on with a new child, initialized as the first was, when its own ended. Else it ends with 404."},
+{"upstreams.NAME.stdio.restart.failures", SETTING_COUNT, STDIO(failures), "5", "1", "1000",
+	"Failed starts in a row after which requests are refused until the next try."},
+{"upstreams.NAME.stdio.restart.delay_max", SETTING_DURATION, STDIO(delay_max), "30s", "100ms", "1h",
+	"Longest wait before the next try; it doubles from 100 ms."},
+{"upstreams.NAME.stdio.handshake_timeout", SETTING_DURATION, STDIO(handshake_timeout), "30s", "100ms", "1h",
+	"From the start of a child to its answer to `initialize`."},
+{"upstreams.NAME.stdio.idle_timeout", SETTING_DURATION, STDIO(idle_timeout), "30m", "0", "30d",
+	"A child without a request or an open stream for that long ends, and with it its session. 0: never."},
+{"mcpServers", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
+	"MCP servers as desktop clients list them, by name: `command`, `args`, `env`, `cwd`, or `url`, `headers`. Each is an upstream with the route /NAME/mcp; other keys of an entry are not read."},
 {"routes", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
 	"Request paths, matched exactly, each with its upstream."},
 {"routes.PATH.upstream", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
@@ -138,9 +179,9 @@ const char *setting_remedy(const struct setting *setting)
 	return remedies[setting->type];
 }
 
-static void *member(const struct setting *setting, struct config *config)
+static void *member(const struct setting *setting, void *into)
 {
-	return (char *)config + setting->offset;
+	return (char *)into + setting->offset;
 }
 
 static int parse_count(const char *text, unsigned *out)
@@ -200,7 +241,7 @@ static int check_bounds(const struct setting *setting, double value)
 	return 0;
 }
 
-static int store_number(const struct setting *setting, const char *text, struct config *config)
+static int store_number(const struct setting *setting, const char *text, void *into)
 {
 	double value;
 	int error = parse_number(setting, text, &value);
@@ -210,17 +251,17 @@ static int store_number(const struct setting *setting, const char *text, struct 
 	if (error)
 		return error;
 	if (setting->type == SETTING_DURATION)
-		*(double *)member(setting, config) = value;
+		*(double *)member(setting, into) = value;
 	else if (setting->type == SETTING_SIZE)
-		*(size_t *)member(setting, config) = (size_t)value;
+		*(size_t *)member(setting, into) = (size_t)value;
 	else
-		*(unsigned *)member(setting, config) = (unsigned)value;
+		*(unsigned *)member(setting, into) = (unsigned)value;
 	return 0;
 }
 
-static int store_text(const struct setting *setting, const char *text, struct config *config)
+static int store_text(const struct setting *setting, const char *text, void *into)
 {
-	char **at = member(setting, config);
+	char **at = member(setting, into);
 
 	if (!text[0])
 		return -EINVAL;
@@ -241,7 +282,7 @@ static unsigned cpu_count(void)
 	return online > CONFIG_WORKERS_MAX ? CONFIG_WORKERS_MAX : (unsigned)online;
 }
 
-int setting_store(const struct setting *setting, const char *text, struct config *config)
+int setting_store(const struct setting *setting, const char *text, void *into)
 {
 	unsigned choice = 0;
 	int error;
@@ -250,30 +291,47 @@ int setting_store(const struct setting *setting, const char *text, struct config
 	case SETTING_STRUCTURE:
 		return -EINVAL;
 	case SETTING_TEXT:
-		return store_text(setting, text, config);
+		return store_text(setting, text, into);
 	case SETTING_PATH:
-		return text[0] == '/' ? store_text(setting, text, config) : -EINVAL;
+		return text[0] == '/' ? store_text(setting, text, into) : -EINVAL;
 	case SETTING_LOG_FILE:
 		return text[0] == '/' || strcmp(text, "stderr") == 0 || strcmp(text, "syslog") == 0
-			   ? store_text(setting, text, config)
+			   ? store_text(setting, text, into)
 			   : -EINVAL;
 	case SETTING_WORKERS:
 		if (strcmp(text, "auto") != 0)
-			return store_number(setting, text, config);
-		config->workers = cpu_count();
+			return store_number(setting, text, into);
+		*(unsigned *)member(setting, into) = cpu_count();
 		return 0;
 	case SETTING_BOOL:
-		*(bool *)member(setting, config) = strcmp(text, "true") == 0;
+		*(bool *)member(setting, into) = strcmp(text, "true") == 0;
 		return strcmp(text, "true") && strcmp(text, "false") ? -EINVAL : 0;
 	case SETTING_LOG_LEVEL:
 		error = parse_choice(text, level_names, 4, &choice);
-		config->log.level = (enum log_level)choice;
+		*(enum log_level *)member(setting, into) = (enum log_level)choice;
 		return error;
 	case SETTING_LOG_FORMAT:
 		error = parse_choice(text, format_names, 2, &choice);
-		config->log.format = (enum log_format)choice;
+		*(enum log_format *)member(setting, into) = (enum log_format)choice;
 		return error;
 	default:
-		return store_number(setting, text, config);
+		return store_number(setting, text, into);
 	}
+}
+
+int setting_defaults(const char *prefix, void *into)
+{
+	size_t n = strlen(prefix);
+
+	for (size_t i = 0; i < setting_count; i++) {
+		const struct setting *row = &settings[i];
+		bool stdio = strncmp(row->key, SETTING_STDIO, sizeof(SETTING_STDIO) - 1) == 0;
+		if (!row->value || row->type == SETTING_STRUCTURE || stdio != (n > 0) ||
+		    strncmp(row->key, prefix, n) != 0)
+			continue;
+		int error = setting_store(row, row->value, into);
+		if (error)
+			return error;
+	}
+	return 0;
 }

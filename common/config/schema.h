@@ -29,7 +29,7 @@ enum setting_type {
 struct setting {
 	const char *key; /* dotted path */
 	enum setting_type type;
-	size_t offset;     /* in struct config */
+	size_t offset;     /* in struct config; of a stdio upstream's keys in struct config_stdio */
 	const char *value; /* default as an operator would write it; NULL: none */
 	const char *low,
 	    *high; /* bounds, inclusive; NULL: none. A low of "0" means that 0 switches it off */
@@ -41,12 +41,17 @@ extern const size_t setting_count;
 
 /* What a value of that type looks like, for messages: "a duration". */
 const char *setting_type_name(enum setting_type type);
+/* Where the keys of a stdio upstream begin. */
+#define SETTING_STDIO "upstreams.NAME.stdio."
+
 /*
- * Convert `text` and store it in `config`. 0; -EINVAL: no such value; -ERANGE: out of bounds;
- * -ENOMEM. Replaces (and frees) an earlier text.
+ * Convert `text` and store it in the struct that holds the setting's offset. 0; -EINVAL: no such
+ * value; -ERANGE: out of bounds; -ENOMEM. Replaces (and frees) an earlier text.
  */
-int setting_store(
-    const struct setting *setting, const char *text, struct config *config) MUST_CHECK;
+int setting_store(const struct setting *setting, const char *text, void *into) MUST_CHECK;
+/* Store the defaults of all settings with a key that begins with `prefix`, or, when it is empty,
+ * of those that belong to struct config. 0 or -ENOMEM. */
+int setting_defaults(const char *prefix, void *into) MUST_CHECK;
 /* What to write instead. */
 const char *setting_remedy(const struct setting *setting);
 

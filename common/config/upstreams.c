@@ -1,16 +1,25 @@
-/* upstreams: the `upstreams` and `routes` mappings, and what a URL must look like. */
+/* upstreams: the `upstreams`, `mcpServers` and `routes` mappings, and what a URL must look like. */
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "common/address.h"
 #include "common/config/parser.h"
+#include "common/config/reference.h"
 #include "common/span.h"
 #include "common/suggest.h"
 
-enum { NAME_MAX_LENGTH = 64, PATH_MAX_LENGTH = 127, URL_MAX_LENGTH = 2048, HOST_MAX_LENGTH = 253 };
+enum {
+	HEADERS_MAX = 64 * 1024,
+	NAME_MAX_LENGTH = 64,
+	PATH_MAX_LENGTH = 127,
+	URL_MAX_LENGTH = 2048,
+	HOST_MAX_LENGTH = 253
+};
 
 static const char url_remedy[] = "write http://HOST[:PORT]/PATH";
 
@@ -151,34 +160,140 @@ static void take_url(struct parse *p, const struct node *node, const char *key, 
 		split_url(p, node, key, into);
 }
 
+static bool is_token(const char *text)
+{
+	size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_");
+
+	return n > 0 && n <= NAME_MAX_LENGTH && text[n] == '\0';
+}
+
+/* Fields that Margay writes itself, or that would break the framing. */
+static bool is_reserved(const char *name)
+{
+	static const char *const reserved[] = {"host", "content-length", "content-type",
+	    "transfer-encoding", "connection", "accept", "mcp-session-id", "mcp-protocol-version"};
+
+	for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++) {
+		if (strcasecmp(name, reserved[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void take_header(
+    struct parse *p, const struct node *node, const char *key, struct buffer *lines)
+{
+	struct buffer value = {0};
+	char why[256] = "is too long";
+
+	if (!is_token(node->key) || is_reserved(node->key)) {
+		parse_error(
+		    p, node->key_line, key, "remove it", "is no header field that can be set here");
+		return;
+	}
+	if (!parse_expect(p, node, key, NODE_SCALAR))
+		return;
+	int error = reference_expand(node->text, &value, why, sizeof(why));
+	struct span text = buffer_span(&value);
+	for (size_t i = 0; !error && i < text.n; i++) {
+		unsigned char c = (unsigned char)text.p[i];
+		if ((c < 0x20 && c != '\t') || c >= 0x7f) {
+			snprintf(why, sizeof(why), "holds a character that no header may hold");
+			error = -EINVAL;
+		}
+	}
+	if (!error)
+		error = buffer_printf(
+		    lines, HEADERS_MAX, "%s: %.*s\r\n", node->key, (int)text.n, text.p);
+	if (error == -ENOMEM)
+		p->no_memory = true;
+	else if (error)
+		parse_error(
+		    p, node->line, key, "write visible ASCII, or mend the reference", "%s", why);
+	buffer_release(&value);
+}
+
+static void take_headers(struct parse *p, const struct node *node, const char *key, void *into)
+{
+	struct config_upstream *u = into;
+	struct buffer lines = {0};
+	char name[CONFIG_KEY_MAX];
+
+	if (!parse_expect(p, node, key, NODE_MAPPING))
+		return;
+	for (const struct node *child = node->first; child; child = child->next) {
+		snprintf(name, sizeof(name), "%s.%s", key, child->key);
+		if (!parse_is_repeated(p, node, child, name))
+			take_header(p, child, name, &lines);
+	}
+	struct span all = buffer_span(&lines);
+	u->headers = strndup(all.p, all.n);
+	if (!u->headers)
+		p->no_memory = true;
+	buffer_release(&lines);
+}
+
+static const struct field http_fields[] = {{"url", take_url}, {"headers", take_headers}};
+
 static void take_http(struct parse *p, const struct node *node, const char *key, void *into)
 {
-	static const struct field fields[] = {{"url", take_url}};
 	struct config_upstream *u = into;
 	size_t errors = p->errors->count;
 	char missing[CONFIG_KEY_MAX + 8];
 
-	parse_fields(p, node, key, fields, 1, u);
+	parse_fields(p, node, key, http_fields, 2, u);
 	snprintf(missing, sizeof(missing), "%s.url", key);
 	if (!u->url && p->errors->count == errors)
 		parse_error(p, node->line, missing, url_remedy, "is missing");
 }
 
-static void take_upstream(struct parse *p, const struct node *node, const char *key)
+static void take_stdio(struct parse *p, const struct node *node, const char *key, void *into)
 {
-	static const struct field fields[] = {{"http", take_http}};
-	struct config *config = p->config;
-	struct config_upstream *u = &config->upstreams[config->upstream_count++];
-	size_t errors = p->errors->count;
+	parse_stdio(p, node, key, into, true);
+}
 
-	u->name = parse_copy(p, node->key);
-	u->line = node->key_line;
+/* Room for one more, with its name. NULL when an error was noted. */
+static struct config_upstream *add_upstream(
+    struct parse *p, const struct node *node, const char *key)
+{
+	struct config *config = p->config;
+
+	for (size_t i = 0; i < config->upstream_count; i++) {
+		if (config->upstreams[i].name &&
+		    strcmp(config->upstreams[i].name, node->key) == 0) {
+			parse_error(p, node->key_line, key, "choose another name",
+			    "is an upstream already; first in line %u", config->upstreams[i].line);
+			return NULL;
+		}
+	}
+	if (config->upstream_count == CONFIG_UPSTREAMS_MAX) {
+		parse_error(p, node->key_line, key, "256 are the most", "is one upstream too many");
+		return NULL;
+	}
 	if (!is_name(node->key))
 		parse_error(p, node->key_line, key, "use up to 64 of a-z, A-Z, 0-9, `.`, `_`, `-`",
 		    "is no name for an upstream");
-	parse_fields(p, node, key, fields, 1, u);
-	if (!u->url && p->errors->count == errors)
-		parse_error(p, node->key_line, key, "add `http: {url: ...}`",
+	struct config_upstream *u = &config->upstreams[config->upstream_count++];
+	u->name = parse_copy(p, node->key);
+	u->line = node->key_line;
+	return u;
+}
+
+static void take_upstream(struct parse *p, const struct node *node, const char *key)
+{
+	static const struct field fields[] = {{"http", take_http}, {"stdio", take_stdio}};
+	size_t errors = p->errors->count;
+	struct config_upstream *u = add_upstream(p, node, key);
+
+	if (!u)
+		return;
+	parse_fields(p, node, key, fields, 2, u);
+	if (u->url && u->kind == CONFIG_STDIO)
+		parse_error(p, node->key_line, key, "keep `http` or `stdio`",
+		    "is reached in two ways at once");
+	else if (!u->url && u->kind != CONFIG_STDIO && p->errors->count == errors)
+		parse_error(p, node->key_line, key,
+		    "add `http: {url: ...}` or `stdio: {command: ...}`",
 		    "does not say how to reach it");
 }
 
@@ -208,13 +323,62 @@ void parse_upstreams(struct parse *p, const struct node *node)
 {
 	if (!parse_expect(p, node, "upstreams", NODE_MAPPING))
 		return;
-	p->config->upstreams = calloc(CONFIG_UPSTREAMS_MAX, sizeof(*p->config->upstreams));
-	if (!p->config->upstreams) {
-		p->no_memory = true;
-		return;
-	}
 	take_entries(p, node, "upstreams", CONFIG_UPSTREAMS_MAX, "add `NAME: {http: {url: ...}}`",
 	    take_upstream);
+}
+
+/* --- mcpServers
+ * ------------------------------------------------------------------------------------- */
+
+static const struct node *member(const struct node *node, const char *key)
+{
+	const struct node *child = node->kind == NODE_MAPPING ? node->first : NULL;
+
+	while (child && strcmp(child->key, key) != 0)
+		child = child->next;
+	return child;
+}
+
+static void add_route(struct parse *p, const struct node *node, size_t upstream)
+{
+	struct config *config = p->config;
+	char path[PATH_MAX_LENGTH + 1];
+
+	if (config->route_count == CONFIG_ROUTES_MAX)
+		return; /* as many as upstreams, whose number was refused */
+	snprintf(path, sizeof(path), "/%.100s/mcp", node->key);
+	if (!is_path(path))
+		return; /* nor is it a name, which was said */
+	config->routes[config->route_count++] =
+	    (struct config_route){.path = parse_copy(p, path), .upstream = upstream};
+}
+
+static void take_mcp_server(struct parse *p, const struct node *node, const char *key)
+{
+	const struct node *disabled = member(node, "disabled");
+
+	if (!parse_expect(p, node, key, NODE_MAPPING) ||
+	    (disabled && disabled->kind == NODE_SCALAR && strcmp(disabled->text, "true") == 0))
+		return;
+	struct config_upstream *u = add_upstream(p, node, key);
+	if (!u)
+		return;
+	add_route(p, node, p->config->upstream_count - 1);
+	if (member(node, "command"))
+		parse_stdio(p, node, key, u, false);
+	else if (member(node, "url"))
+		parse_known_fields(p, node, key, http_fields, 2, u);
+	else
+		parse_error(p, node->key_line, key, "add `command` or `url`",
+		    "does not say how to reach it");
+}
+
+void parse_mcp_servers(struct parse *p, const struct node *node)
+{
+	if (!parse_expect(p, node, "mcpServers", NODE_MAPPING))
+		return;
+	take_entries(p, node, "mcpServers", CONFIG_UPSTREAMS_MAX,
+	    "add `NAME: {command: ..., args: [...]}`", take_mcp_server);
 }
 
 static void take_route_upstream(
@@ -245,8 +409,20 @@ static void take_route(struct parse *p, const struct node *node, const char *key
 {
 	static const struct field fields[] = {{"upstream", take_route_upstream}};
 	struct config *config = p->config;
-	struct config_route *route = &config->routes[config->route_count++];
 	char missing[CONFIG_KEY_MAX + 16];
+
+	for (size_t i = 0; i < config->route_count; i++) {
+		if (config->routes[i].path && strcmp(config->routes[i].path, node->key) == 0) {
+			parse_error(p, node->key_line, key, "choose another path",
+			    "is the route of an entry of mcpServers");
+			return;
+		}
+	}
+	if (config->route_count == CONFIG_ROUTES_MAX) {
+		parse_error(p, node->key_line, key, "256 are the most", "is one route too many");
+		return;
+	}
+	struct config_route *route = &config->routes[config->route_count++];
 
 	route->path = parse_copy(p, node->key);
 	if (!is_path(node->key))
@@ -263,11 +439,6 @@ void parse_routes(struct parse *p, const struct node *node)
 {
 	if (!parse_expect(p, node, "routes", NODE_MAPPING))
 		return;
-	p->config->routes = calloc(CONFIG_ROUTES_MAX, sizeof(*p->config->routes));
-	if (!p->config->routes) {
-		p->no_memory = true;
-		return;
-	}
 	take_entries(
 	    p, node, "routes", CONFIG_ROUTES_MAX, "add `/mcp: {upstream: NAME}`", take_route);
 }

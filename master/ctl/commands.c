@@ -53,7 +53,7 @@ static int check_file(const char *path)
 		fprintf(stderr, "margay: %s can't be read: %s\n", path, strerror(-error));
 		return EXIT_CONFIG;
 	}
-	error = config_parse(buffer_span(&bytes).p, buffer_length(&bytes), &config, &errors);
+	error = config_parse(buffer_span(&bytes), NULL, &config, &errors);
 	if (error == 0) {
 		printf("%s: good: %zu upstreams, %zu routes, %u workers\n", path,
 		    config->upstream_count, config->route_count, config->workers);

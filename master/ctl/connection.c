@@ -53,7 +53,7 @@ static char *runtime_dir_of(const char *path, int *code)
 		fprintf(stderr, "margay: %s can't be read: %s\n", path, strerror(-error));
 	} else {
 		dir = config_runtime_dir(buffer_span(&bytes));
-		if (!dir && config_parse(buffer_span(&bytes).p, buffer_length(&bytes), &config,
+		if (!dir && config_parse(buffer_span(&bytes), NULL, &config,
 				&errors) == -EINVAL) {
 			if (config_errors_print(&errors, path, &text) == 0)
 				fprintf(stderr, "%.*s", (int)buffer_length(&text),

@@ -68,7 +68,7 @@ NORETURN static void judge(const struct checker *k, int out)
 	struct config *config = NULL;
 	cJSON *rows = cJSON_CreateArray();
 
-	int status = config_parse(bytes.p, bytes.n, &config, &errors);
+	int status = config_parse(bytes, NULL, &config, &errors);
 	for (size_t i = 0; status == -EINVAL && i < errors.count; i++) {
 		const struct config_error *e = &errors.rows[i];
 		cJSON_AddItemToArray(

@@ -98,7 +98,7 @@ static void take(struct supervisor *s, struct span bytes)
 	struct config *config;
 	char sha256[CONFIG_SHA256_TEXT], why[200];
 
-	if (config_parse(bytes.p, bytes.n, &config, &errors)) {
+	if (config_parse(bytes, NULL, &config, &errors)) {
 		config_errors_free(&errors);
 		reload_over(s, false, "out of memory", NULL);
 		return;

@@ -237,7 +237,7 @@ static struct config *load_config(const char *path, char sha256[CONFIG_SHA256_TE
 	int error = config_read(path, &bytes);
 	if (error) {
 		fprintf(stderr, "margay: %s can't be read: %s\n", path, strerror(-error));
-	} else if (config_parse(buffer_span(&bytes).p, buffer_length(&bytes), &config, &errors)) {
+	} else if (config_parse(buffer_span(&bytes), NULL, &config, &errors)) {
 		config = NULL;
 		if (config_errors_print(&errors, path, &text) == 0)
 			fprintf(stderr, "%.*s", (int)buffer_length(&text), buffer_span(&text).p);

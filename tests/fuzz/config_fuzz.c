@@ -51,7 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct config *config;
 	struct config_errors errors;
 
-	int status = config_parse((const char *)data, size, &config, &errors);
+	int status = config_parse((struct span){(const char *)data, size}, NULL, &config, &errors);
 	if (status == 0) {
 		check_config(config);
 		config_free(config);

@@ -45,7 +45,8 @@ Test(broken, the_good_one_is_good)
 	struct config *config;
 	struct config_errors errors;
 
-	cr_assert_eq(config_parse(good, sizeof(good) - 1, &config, &errors), 0);
+	cr_assert_eq(
+	    config_parse((struct span){good, sizeof(good) - 1}, NULL, &config, &errors), 0);
 	config_free(config);
 }
 
@@ -60,8 +61,7 @@ Test(broken, every_row_is_refused_with_line_key_and_remedy)
 		if (!row->alone)
 			cr_assert_eq(buffer_append(&text, good, sizeof(good) - 1, SIZE_MAX), 0);
 		cr_assert_eq(buffer_append(&text, row->text, row->length, SIZE_MAX), 0);
-		int status =
-		    config_parse(buffer_span(&text).p, buffer_length(&text), &config, &errors);
+		int status = config_parse(buffer_span(&text), NULL, &config, &errors);
 		cr_expect_eq(status, -EINVAL, "%s", row->name);
 		if (status == 0) {
 			config_free(config);

@@ -25,7 +25,7 @@ Test(config, takes_what_is_written_and_defaults_for_the_rest)
 	struct config *c;
 	struct config_errors errors;
 
-	cr_assert_eq(config_parse(sample, sizeof(sample) - 1, &c, &errors), 0);
+	cr_assert_eq(config_parse((struct span){sample, sizeof(sample) - 1}, NULL, &c, &errors), 0);
 	cr_assert_str_eq(c->runtime_dir, "/tmp/x");
 	cr_assert_null(c->user);
 	cr_assert_eq(c->workers, 3);
@@ -80,7 +80,8 @@ Test(config, tells_all_errors_at_once_in_the_order_of_lines)
 	struct config_errors errors;
 	struct buffer out = {0};
 
-	cr_assert_eq(config_parse(text, sizeof(text) - 1, &c, &errors), -EINVAL);
+	cr_assert_eq(
+	    config_parse((struct span){text, sizeof(text) - 1}, NULL, &c, &errors), -EINVAL);
 	cr_assert_eq(config_errors_print(&errors, "x.yaml", &out), 0);
 	cr_assert_eq(buffer_append(&out, "", 1, SIZE_MAX), 0);
 	cr_assert_str_eq(buffer_span(&out).p, expected);

@@ -21,7 +21,7 @@ static struct config *parse(const char *text)
 	struct config_errors errors;
 	struct buffer out = {0};
 
-	if (config_parse(text, strlen(text), &config, &errors) == 0)
+	if (config_parse(span_of(text), NULL, &config, &errors) == 0)
 		return config;
 	cr_assert_eq(config_errors_print(&errors, "margay.yaml", &out), 0);
 	cr_assert_fail("%.*s", (int)buffer_length(&out), buffer_span(&out).p);
@@ -38,7 +38,7 @@ static char *uncommented(const char *text)
 		const char *end = strchr(line, '\n');
 		size_t indent = strspn(line, " ");
 		const char *word = line + indent + 2 + strspn(line + indent + 2, " ");
-		size_t n = strspn(word, "abcdefghijklmnopqrstuvwxyz_");
+		size_t n = strspn(word, "abcdefghijklmnopqrstuvwxyzS_");
 		bool is_key = line[indent] == '#' && line[indent + 1] == ' ' && n > 0 &&
 			      word[n] == ':' && (word[n + 1] == ' ' || word[n + 1] == '\n');
 		if (is_key) {
@@ -58,8 +58,7 @@ static bool same_text(const char *left, const char *right)
 	return left && right ? strcmp(left, right) == 0 : left == right;
 }
 
-static bool same_value(
-    const struct setting *setting, const struct config *left, const struct config *right)
+static bool same_value(const struct setting *setting, const void *left, const void *right)
 {
 	const void *a = (const char *)left + setting->offset,
 		   *b = (const char *)right + setting->offset;
@@ -88,25 +87,39 @@ static bool same_value(
 	return false;
 }
 
-/* The node of a key of the schema: `[]` is the first of a list, a word in capitals the first entry
- * of a mapping. */
+/* The node of a key of the schema: `[]` is the first of a list, a word in capitals any entry of a
+ * mapping. */
 static const struct node *find(const struct node *node, const char *key)
 {
-	while (node && *key) {
-		size_t n = strcspn(key, ".[");
-		const struct node *child = node->first;
-		bool any = strspn(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == n;
-		while (child && !any && (strncmp(child->key, key, n) || child->key[n]))
-			child = child->next;
-		key += n;
-		if (child && strncmp(key, "[]", 2) == 0) {
-			child = child->first;
-			key += 2;
+	size_t n = strcspn(key, ".[");
+	bool any = n > 0 && strspn(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == n;
+
+	if (!*key)
+		return node;
+	for (const struct node *child = node->first; child; child = child->next) {
+		const char *rest = key + n;
+		const struct node *at = child, *found;
+		if (!any && (strncmp(child->key, key, n) || child->key[n]))
+			continue;
+		if (strncmp(rest, "[]", 2) == 0) {
+			at = child->first;
+			rest += 2;
 		}
-		key += *key == '.';
-		node = child;
+		if (at && (found = find(at, rest + (*rest == '.'))))
+			return found;
 	}
-	return node;
+	return NULL;
+}
+
+static const void *holder(const struct setting *setting, const struct config *config)
+{
+	if (strncmp(setting->key, SETTING_STDIO, sizeof(SETTING_STDIO) - 1) != 0)
+		return config;
+	for (size_t i = 0; i < config->upstream_count; i++) {
+		if (config->upstreams[i].kind == CONFIG_STDIO)
+			return &config->upstreams[i].stdio;
+	}
+	return NULL;
 }
 
 Test(sample, the_annotated_file_parses_and_its_comments_are_the_defaults)
@@ -117,9 +130,13 @@ Test(sample, the_annotated_file_parses_and_its_comments_are_the_defaults)
 	cr_assert_str_eq(full->user, "margay");
 	cr_assert_eq(full->listens[0].host_count, 1);
 	cr_assert_eq(full->admin.origin_count, 1);
+	struct config_stdio defaults = {0};
+	cr_assert_eq(setting_defaults(SETTING_STDIO, &defaults), 0);
 	for (size_t i = 0; i < setting_count; i++) {
+		const void *left = holder(&settings[i], plain), *right = holder(&settings[i], full);
 		if (settings[i].value) /* else the comment is an example */
-			cr_expect(same_value(&settings[i], plain, full), "%s", settings[i].key);
+			cr_expect(same_value(&settings[i], left ? left : &defaults, right), "%s",
+			    settings[i].key);
 	}
 	config_free(plain);
 	config_free(full);

@@ -5,7 +5,7 @@
  * matter: the message, params, params._meta and result; one table says which member of which of
  * them is wanted, and as what.
  */
-#include "worker/mcp/envelope.h"
+#include "common/envelope.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -31,6 +31,7 @@ enum member {
 	REQUEST_ID,
 	META_VERSION,
 	PROGRESS_TOKEN,
+	PROGRESS_OF,
 	RESULT_VERSION,
 	MEMBER_COUNT,
 };
@@ -59,6 +60,8 @@ static const struct {
 	offsetof(struct envelope, meta_version)},
     [PROGRESS_TOKEN] = {META, {"progressToken", 13}, WANT_RAW,
 	offsetof(struct envelope, progress_token)},
+    [PROGRESS_OF] = {PARAMS, {"progressToken", 13}, WANT_RAW,
+	offsetof(struct envelope, progress_of)},
     [RESULT_VERSION] = {RESULT, {"protocolVersion", 15}, WANT_TEXT,
 	offsetof(struct envelope, protocol_version)},
 };
@@ -564,11 +567,13 @@ static int scan_message(struct scan *s)
 		int error = scan_value(s);
 		return error ? error : fail(s, -32600, "a message is an object");
 	}
+	const char *start = s->p;
 	int error = scan_value(s);
 	if (error && s->out->id.p && !is_valid_id(s->out->id))
 		s->out->id = (struct span){0};
 	if (error)
 		return error;
+	s->out->text = (struct span){start, (size_t)(s->p - start)};
 	error = judge(s);
 	if (error && s->out->id.p && !is_valid_id(s->out->id))
 		s->out->id = (struct span){0};

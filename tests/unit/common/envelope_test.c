@@ -1,5 +1,5 @@
 /* envelope: what is a message, what is not, and that nothing of it is changed. */
-#include "worker/mcp/envelope.h"
+#include "common/envelope.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>

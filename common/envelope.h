@@ -6,8 +6,8 @@
  * forwarded is what came in. Bounded by the length of its input and the depth limit; never
  * recurses.
  */
-#ifndef MARGAY_WORKER_MCP_ENVELOPE_H
-#define MARGAY_WORKER_MCP_ENVELOPE_H
+#ifndef MARGAY_COMMON_ENVELOPE_H
+#define MARGAY_COMMON_ENVELOPE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -36,7 +36,9 @@ struct envelope {
 	    protocol_version; /* params.protocolVersion (initialize) or result.protocolVersion */
 	struct span meta_version;   /* params._meta["io.modelcontextprotocol/protocolVersion"] */
 	struct span progress_token; /* raw JSON of params._meta.progressToken */
+	struct span progress_of;    /* raw JSON of params.progressToken (notifications/progress) */
 	struct span cancelled_id;   /* raw JSON of params.requestId */
+	struct span text;           /* the whole message, without space around it */
 	char unescaped[1024]; /* backs spans whose text had escapes; longer ones are refused */
 	size_t unescaped_length;
 };

@@ -1,0 +1,321 @@
+/* stdio: the `stdio` mapping of an upstream: a program, how it is shared, and its limits. */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/config/parser.h"
+#include "common/config/reference.h"
+#include "common/config/schema.h"
+
+enum { TEXTS_MAX = 1024, POOL_MAX = 4096 };
+
+static const char default_path[] = "/usr/local/bin:/usr/bin:/bin";
+
+/* --- the command
+ * ------------------------------------------------------------------------------------ */
+
+static bool is_program(const char *path)
+{
+	struct stat status;
+
+	return stat(path, &status) == 0 && S_ISREG(status.st_mode) && access(path, X_OK) == 0;
+}
+
+/* The first program of that name in a list of directories. False when there is none. */
+static bool find_program(const char *name, const char *directories, char out[PATH_MAX])
+{
+	while (*directories) {
+		size_t n = strcspn(directories, ":");
+		/* A relative directory would mean another program in another directory. */
+		bool fits = directories[0] == '/' && snprintf(out, PATH_MAX, "%.*s/%s", (int)n,
+							 directories, name) < PATH_MAX;
+		if (fits && is_program(out))
+			return true;
+		directories += n + (directories[n] == ':');
+	}
+	return false;
+}
+
+static void take_command(struct parse *p, const struct node *node, const char *key, void *into)
+{
+	struct config_stdio *stdio = into;
+	const char *path = getenv("PATH");
+	char found[PATH_MAX];
+
+	if (!parse_expect(p, node, key, NODE_SCALAR))
+		return;
+	if (node->text[0] == '/') {
+		if (is_program(node->text))
+			stdio->command = parse_copy(p, node->text);
+		else
+			parse_error(p, node->line, key, "name a file that can be executed",
+			    "`%.128s` is no program", node->text);
+	} else if (node->text[0] == '\0' || strchr(node->text, '/')) {
+		parse_error(p, node->line, key, "write an absolute path, or a name in PATH",
+		    "`%.128s` depends on the directory", node->text);
+	} else if (find_program(node->text, path ? path : default_path, found)) {
+		stdio->command = parse_copy(p, found);
+	} else {
+		parse_error(p, node->line, key, "install it, or write its absolute path",
+		    "`%.128s` is not in PATH", node->text);
+	}
+}
+
+/* --- texts with references
+ * -------------------------------------------------------------------------- */
+
+/* An error when a reference leads nowhere. The text itself is kept as it is written. */
+static void check_references(
+    struct parse *p, const struct node *node, const char *key, const char *text)
+{
+	struct buffer expanded = {0};
+	char why[256];
+
+	int error = reference_expand(text, &expanded, why, sizeof(why));
+	buffer_release(&expanded);
+	if (error == -EINVAL)
+		parse_error(p, node->line, key, "mend the reference", "%s", why);
+	else if (error)
+		parse_error(p, node->line, key, "64 KiB are the most", "is too long");
+}
+
+/* A list of texts. */
+static void take_list(struct parse *p, const struct node *node, const char *key, bool references,
+    char ***rows, size_t *count)
+{
+	if (!parse_expect(p, node, key, NODE_LIST))
+		return;
+	for (const struct node *child = node->first; child; child = child->next)
+		*count += 1;
+	*rows = *count <= TEXTS_MAX ? calloc(*count + 1, sizeof(**rows)) : NULL;
+	*count = 0;
+	if (!*rows) {
+		parse_error(p, node->line, key, "1024 are the most", "has too many entries");
+		return;
+	}
+	for (const struct node *child = node->first; child; child = child->next) {
+		/* An empty argument is one, too. */
+		if (child->kind != NODE_SCALAR) {
+			parse_expect(p, child, key, NODE_SCALAR);
+			continue;
+		}
+		if (references)
+			check_references(p, child, key, child->text);
+		(*rows)[(*count)++] = parse_copy(p, child->text);
+	}
+}
+
+static void take_args(struct parse *p, const struct node *node, const char *key, void *into)
+{
+	struct config_stdio *stdio = into;
+
+	take_list(p, node, key, true, &stdio->args, &stdio->arg_count);
+}
+
+static bool is_variable(const char *text)
+{
+	return text[0] != '\0' && !strchr(text, '=');
+}
+
+static void take_inherit(struct parse *p, const struct node *node, const char *key, void *into)
+{
+	struct config_stdio *stdio = into;
+
+	take_list(p, node, key, false, &stdio->inherit, &stdio->inherit_count);
+	for (size_t i = 0; i < stdio->inherit_count; i++) {
+		if (stdio->inherit[i] && !is_variable(stdio->inherit[i]))
+			parse_error(p, node->line, key, "list names only; `env` sets values",
+			    "`%.64s` is no name of a variable", stdio->inherit[i]);
+	}
+}
+
+static void take_env(struct parse *p, const struct node *node, const char *key, void *into)
+{
+	struct config_stdio *stdio = into;
+	char name[CONFIG_KEY_MAX];
+	size_t count = 0;
+
+	if (!parse_expect(p, node, key, NODE_MAPPING))
+		return;
+	for (const struct node *child = node->first; child; child = child->next)
+		count++;
+	stdio->env = count <= TEXTS_MAX ? calloc(count + 1, sizeof(*stdio->env)) : NULL;
+	if (!stdio->env) {
+		parse_error(p, node->line, key, "1024 are the most", "has too many entries");
+		return;
+	}
+	for (const struct node *child = node->first; child; child = child->next) {
+		snprintf(name, sizeof(name), "%s.%s", key, child->key);
+		if (parse_is_repeated(p, node, child, name))
+			continue;
+		if (!is_variable(child->key))
+			parse_error(p, child->key_line, name, "choose another name",
+			    "is no name of a variable");
+		if (child->kind != NODE_SCALAR) {
+			parse_expect(p, child, name, NODE_SCALAR);
+			continue;
+		}
+		check_references(p, child, name, child->text);
+		stdio->env[stdio->env_count++] =
+		    (struct config_variable){parse_copy(p, child->key), parse_copy(p, child->text)};
+	}
+}
+
+/* --- sharing
+ * ---------------------------------------------------------------------------------------- */
+
+static void take_pool_bound(
+    struct parse *p, const struct node *node, const char *key, unsigned *bound)
+{
+	char *end = NULL;
+
+	if (!parse_expect(p, node, key, NODE_SCALAR))
+		return;
+	unsigned long value = strtoul(node->text, &end, 10);
+	if (node->text[0] < '0' || node->text[0] > '9' || *end || value > POOL_MAX)
+		parse_error(p, node->line, key, "write a number from 0 to 4096", "`%.64s` is none",
+		    node->text);
+	else
+		*bound = (unsigned)value;
+}
+
+static void take_pool_min(struct parse *p, const struct node *node, const char *key, void *into)
+{
+	take_pool_bound(p, node, key, &((struct config_stdio *)into)->pool_min);
+}
+
+static void take_pool_max(struct parse *p, const struct node *node, const char *key, void *into)
+{
+	take_pool_bound(p, node, key, &((struct config_stdio *)into)->pool_max);
+}
+
+static void take_pool(struct parse *p, const struct node *node, const char *key, void *into)
+{
+	static const struct field fields[] = {{"min", take_pool_min}, {"max", take_pool_max}};
+	struct config_stdio *stdio = into;
+
+	stdio->sharing = CONFIG_POOL;
+	stdio->pool_min = 1;
+	stdio->pool_max = 10;
+	parse_fields(p, node, key, fields, 2, stdio);
+	if (stdio->pool_max == 0 || stdio->pool_min > stdio->pool_max)
+		parse_error(p, node->line, key, "raise `max` or lower `min`",
+		    "has a `min` above its `max`, or no room at all");
+}
+
+static void take_sharing(struct parse *p, const struct node *node, const char *key, void *into)
+{
+	static const struct field fields[] = {{"pool", take_pool}};
+	struct config_stdio *stdio = into;
+
+	if (node->kind == NODE_MAPPING && node->first)
+		parse_fields(p, node, key, fields, 1, stdio);
+	else if (!parse_expect(p, node, key, NODE_SCALAR))
+		return;
+	else if (strcmp(node->text, "shared") == 0)
+		stdio->sharing = CONFIG_SHARED;
+	else if (strcmp(node->text, "per_session") != 0)
+		parse_error(p, node->line, key,
+		    "write per_session, shared, or {pool: {min: 1, max: 10}}",
+		    "`%.64s` is no way of sharing", node->text);
+}
+
+/* --- settings of the schema
+ * ------------------------------------------------------------------------- */
+
+/* Any key that the schema describes by its type alone: found by its end, because an upstream's name
+ * stands in its middle. */
+static void take_plain(struct parse *p, const struct node *node, const char *key, void *into)
+{
+	static const size_t prefix = sizeof("upstreams.NAME") - 1;
+	size_t n = strlen(key);
+
+	for (size_t i = 0; i < setting_count; i++) {
+		const struct setting *row = &settings[i];
+		if (row->type == SETTING_STRUCTURE ||
+		    strncmp(row->key, SETTING_STDIO, sizeof(SETTING_STDIO) - 1) != 0)
+			continue;
+		const char *end = row->key + prefix;
+		size_t length = strlen(end);
+		if (length < n && strcmp(key + n - length, end) == 0) {
+			parse_setting(p, node, key, row, into);
+			return;
+		}
+	}
+}
+
+static void take_limits(struct parse *p, const struct node *node, const char *key, void *into)
+{
+	static const struct field fields[] = {{"children", take_plain}, {"memory", take_plain},
+	    {"cpu", take_plain}, {"files", take_plain}, {"processes", take_plain},
+	    {"line", take_plain}};
+
+	parse_fields(p, node, key, fields, sizeof(fields) / sizeof(fields[0]), into);
+}
+
+static void take_restart(struct parse *p, const struct node *node, const char *key, void *into)
+{
+	static const struct field fields[] = {
+	    {"restartable", take_plain}, {"failures", take_plain}, {"delay_max", take_plain}};
+
+	parse_fields(p, node, key, fields, sizeof(fields) / sizeof(fields[0]), into);
+}
+
+void parse_stdio(struct parse *p, const struct node *node, const char *key,
+    struct config_upstream *u, bool strict)
+{
+	static const struct field fields[] = {{"command", take_command}, {"args", take_args},
+	    {"env", take_env}, {"cwd", take_plain}, {"inherit", take_inherit},
+	    {"sharing", take_sharing}, {"limits", take_limits}, {"restart", take_restart},
+	    {"handshake_timeout", take_plain}, {"idle_timeout", take_plain}};
+	enum { ALL = sizeof(fields) / sizeof(fields[0]), CLIENTS = 4 };
+	size_t errors = p->errors->count;
+	char missing[CONFIG_KEY_MAX + 16];
+
+	u->kind = CONFIG_STDIO;
+	if (setting_defaults(SETTING_STDIO, &u->stdio))
+		p->no_memory = true;
+	if (strict)
+		parse_fields(p, node, key, fields, ALL, &u->stdio);
+	else
+		parse_known_fields(p, node, key, fields, CLIENTS, &u->stdio);
+	snprintf(missing, sizeof(missing), "%s.command", key);
+	if (!u->stdio.command && p->errors->count == errors)
+		parse_error(p, node->line, missing, "name the program", "is missing");
+}
+
+/* --- sameness
+ * --------------------------------------------------------------------------------------- */
+
+static bool same_text(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static bool same_texts(char *const *a, size_t a_count, char *const *b, size_t b_count)
+{
+	for (size_t i = 0; a_count == b_count && i < a_count; i++) {
+		if (strcmp(a[i], b[i]) != 0)
+			return false;
+	}
+	return a_count == b_count;
+}
+
+bool config_stdio_same(const struct config_stdio *a, const struct config_stdio *b)
+{
+	for (size_t i = 0; a->env_count == b->env_count && i < a->env_count; i++) {
+		if (strcmp(a->env[i].name, b->env[i].name) != 0 ||
+		    strcmp(a->env[i].value, b->env[i].value) != 0)
+			return false;
+	}
+	return a->env_count == b->env_count && same_text(a->command, b->command) &&
+	       same_texts(a->args, a->arg_count, b->args, b->arg_count) &&
+	       same_texts(a->inherit, a->inherit_count, b->inherit, b->inherit_count) &&
+	       same_text(a->cwd, b->cwd) && a->sharing == b->sharing && a->memory == b->memory &&
+	       a->cpu <= b->cpu && a->cpu >= b->cpu && a->files == b->files &&
+	       a->processes == b->processes;
+}
