@@ -27,6 +27,8 @@ static inline int control_path(
 
 #define CONTROL_SOCKET "control.sock"
 #define BROKER_SOCKET  "broker.sock"
+#define KEEPER_SOCKET  "keeper.sock"
+#define CHILDREN_FILE  "children"
 #define PID_FILE       "margay.pid"
 
 #endif

@@ -14,8 +14,9 @@
 #include "common/listener.h"
 #include "common/log.h"
 #include "common/metrics/metrics.h"
+#include "common/vault.h"
 
-enum role { ROLE_WORKER, ROLE_BROKER };
+enum role { ROLE_WORKER, ROLE_BROKER, ROLE_KEEPER };
 enum { SESSION_KEY_SIZE = 32, JOURNAL_COUNT = 2 };
 
 struct role_boot {
@@ -29,6 +30,11 @@ struct role_boot {
 	const char *broker_path;              /* socket that workers connect to */
 	int broker_listener;                  /* broker only, else -1 */
 	int journal[JOURNAL_COUNT]; /* broker only: memfds that the master keeps, else -1 */
+	const char *keeper_path;    /* socket that workers connect to */
+	int keeper_listener;        /* keeper only, else -1 */
+	int children_file;          /* keeper only, else -1: see common/leftovers.h */
+	unsigned epoch;             /* keeper only: how many there were before */
+	const struct vault *vault;  /* keeper only: of the one before */
 	struct metrics *metrics;
 	int metrics_slot;
 	uint8_t session_key[SESSION_KEY_SIZE]; /* HMAC key of session ids */
@@ -38,5 +44,6 @@ struct role_boot {
 /* Run until told to end. Returns the exit code of the process. */
 int worker_main(const struct role_boot *boot);
 int broker_main(const struct role_boot *boot);
+int keeper_main(const struct role_boot *boot);
 
 #endif

@@ -31,9 +31,15 @@ static const struct command {
 	const char *summary;
 	const char *help;
 } commands[] = {
-    {"run", supervisor_main, "-c FILE [--daemon]", "Serve in the foreground",
-	"  -c, --config FILE  the configuration; etc/margay.yaml explains every key\n"
-	"  -d, --daemon       detach from the terminal; exits 0 when Margay serves\n\n"
+    {"run", supervisor_main, "-c FILE | -- COMMAND",
+	"Serve in the foreground: a configuration, or a single server",
+	"  -c, --config FILE       the configuration; etc/margay.yaml explains every key\n"
+	"  -- COMMAND ARGS...      a server that speaks MCP on stdin and stdout\n"
+	"      --upstream URL      a server that speaks Streamable HTTP\n"
+	"      --mcp-servers FILE  the servers of a desktop client's list, each at /NAME/mcp\n"
+	"  -p, --port PORT         for the last three, which listen on a free port of 127.0.0.1\n"
+	"                          and print the URL\n"
+	"  -d, --daemon            detach from the terminal; exits 0 when Margay serves\n\n"
 	"Signals to the master: HUP reloads, TERM and INT stop gracefully, QUIT stops at once,\n"
 	"USR1 opens the log file again.\n"},
     {"check", check_main, "-c FILE", "Report every error of a configuration; change nothing",
@@ -43,6 +49,14 @@ static const struct command {
 	"  -c, --config FILE      the configuration of the running Margay, for its runtime_dir\n"
 	"      --runtime-dir DIR  or the directory itself\n"
 	"      --json             all of it, for scripts\n"},
+    {"upstreams", upstreams_main, "-c FILE [--json]", "Show the servers behind Margay",
+	"  -c, --config FILE      the configuration of the running Margay, for its runtime_dir\n"
+	"      --runtime-dir DIR  or the directory itself\n"
+	"      --json             all of it, for scripts\n"},
+    {"restart", restart_main, "UPSTREAM -c FILE", "End the children of a stdio upstream",
+	"  -c, --config FILE      the configuration of the running Margay, for its runtime_dir\n"
+	"      --runtime-dir DIR  or the directory itself\n\n"
+	"New requests start new children. Sessions end, unless the upstream is `restartable`.\n"},
     {"reload", reload_main, "-c FILE",
 	"Take the changed configuration into service, or say why not",
 	"  -c, --config FILE      the configuration of the running Margay, for its runtime_dir\n"

@@ -22,6 +22,7 @@
 #include "worker/mcp/streams.h"
 #include "worker/policy/clients.h"
 #include "worker/route.h"
+#include "worker/upstream/stdio.h"
 #include "worker/upstream/upstream.h"
 
 static const double heartbeat_every = 0.25;
@@ -186,6 +187,7 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
 	(void)loop;
 	(void)events;
 	serve_ready(w);
+	stdio_flush(w->stdio);
 	free_closed(w);
 	if (w->turn_started == 0)
 		return;
@@ -241,7 +243,7 @@ static void on_reap(void *context, const struct session_record *record)
 /* The timeouts of a terminal's signals are the master's business: it tells us what to do. */
 static void ignore_signals(void)
 {
-	static const int ignored[] = {SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE};
+	static const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE};
 
 	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
 		signal(ignored[i], SIG_IGN);
@@ -278,7 +280,7 @@ static int worker_open(struct worker *w)
 	if ((error = clients_open(&w->clients)) || (error = streams_open(&w->streams)) ||
 	    (error = upstreams_open(w, &w->upstreams)) || (error = routes_open(w)) ||
 	    (error = resolver_open(w->loop, w->log, &w->resolver)) ||
-	    (error = accept_open(w, &w->slots)) ||
+	    (error = stdio_open(w, &w->stdio)) || (error = accept_open(w, &w->slots)) ||
 	    (error = sessions_open(w->loop, w->boot, w->metrics, on_reap, w, &w->sessions)))
 		return error;
 	sessions_on_ready(w->sessions, on_broker_ready, w);
@@ -298,6 +300,7 @@ static void worker_close(struct worker *w)
 	free_closed(w);
 	sessions_close(w->sessions);
 	resolver_close(w->resolver);
+	stdio_close(w->stdio);
 	streams_close(w->streams);
 	clients_close(w->clients);
 	free(w->routes);

@@ -32,6 +32,7 @@ TAILQ_HEAD(upstream_connection_list, upstream_connection);
 
 struct accept_slots;
 struct client_counts;
+struct stdio;
 struct stream_counts;
 struct route;
 struct upstream;
@@ -52,6 +53,7 @@ struct worker {
 	struct metrics_slot *metrics;
 	struct sessions *sessions;
 	struct resolver *resolver;
+	struct stdio *stdio; /* children, through the keeper */
 	struct accept_slots *slots;
 	struct client_counts *clients;
 	struct stream_counts *streams;

@@ -168,6 +168,8 @@ struct config_errors {
 struct config_defaults {
 	const char *runtime_dir;
 	const char *listen; /* HOST:PORT */
+	bool quiet;         /* log warnings only, as text, and no requests */
+	bool checked; /* these bytes passed before: what is outside of them is not looked at */
 };
 
 /*
@@ -177,9 +179,9 @@ struct config_defaults {
  */
 int config_parse(struct span bytes, const struct config_defaults *defaults, struct config **out,
     struct config_errors *errors) MUST_CHECK;
-/* Whether a child started by the one is as good as one started by the other: the same program,
- * arguments, environment, directory, sharing and limits. */
-bool config_stdio_same(const struct config_stdio *a, const struct config_stdio *b);
+/* Digest of all that a child is started by: program, arguments, environment, directory, sharing and
+ * limits of the system. A child with another digest is another child. */
+void config_stdio_digest(const struct config_stdio *stdio, char out[CONFIG_SHA256_TEXT]);
 /* Read a whole file, at most 4 MiB, into `out`. 0 or -errno. */
 int config_read(const char *path, struct buffer *out) MUST_CHECK;
 /* SHA-256 of the bytes in hexadecimal: which configuration a generation serves by. */

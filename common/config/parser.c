@@ -357,6 +357,11 @@ int config_parse(struct span bytes, const struct config_defaults *defaults, stru
 		free(config->runtime_dir);
 		config->runtime_dir = parse_copy(&p, p.defaults->runtime_dir);
 	}
+	if (p.defaults->quiet) {
+		config->log.level = LOG_LEVEL_WARN;
+		config->log.format = LOG_FORMAT_TEXT;
+		config->log.access = false;
+	}
 	if (!p.no_memory)
 		take_document(&p, bytes.p, bytes.n);
 	if (!p.no_memory && errors->count == 0) {

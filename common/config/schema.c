@@ -46,7 +46,7 @@ const struct setting settings[] = {
 {"upstreams.NAME.stdio.env", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
 	"Mapping of its environment. `${env:NAME}` stands for a variable of Margay's, `${file:PATH}` for a file's text without the newline at its end, `$${` for `${`."},
 {"upstreams.NAME.stdio.inherit", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
-	"List of variables passed on from Margay's environment, beside HOME, LANG, LC_ALL, LOGNAME, PATH, SHELL, TERM, TMPDIR, TZ and USER."},
+	"List of variables passed on from Margay's environment, beside HOME, LANG, LC_ALL, LOGNAME, PATH, SHELL, TERM, TMPDIR, TZ and USER. `*` is all of them."},
 {"upstreams.NAME.stdio.cwd", SETTING_PATH, STDIO(cwd), NULL, NULL, NULL,
 	"Its working directory. Default: /."},
 {"upstreams.NAME.stdio.sharing", SETTING_STRUCTURE, 0, "per_session", NULL, NULL,

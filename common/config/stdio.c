@@ -1,6 +1,7 @@
 /* stdio: the `stdio` mapping of an upstream: a program, how it is shared, and its limits. */
 #include <errno.h>
 #include <limits.h>
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +50,7 @@ static void take_command(struct parse *p, const struct node *node, const char *k
 	if (!parse_expect(p, node, key, NODE_SCALAR))
 		return;
 	if (node->text[0] == '/') {
-		if (is_program(node->text))
+		if (p->defaults->checked || is_program(node->text))
 			stdio->command = parse_copy(p, node->text);
 		else
 			parse_error(p, node->line, key, "name a file that can be executed",
@@ -59,6 +60,8 @@ static void take_command(struct parse *p, const struct node *node, const char *k
 		    "`%.128s` depends on the directory", node->text);
 	} else if (find_program(node->text, path ? path : default_path, found)) {
 		stdio->command = parse_copy(p, found);
+	} else if (p->defaults->checked) {
+		stdio->command = parse_copy(p, node->text);
 	} else {
 		parse_error(p, node->line, key, "install it, or write its absolute path",
 		    "`%.128s` is not in PATH", node->text);
@@ -75,6 +78,8 @@ static void check_references(
 	struct buffer expanded = {0};
 	char why[256];
 
+	if (p->defaults->checked)
+		return;
 	int error = reference_expand(text, &expanded, why, sizeof(why));
 	buffer_release(&expanded);
 	if (error == -EINVAL)
@@ -128,7 +133,8 @@ static void take_inherit(struct parse *p, const struct node *node, const char *k
 	take_list(p, node, key, false, &stdio->inherit, &stdio->inherit_count);
 	for (size_t i = 0; i < stdio->inherit_count; i++) {
 		if (stdio->inherit[i] && !is_variable(stdio->inherit[i]))
-			parse_error(p, node->line, key, "list names only; `env` sets values",
+			parse_error(p, node->line, key,
+			    "list names, or * for all; `env` sets values",
 			    "`%.64s` is no name of a variable", stdio->inherit[i]);
 	}
 }
@@ -288,34 +294,43 @@ void parse_stdio(struct parse *p, const struct node *node, const char *key,
 		parse_error(p, node->line, missing, "name the program", "is missing");
 }
 
-/* --- sameness
- * --------------------------------------------------------------------------------------- */
+/* --- digest
+ * ----------------------------------------------------------------------------------------- */
 
-static bool same_text(const char *a, const char *b)
+/* Each text with its NUL, so that no two lists give the same bytes. */
+static void add_text(EVP_MD_CTX *digest, const char *text)
 {
-	return a && b ? strcmp(a, b) == 0 : a == b;
+	EVP_DigestUpdate(digest, text ? text : "", strlen(text ? text : "") + 1);
 }
 
-static bool same_texts(char *const *a, size_t a_count, char *const *b, size_t b_count)
+static void add_texts(EVP_MD_CTX *digest, char *const *texts, size_t count)
 {
-	for (size_t i = 0; a_count == b_count && i < a_count; i++) {
-		if (strcmp(a[i], b[i]) != 0)
-			return false;
-	}
-	return a_count == b_count;
+	for (size_t i = 0; i < count; i++)
+		add_text(digest, texts[i]);
+	EVP_DigestUpdate(digest, "\1", 1);
 }
 
-bool config_stdio_same(const struct config_stdio *a, const struct config_stdio *b)
+void config_stdio_digest(const struct config_stdio *stdio, char out[CONFIG_SHA256_TEXT])
 {
-	for (size_t i = 0; a->env_count == b->env_count && i < a->env_count; i++) {
-		if (strcmp(a->env[i].name, b->env[i].name) != 0 ||
-		    strcmp(a->env[i].value, b->env[i].value) != 0)
-			return false;
+	unsigned char bytes[EVP_MAX_MD_SIZE] = {0};
+	char limits[128];
+	EVP_MD_CTX *digest = EVP_MD_CTX_new();
+
+	if (digest && EVP_DigestInit_ex(digest, EVP_sha256(), NULL)) {
+		add_text(digest, stdio->command);
+		add_text(digest, stdio->cwd);
+		add_texts(digest, stdio->args, stdio->arg_count);
+		add_texts(digest, stdio->inherit, stdio->inherit_count);
+		for (size_t i = 0; i < stdio->env_count; i++) {
+			add_text(digest, stdio->env[i].name);
+			add_text(digest, stdio->env[i].value);
+		}
+		snprintf(limits, sizeof(limits), "%d %zu %.3f %u %u", (int)stdio->sharing,
+		    stdio->memory, stdio->cpu, stdio->files, stdio->processes);
+		add_text(digest, limits);
+		EVP_DigestFinal_ex(digest, bytes, NULL);
 	}
-	return a->env_count == b->env_count && same_text(a->command, b->command) &&
-	       same_texts(a->args, a->arg_count, b->args, b->arg_count) &&
-	       same_texts(a->inherit, a->inherit_count, b->inherit, b->inherit_count) &&
-	       same_text(a->cwd, b->cwd) && a->sharing == b->sharing && a->memory == b->memory &&
-	       a->cpu <= b->cpu && a->cpu >= b->cpu && a->files == b->files &&
-	       a->processes == b->processes;
+	EVP_MD_CTX_free(digest);
+	for (size_t i = 0; i < (CONFIG_SHA256_TEXT - 1) / 2; i++)
+		snprintf(out + 2 * i, 3, "%02x", bytes[i]);
 }

@@ -12,6 +12,10 @@ enum channel_type {
 	/* child to master */
 	CHANNEL_READY = 1,         /* serving is possible; payload struct channel_generation */
 	CHANNEL_STOPPED_ACCEPTING, /* answer to DRAIN: no slot is watched any more */
+	/* keeper to master */
+	CHANNEL_KEEP,   /* target is the key: hold these descriptors (common/vault.h) */
+	CHANNEL_FORGET, /* target is the key */
+	CHANNEL_REPORT, /* answer to ASK, with a descriptor of its text: JSON */
 	/* master to child */
 	CHANNEL_ACCEPT,  /* all of the generation is READY: start accepting from your slots */
 	CHANNEL_DRAIN,   /* stop accepting, finish what is in flight, then exit 0 */
@@ -19,6 +23,11 @@ enum channel_type {
 	CHANNEL_ADOPT,   /* payload struct channel_slot: accept from this slot too */
 	CHANNEL_RELEASE, /* payload struct channel_slot: no longer */
 	CHANNEL_LOG,     /* with a descriptor: log there from now on */
+	/* master to keeper */
+	CHANNEL_CONFIG,  /* with a descriptor: the file's bytes that serve from now on */
+	CHANNEL_ASK,     /* request is echoed by REPORT */
+	CHANNEL_RESTART, /* payload is an upstream's name: new children for it; answered by REPORT
+			  */
 };
 
 struct channel_generation {

@@ -8,18 +8,24 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* Aligned room for the control message; the padding of one descriptor has room for a second. */
+/* Aligned room for the control message. */
 union frame_control {
 	struct cmsghdr header;
-	char bytes[CMSG_SPACE(sizeof(int))];
+	char bytes[CMSG_SPACE(FRAME_FDS_MAX * sizeof(int))];
 };
 
 int frame_send(int socket, const struct frame *frame, const void *payload, int fd)
 {
+	return frame_send_fds(socket, frame, payload, &fd, fd >= 0);
+}
+
+int frame_send_fds(
+    int socket, const struct frame *frame, const void *payload, const int *fds, unsigned count)
+{
 	struct frame header = *frame;
 	union frame_control control = {0};
 
-	if (frame->length > FRAME_PAYLOAD_MAX)
+	if (frame->length > FRAME_PAYLOAD_MAX || count > FRAME_FDS_MAX)
 		return -EMSGSIZE;
 	header.magic = FRAME_MAGIC;
 	header.version = FRAME_VERSION;
@@ -28,14 +34,14 @@ int frame_send(int socket, const struct frame *frame, const void *payload, int f
 	    {.iov_base = (void *)(uintptr_t)payload, .iov_len = frame->length},
 	};
 	struct msghdr message = {.msg_iov = parts, .msg_iovlen = frame->length > 0 ? 2 : 1};
-	if (fd >= 0) {
+	if (count > 0) {
 		message.msg_control = control.bytes;
-		message.msg_controllen = sizeof(control.bytes);
+		message.msg_controllen = CMSG_SPACE(count * sizeof(int));
 		struct cmsghdr *c = CMSG_FIRSTHDR(&message);
 		c->cmsg_level = SOL_SOCKET;
 		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+		c->cmsg_len = CMSG_LEN(count * sizeof(int));
+		memcpy(CMSG_DATA(c), fds, count * sizeof(int));
 	}
 	for (;;) {
 		if (sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
@@ -45,30 +51,31 @@ int frame_send(int socket, const struct frame *frame, const void *payload, int f
 	}
 }
 
-/* Take the first descriptor and close any other. False when there was another. */
-static bool frame_take_fd(struct msghdr *message, int *fd)
+/* Take the descriptors that fit and close any other. False when there was another. */
+static bool take_fds(struct msghdr *message, int fds[FRAME_FDS_MAX], unsigned *count)
 {
-	bool single = true;
+	bool all = true;
 
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
 			continue;
-		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (size_t i = 0; i < count; i++) {
+		size_t got = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < got; i++) {
 			int one;
 			memcpy(&one, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-			if (*fd < 0) {
-				*fd = one;
+			if (*count < FRAME_FDS_MAX) {
+				fds[(*count)++] = one;
 			} else {
 				close(one);
-				single = false;
+				all = false;
 			}
 		}
 	}
-	return single;
+	return all;
 }
 
-int frame_receive(int socket, struct frame *header, void *payload, int *fd)
+int frame_receive_fds(
+    int socket, struct frame *header, void *payload, int fds[FRAME_FDS_MAX], unsigned *count)
 {
 	union frame_control control;
 	struct iovec parts[] = {
@@ -81,21 +88,34 @@ int frame_receive(int socket, struct frame *header, void *payload, int *fd)
 	    .msg_controllen = sizeof(control.bytes)};
 	ssize_t n;
 
-	*fd = -1;
+	*count = 0;
 	do
 		n = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return errno == ECONNRESET ? 0 : -errno;
-	bool good = frame_take_fd(&message, fd);
-	if (n == 0 && *fd < 0)
+	bool good = take_fds(&message, fds, count);
+	if (n == 0 && *count == 0)
 		return 0;
 	if (good && !(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
 	    (size_t)n >= sizeof(*header) && header->magic == FRAME_MAGIC &&
 	    header->version == FRAME_VERSION && header->length == (size_t)n - sizeof(*header))
 		return 1;
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
+	while (*count > 0)
+		close(fds[--*count]);
+	return -EPROTO;
+}
+
+int frame_receive(int socket, struct frame *header, void *payload, int *fd)
+{
+	int fds[FRAME_FDS_MAX];
+	unsigned count;
+	int status = frame_receive_fds(socket, header, payload, fds, &count);
+
+	*fd = count == 1 ? fds[0] : -1;
+	if (count <= 1)
+		return status;
+	while (count > 0)
+		close(fds[--count]);
 	return -EPROTO;
 }

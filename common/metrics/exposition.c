@@ -31,6 +31,7 @@ static const char *const outcome_values[] = {METRIC_OUTCOMES(VALUE_NAME)};
 static const char *const reason_values[] = {METRIC_REASONS(VALUE_NAME)};
 static const char *const end_values[] = {METRIC_ENDS(VALUE_NAME)};
 static const char *const direction_values[] = {METRIC_DIRECTIONS(VALUE_NAME)};
+static const char *const drop_values[] = {METRIC_DROPS(VALUE_NAME)};
 #undef VALUE_NAME
 static const char *const worker_values[SIZE_DIM_WORKER] = {"0", "1", "2", "3", "4", "5", "6", "7",
     "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "18", "19", "20", "21", "22", "23",
@@ -46,6 +47,7 @@ static const struct dimension_names dimensions[] = {
     [DIM_END] = {"reason", end_values},
     [DIM_DIRECTION] = {"direction", direction_values},
     [DIM_WORKER] = {"worker", worker_values},
+    [DIM_DROP] = {"reason", drop_values},
 };
 
 /* One rendering: the slots to sum over, found once. */
@@ -207,7 +209,7 @@ static int put_family(const struct exposition *e, const struct metric_row *row)
 /* Gauges of the processes themselves, one series for each that lives. */
 static int put_process(const struct exposition *e, const char *name, const char *help, bool age)
 {
-	static const char *const kinds[] = {"", "master", "worker", "broker"};
+	static const char *const kinds[] = {"", "master", "worker", "broker", "keeper"};
 	uint64_t now = clock_nanoseconds();
 	int error = put_head(e->out, name, "gauge", help);
 

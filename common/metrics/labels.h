@@ -43,6 +43,13 @@
 	X(EXPIRED, "expired")   \
 	X(UPSTREAM, "upstream") \
 	X(ADMIN, "admin")
+/* Why a line of a stdio child was dropped. */
+#define METRIC_DROPS(X)             \
+	X(NOT_JSON, "not_json")     \
+	X(NOT_RPC, "not_rpc")       \
+	X(TOO_LONG, "too_long")     \
+	X(UNKNOWN_ID, "unknown_id") \
+	X(NO_SESSION, "no_session")
 /* Bytes, seen from Margay towards its clients. */
 #define METRIC_DIRECTIONS(X) \
 	X(IN, "in")          \
@@ -57,6 +64,8 @@ enum metric_outcome { METRIC_OUTCOMES(METRIC_ENUM_OUTCOME) METRIC_OUTCOME_COUNT 
 enum metric_reason { METRIC_REASONS(METRIC_ENUM_REASON) METRIC_REASON_COUNT };
 #define METRIC_ENUM_END(id, name) METRIC_END_##id,
 enum metric_end { METRIC_ENDS(METRIC_ENUM_END) METRIC_END_COUNT };
+#define METRIC_ENUM_DROP(id, name) METRIC_DROP_##id,
+enum metric_drop { METRIC_DROPS(METRIC_ENUM_DROP) METRIC_DROP_COUNT };
 #define METRIC_ENUM_DIRECTION(id, name) METRIC_DIRECTION_##id,
 enum metric_direction { METRIC_DIRECTIONS(METRIC_ENUM_DIRECTION) METRIC_DIRECTION_COUNT };
 

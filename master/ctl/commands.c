@@ -116,7 +116,8 @@ static void print_child(const char *name, const cJSON *row, const char *load)
 
 static void print_children(const cJSON *status)
 {
-	const cJSON *broker = cJSON_GetObjectItemCaseSensitive(status, "broker"), *row;
+	const cJSON *broker = cJSON_GetObjectItemCaseSensitive(status, "broker");
+	const cJSON *keeper = cJSON_GetObjectItemCaseSensitive(status, "keeper"), *row;
 	char name[32], load[64];
 
 	printf("%-10s %10s %4s  %-10s %14s %8s  %s\n", "process", "pid", "gen", "state", "uptime",
@@ -130,6 +131,8 @@ static void print_children(const cJSON *status)
 	}
 	snprintf(load, sizeof(load), "%.0f sessions", number_of(broker, "sessions"));
 	print_child("broker", broker, load);
+	snprintf(load, sizeof(load), "%.0f children", number_of(keeper, "children"));
+	print_child("keeper", keeper, load);
 }
 
 static void print_status(const cJSON *status)
@@ -158,7 +161,7 @@ int status_main(int argc, char **argv)
 {
 	struct ctl_options options;
 	cJSON *reply;
-	int fd, code = ctl_parse_options(argc, argv, 1, &options);
+	int fd, code = ctl_parse_options(argc, argv, 1, NULL, &options);
 
 	if (code || (code = ctl_request(&options, "status", &reply, &fd)))
 		return code;
@@ -195,7 +198,7 @@ int reload_main(int argc, char **argv)
 {
 	struct ctl_options options;
 	cJSON *reply;
-	int fd, code = ctl_parse_options(argc, argv, 0, &options);
+	int fd, code = ctl_parse_options(argc, argv, 0, NULL, &options);
 
 	if (code || (code = ctl_request(&options, "reload", &reply, &fd)))
 		return code;
@@ -220,7 +223,7 @@ int stop_main(int argc, char **argv)
 	struct ctl_options options;
 	cJSON *reply;
 	char byte;
-	int fd, code = ctl_parse_options(argc, argv, 0, &options);
+	int fd, code = ctl_parse_options(argc, argv, 0, NULL, &options);
 
 	if (code || (code = ctl_request(&options, "stop", &reply, &fd)))
 		return code;

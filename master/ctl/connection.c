@@ -15,7 +15,7 @@
 #include "common/control.h"
 #include "common/exit_code.h"
 
-int ctl_parse_options(int argc, char **argv, int json, struct ctl_options *out)
+int ctl_parse_options(int argc, char **argv, int json, const char *operand, struct ctl_options *out)
 {
 	static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
 	    {"runtime-dir", required_argument, NULL, 'r'}, {"json", no_argument, NULL, 'j'}, {0}};
@@ -31,6 +31,12 @@ int ctl_parse_options(int argc, char **argv, int json, struct ctl_options *out)
 			out->json = 1;
 		else
 			return EXIT_USAGE;
+	}
+	if (operand && optind < argc)
+		out->operand = argv[optind++];
+	if (operand && !out->operand) {
+		fprintf(stderr, "margay: say which %s: %s NAME -c FILE\n", operand, argv[0]);
+		return EXIT_USAGE;
 	}
 	if (optind == argc && (out->config || out->runtime_dir))
 		return 0;
@@ -53,8 +59,7 @@ static char *runtime_dir_of(const char *path, int *code)
 		fprintf(stderr, "margay: %s can't be read: %s\n", path, strerror(-error));
 	} else {
 		dir = config_runtime_dir(buffer_span(&bytes));
-		if (!dir && config_parse(buffer_span(&bytes), NULL, &config,
-				&errors) == -EINVAL) {
+		if (!dir && config_parse(buffer_span(&bytes), NULL, &config, &errors) == -EINVAL) {
 			if (config_errors_print(&errors, path, &text) == 0)
 				fprintf(stderr, "%.*s", (int)buffer_length(&text),
 				    buffer_span(&text).p);
@@ -86,12 +91,20 @@ static int connect_to(const char *runtime_dir)
 	return fd;
 }
 
-static int send_request(int fd, const char *command)
+static int send_request(int fd, const char *command, const char *upstream)
 {
-	char line[128];
-	int n = snprintf(line, sizeof(line), "{\"command\":\"%s\"}\n", command);
+	cJSON *request = cJSON_CreateObject();
 
-	return send(fd, line, (size_t)n, MSG_NOSIGNAL) == n ? 0 : -1;
+	cJSON_AddStringToObject(request, "command", command);
+	if (upstream)
+		cJSON_AddStringToObject(request, "upstream", upstream);
+	char *line = cJSON_PrintUnformatted(request);
+	cJSON_Delete(request);
+	size_t n = line ? strlen(line) : 0;
+	bool sent = line && send(fd, line, n, MSG_NOSIGNAL) == (ssize_t)n &&
+		    send(fd, "\n", 1, MSG_NOSIGNAL) == 1;
+	free(line);
+	return sent ? 0 : -1;
 }
 
 /* One line. NULL when the connection ended before. */
@@ -133,7 +146,7 @@ int ctl_request(const struct ctl_options *options, const char *command, cJSON **
 		free(dir);
 		return nobody ? EXIT_NOT_RUNNING : EXIT_FAILED;
 	}
-	*reply = send_request(*fd, command) == 0 ? read_reply(*fd) : NULL;
+	*reply = send_request(*fd, command, options->operand) == 0 ? read_reply(*fd) : NULL;
 	if (*reply) {
 		free(dir);
 		return 0;

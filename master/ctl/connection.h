@@ -10,15 +10,18 @@ struct cJSON;
 /* What every command of ctl.h takes. */
 struct ctl_options {
 	const char *config, *runtime_dir;
+	const char *operand; /* of a command that takes one, else NULL */
 	int json;
 };
 
 /* 0, or an exit code after a message on stderr. `json`: whether --json is an option of this
- * command. */
-int ctl_parse_options(int argc, char **argv, int json, struct ctl_options *out) MUST_CHECK;
+ * command; `operand`: what must be named beside the options, or NULL. */
+int ctl_parse_options(
+    int argc, char **argv, int json, const char *operand, struct ctl_options *out) MUST_CHECK;
 /*
- * Send {"command": `command`} and wait for the reply (the caller's). *fd stays open: its end tells
- * that the master ended. 0, or an exit code after a message on stderr.
+ * Send {"command": `command`}, with the operand as "upstream" if there is one, and wait for the
+ * reply (the caller's). *fd stays open: its end tells that the master ended. 0, or an exit code
+ * after a message on stderr.
  */
 int ctl_request(const struct ctl_options *options, const char *command, struct cJSON **reply,
     int *fd) MUST_CHECK;

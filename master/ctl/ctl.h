@@ -12,5 +12,7 @@ int check_main(int argc, char **argv);
 int status_main(int argc, char **argv);
 int reload_main(int argc, char **argv);
 int stop_main(int argc, char **argv);
+int upstreams_main(int argc, char **argv);
+int restart_main(int argc, char **argv);
 
 #endif

@@ -20,6 +20,7 @@ static const double patience = 10; /* seconds */
 struct checker {
 	struct ev_loop *loop;
 	char *name;
+	struct config_defaults defaults; /* what it points to is the source's */
 	struct buffer bytes, verdict;
 	checker_done *done;
 	void *context;
@@ -68,7 +69,7 @@ NORETURN static void judge(const struct checker *k, int out)
 	struct config *config = NULL;
 	cJSON *rows = cJSON_CreateArray();
 
-	int status = config_parse(bytes, NULL, &config, &errors);
+	int status = config_parse(bytes, &k->defaults, &config, &errors);
 	for (size_t i = 0; status == -EINVAL && i < errors.count; i++) {
 		const struct config_error *e = &errors.rows[i];
 		cJSON_AddItemToArray(
@@ -157,8 +158,8 @@ NORETURN static void child_run(const struct checker *k, int out)
 	judge(k, 3);
 }
 
-int checker_start(struct ev_loop *loop, const char *name, struct buffer *bytes, checker_done *done,
-    void *context, struct checker **out)
+int checker_start(struct ev_loop *loop, const char *name, const struct config_defaults *defaults,
+    struct buffer *bytes, checker_done *done, void *context, struct checker **out)
 {
 	struct checker *k = calloc(1, sizeof(*k));
 	sigset_t all, before;
@@ -171,6 +172,7 @@ int checker_start(struct ev_loop *loop, const char *name, struct buffer *bytes, 
 		return error;
 	}
 	k->loop = loop;
+	k->defaults = *defaults;
 	k->bytes = *bytes;
 	k->done = done;
 	k->context = context;

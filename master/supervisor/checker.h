@@ -12,6 +12,7 @@
 
 #include "common/attributes.h"
 #include "common/buffer.h"
+#include "common/config/config.h"
 
 struct cJSON;
 struct checker;
@@ -20,10 +21,10 @@ struct checker;
  * is freed after. */
 typedef void checker_done(struct checker *checker, struct cJSON *errors);
 
-/* Check `bytes` (taken over) of the file called `name`. 0 or -errno; on error the bytes stay the
- * caller's. */
-int checker_start(struct ev_loop *loop, const char *name, struct buffer *bytes, checker_done *done,
-    void *context, struct checker **out) MUST_CHECK;
+/* Check `bytes` (taken over) of the file called `name`; what `defaults` points to must stay. 0 or
+ * -errno; on error the bytes stay the caller's. */
+int checker_start(struct ev_loop *loop, const char *name, const struct config_defaults *defaults,
+    struct buffer *bytes, checker_done *done, void *context, struct checker **out) MUST_CHECK;
 void checker_cancel(struct checker *checker);
 /* The bytes that were checked, and nothing else may be taken into service. */
 const struct buffer *checker_bytes(const struct checker *checker);

@@ -37,10 +37,12 @@ const char *child_state_name(enum child_state state)
 
 void child_name(const struct child *c, char out[32])
 {
-	if (c->role == ROLE_BROKER)
-		snprintf(out, 32, "broker");
-	else
+	static const char *const names[] = {[ROLE_BROKER] = "broker", [ROLE_KEEPER] = "keeper"};
+
+	if (c->role == ROLE_WORKER)
 		snprintf(out, 32, "worker %u", c->number);
+	else
+		snprintf(out, 32, "%s", names[c->role]);
 }
 
 /* The wait of an empty place is over, or a process has been starting for too long. */
@@ -123,15 +125,17 @@ static pid_t fork_quietly(struct child *c, const int channel[2])
 void child_spawn(struct child *c)
 {
 	struct supervisor *s = c->supervisor;
-	enum metric_slot_kind kind =
-	    c->role == ROLE_BROKER ? METRIC_SLOT_BROKER : METRIC_SLOT_WORKER;
+	static const enum metric_slot_kind kinds[] = {[ROLE_WORKER] = METRIC_SLOT_WORKER,
+	    [ROLE_BROKER] = METRIC_SLOT_BROKER,
+	    [ROLE_KEEPER] = METRIC_SLOT_KEEPER};
 	int channel[2] = {-1, -1};
 	char name[32];
 	pid_t pid = -1;
 
 	child_name(c, name);
+	s->keeper_epoch += c->role == ROLE_KEEPER;
 	c->metrics_slot = metrics_slot_take(
-	    s->metrics, kind, c->number, c->generation ? c->generation->number : 0);
+	    s->metrics, kinds[c->role], c->number, c->generation ? c->generation->number : 0);
 	if (c->metrics_slot >= 0 &&
 	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, channel) == 0)
 		pid = fork_quietly(c, channel);
@@ -185,12 +189,18 @@ void child_kill(struct child *c)
 		kill(c->pid, SIGKILL);
 }
 
-static void on_message(struct child *c, const struct frame *frame)
+static void on_message(struct child *c, const struct frame *frame, const int *fds, unsigned count)
 {
+	if (c->role == ROLE_KEEPER && frame->type != CHANNEL_READY) {
+		keeping_message(c->supervisor, frame, fds, count);
+		return;
+	}
+	while (count > 0)
+		close(fds[--count]);
 	if (frame->type != CHANNEL_READY || c->state != CHILD_STARTING)
 		return;
 	ev_timer_stop(c->supervisor->loop, &c->restart);
-	if (c->role == ROLE_BROKER) {
+	if (c->role != ROLE_WORKER) {
 		c->state = CHILD_ACCEPTING;
 		return;
 	}
@@ -203,20 +213,19 @@ static void on_channel(struct ev_loop *loop, ev_io *io, int events)
 	struct child *c = container_of(io, struct child, io);
 	static char payload[FRAME_PAYLOAD_MAX];
 	struct frame frame;
-	int fd;
+	int fds[FRAME_FDS_MAX];
+	unsigned count;
 
 	(void)events;
 	for (int budget = CHANNEL_BUDGET; budget > 0; budget--) {
-		int status = frame_receive(io->fd, &frame, payload, &fd);
+		int status = frame_receive_fds(io->fd, &frame, payload, fds, &count);
 		if (status == -EAGAIN)
 			return;
-		if (fd >= 0)
-			close(fd);
 		if (status <= 0) { /* its end is told by its exit status */
 			ev_io_stop(loop, io);
 			return;
 		}
-		on_message(c, &frame);
+		on_message(c, &frame, fds, count);
 	}
 }
 
@@ -241,10 +250,10 @@ static void restart(struct child *c, double lifetime)
 	struct supervisor *s = c->supervisor;
 
 	c->restarts++;
-	if (c->role == ROLE_BROKER)
-		METRIC_ADD(s->cells, BROKER_RESTARTS, 1, 0);
-	else
-		METRIC_ADD(s->cells, WORKER_RESTARTS, 1, 0);
+	static const enum metric_id counters[] = {[ROLE_WORKER] = M_WORKER_RESTARTS,
+	    [ROLE_BROKER] = M_BROKER_RESTARTS,
+	    [ROLE_KEEPER] = M_KEEPER_RESTARTS};
+	metric_add(s->cells, counters[c->role], (struct metric_at){0}, 1);
 	back_off(c, lifetime);
 }
 
@@ -271,9 +280,11 @@ static void on_exit_status(struct ev_loop *loop, ev_child *exit, int events)
 	} else if (s->state == SUPERVISOR_STARTING || (g && g->state == GENERATION_STARTING)) {
 		/* A generation that can't start is not started again and again. */
 		c->expected = true;
-		reload_failed(s, c->role == ROLE_BROKER
-				     ? "the broker ended while starting"
-				     : "a worker of the new generation ended while starting");
+		static const char *const reasons[] = {
+		    [ROLE_WORKER] = "a worker of the new generation ended while starting",
+		    [ROLE_BROKER] = "the broker ended while starting",
+		    [ROLE_KEEPER] = "the keeper ended while starting"};
+		reload_failed(s, reasons[c->role]);
 		return;
 	} else {
 		restart(c, lifetime);

@@ -15,7 +15,7 @@
 enum child_state {
 	CHILD_STARTING,  /* forked, not READY */
 	CHILD_READY,     /* waits for the rest of its generation */
-	CHILD_ACCEPTING, /* for the broker: serving */
+	CHILD_ACCEPTING, /* for broker and keeper: serving */
 	CHILD_DRAINING,
 	CHILD_BACKOFF, /* no process; one will be started */
 };
@@ -23,7 +23,7 @@ enum child_state {
 struct child {
 	TAILQ_ENTRY(child) link; /* generation's workers */
 	struct supervisor *supervisor;
-	struct generation *generation; /* NULL for the broker */
+	struct generation *generation; /* NULL for broker and keeper */
 	enum role role;
 	unsigned number;
 	enum child_state state;
@@ -51,7 +51,7 @@ void child_spawn(struct child *c);
 void child_tell(struct child *c, uint16_t type, const void *payload, size_t n, int fd);
 void child_kill(struct child *c);
 const char *child_state_name(enum child_state state);
-/* "worker 2" or "broker". */
+/* "worker 2", "broker" or "keeper". */
 void child_name(const struct child *c, char out[32]);
 
 /* process.c: in the new process; never returns. */

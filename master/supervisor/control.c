@@ -18,11 +18,12 @@
 #include <unistd.h>
 
 #include "common/buffer.h"
+#include "common/ipc/channel.h"
 #include "common/suggest.h"
 #include "master/supervisor/request.h"
 #include "master/supervisor/supervisor.h"
 
-static const double accept_pause = 0.5; /* seconds */
+static const double accept_pause = 0.5, keeper_patience = 7; /* seconds */
 
 enum { CLIENTS_MAX = 64, READ_BLOCK = 4096 };
 
@@ -31,7 +32,10 @@ struct client {
 	struct control *control;
 	ev_io io;
 	struct buffer in, out;
-	bool waits_for_reload; /* further requests wait, too */
+	bool waits_for_reload;   /* further requests wait, too; so they do for the keeper */
+	uint32_t keeper_request; /* asked of the keeper; 0: nothing */
+	bool wants_upstreams;    /* its report goes into the one on all upstreams */
+	ev_timer patience;
 	bool read_ended;
 };
 
@@ -43,6 +47,7 @@ struct control {
 	char path[CONTROL_PATH_MAX];
 	LIST_HEAD(, client) clients;
 	unsigned client_count;
+	uint32_t last_request;
 };
 
 static void on_client(struct ev_loop *loop, ev_io *io, int events);
@@ -52,6 +57,7 @@ static void client_close(struct client *cl)
 	struct control *c = cl->control;
 
 	ev_io_stop(c->supervisor->loop, &cl->io);
+	ev_timer_stop(c->supervisor->loop, &cl->patience);
 	close(cl->io.fd);
 	LIST_REMOVE(cl, link);
 	c->client_count--;
@@ -94,15 +100,22 @@ static cJSON *outcome(bool ok, const char *message)
 	return object;
 }
 
-static void on_status(struct client *cl)
+static bool is_waiting(const struct client *cl)
 {
+	return cl->waits_for_reload || cl->keeper_request != 0;
+}
+
+static void on_status(struct client *cl, struct span line)
+{
+	(void)line;
 	reply(cl, status_report(cl->control->supervisor));
 }
 
-static void on_reload(struct client *cl)
+static void on_reload(struct client *cl, struct span line)
 {
 	struct supervisor *s = cl->control->supervisor;
 
+	(void)line;
 	if (s->state != SUPERVISOR_RUNNING) {
 		reply(cl, outcome(false, "Margay is starting or stopping"));
 		return;
@@ -111,8 +124,39 @@ static void on_reload(struct client *cl)
 	reload_request(s);
 }
 
-static void on_stop(struct client *cl)
+static void ask_keeper(struct client *cl, uint16_t type, const char *upstream)
 {
+	struct control *c = cl->control;
+
+	do
+		cl->keeper_request = ++c->last_request;
+	while (cl->keeper_request == 0);
+	ev_timer_set(&cl->patience, keeper_patience, 0);
+	ev_timer_start(c->supervisor->loop, &cl->patience);
+	keeping_ask(c->supervisor, type, cl->keeper_request, upstream);
+}
+
+static void on_upstreams(struct client *cl, struct span line)
+{
+	(void)line;
+	cl->wants_upstreams = true;
+	ask_keeper(cl, CHANNEL_ASK, "");
+}
+
+static void on_restart(struct client *cl, struct span line)
+{
+	char name[REQUEST_WORD_MAX];
+
+	cl->wants_upstreams = false;
+	if (request_text(line, "upstream", name))
+		ask_keeper(cl, CHANNEL_RESTART, name);
+	else
+		reply(cl, outcome(false, "say which: {\"command\":\"restart\",\"upstream\":NAME}"));
+}
+
+static void on_stop(struct client *cl, struct span line)
+{
+	(void)line;
 	/* The reply goes out now; the end of the connection tells that Margay has ended. */
 	reply(cl, outcome(true, "stopping"));
 	supervisor_stop(cl->control->supervisor, false);
@@ -120,9 +164,11 @@ static void on_stop(struct client *cl)
 
 static const struct {
 	const char *name;
-	void (*run)(struct client *cl);
+	void (*run)(struct client *cl, struct span line);
 } commands[] = {
     {"status", on_status},
+    {"upstreams", on_upstreams},
+    {"restart", on_restart},
     {"reload", on_reload},
     {"stop", on_stop},
 };
@@ -147,7 +193,7 @@ static void run_line(struct client *cl, struct span line)
 	char word[REQUEST_WORD_MAX];
 	size_t i = 0;
 
-	if (!request_word(line, word)) {
+	if (!request_text(line, "command", word)) {
 		reply(
 		    cl, outcome(false, "a request is a JSON object with a `command`, on one line"));
 		return;
@@ -155,7 +201,7 @@ static void run_line(struct client *cl, struct span line)
 	while (i < COMMAND_COUNT && strcmp(commands[i].name, word) != 0)
 		i++;
 	if (i < COMMAND_COUNT)
-		commands[i].run(cl);
+		commands[i].run(cl, line);
 	else
 		unknown_command(cl, word);
 }
@@ -163,7 +209,7 @@ static void run_line(struct client *cl, struct span line)
 /* False when the client is to be closed. */
 static bool run_lines(struct client *cl)
 {
-	while (!cl->waits_for_reload) {
+	while (!is_waiting(cl)) {
 		struct span in = buffer_span(&cl->in);
 		const char *end = memchr(in.p, '\n', in.n);
 		if (!end)
@@ -201,6 +247,41 @@ static void on_reloaded(struct ev_loop *loop, ev_timer *timer, int events)
 	}
 }
 
+/* The keeper's answer, or NULL: there is none. Runs what the client asked for meanwhile. */
+static void answer_report(struct client *cl, cJSON *report)
+{
+	struct supervisor *s = cl->control->supervisor;
+
+	ev_timer_stop(s->loop, &cl->patience);
+	cl->keeper_request = 0;
+	if (cl->wants_upstreams)
+		reply(cl, status_upstreams(s, report));
+	else
+		reply(cl, report ? report : outcome(false, "the keeper does not answer"));
+	if (!run_lines(cl))
+		client_close(cl);
+}
+
+static void on_patience(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)loop;
+	(void)events;
+	answer_report(container_of(timer, struct client, patience), NULL);
+}
+
+void control_report(struct control *c, uint32_t request, struct cJSON *report)
+{
+	struct client *cl;
+
+	LIST_FOREACH (cl, &c->clients, link) {
+		if (cl->keeper_request == request) {
+			answer_report(cl, report);
+			return;
+		}
+	}
+	cJSON_Delete(report);
+}
+
 void control_reload_done(struct control *c)
 {
 	ev_timer_start(c->supervisor->loop, &c->reloaded);
@@ -216,7 +297,7 @@ static bool client_read(struct client *cl)
 		return errno == EAGAIN || errno == EINTR;
 	if (n == 0) {
 		cl->read_ended = true;
-		return cl->waits_for_reload || buffer_length(&cl->out) > 0;
+		return is_waiting(cl) || buffer_length(&cl->out) > 0;
 	}
 	return buffer_append(&cl->in, block, (size_t)n, CONTROL_REQUEST_MAX + sizeof(block)) == 0 &&
 	       run_lines(cl);
@@ -232,7 +313,7 @@ static bool client_write(struct client *cl)
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR;
 	buffer_consume(&cl->out, (size_t)n);
-	return buffer_length(&cl->out) > 0 || !cl->read_ended || cl->waits_for_reload;
+	return buffer_length(&cl->out) > 0 || !cl->read_ended || is_waiting(cl);
 }
 
 static void on_client(struct ev_loop *loop, ev_io *io, int events)
@@ -283,6 +364,7 @@ static void on_connect(struct ev_loop *loop, ev_io *io, int events)
 	cl->control = c;
 	LIST_INSERT_HEAD(&c->clients, cl, link);
 	c->client_count++;
+	ev_timer_init(&cl->patience, on_patience, 0, 0);
 	ev_io_init(&cl->io, on_client, fd, EV_READ);
 	ev_io_start(loop, &cl->io);
 }

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "common/ipc/channel.h"
 #include "master/supervisor/children.h"
@@ -58,8 +60,24 @@ static bool make_workers(struct generation *g)
 	return true;
 }
 
+/* The bytes that the keeper parses again when they come to serve. -1 when there is no room. */
+static int config_memfd(struct span bytes)
+{
+	int fd = memfd_create("margay-config", MFD_CLOEXEC);
+
+	for (size_t at = 0; fd >= 0 && at < bytes.n;) {
+		ssize_t n = pwrite(fd, bytes.p + at, bytes.n - at, (off_t)at);
+		if (n <= 0) {
+			close(fd);
+			return -1;
+		}
+		at += (size_t)n;
+	}
+	return fd;
+}
+
 struct generation *generation_create(
-    struct supervisor *s, struct config *config, const char *sha256, char *why, size_t size)
+    struct supervisor *s, struct config *config, struct span bytes, char *why, size_t size)
 {
 	const struct config_address *failed = NULL;
 	struct generation *g = calloc(1, sizeof(*g));
@@ -72,7 +90,8 @@ struct generation *generation_create(
 	g->supervisor = s;
 	g->config = config;
 	g->number = s->last_generation + 1;
-	snprintf(g->sha256, sizeof(g->sha256), "%s", sha256);
+	g->config_fd = config_memfd(bytes);
+	config_sha256(bytes, g->sha256);
 	TAILQ_INIT(&g->workers);
 	TAILQ_INSERT_TAIL(&s->generations, g, link);
 	memset(g->adopter, -1, sizeof(g->adopter));
@@ -80,7 +99,7 @@ struct generation *generation_create(
 	int error = listeners_acquire(s->listeners, config, &g->listeners, &failed);
 	if (error)
 		snprintf(why, size, "can't listen on %s: %s", failed->text, strerror(-error));
-	else if (!make_workers(g))
+	else if (g->config_fd < 0 || !make_workers(g))
 		snprintf(why, size, "out of memory");
 	else
 		return g;
@@ -221,6 +240,8 @@ void generation_commit(struct generation *g)
 	ev_timer_stop(s->loop, &g->deadline);
 	g->state = GENERATION_SERVING;
 	s->current = g;
+	/* The keeper hears of new upstreams before any worker can ask for them. */
+	child_tell(s->keeper, CHANNEL_CONFIG, NULL, 0, g->config_fd);
 	accept_ready(g);
 	METRIC_SET(s->cells, GENERATION, g->number, 0);
 	LOG(s->log, LOG_LEVEL_INFO, "generation serves", LOG_UINT("generation", g->number),
@@ -260,6 +281,8 @@ void generation_free(struct generation *g)
 		child_free(c);
 	}
 	listeners_release(s->listeners, &g->listeners);
+	if (g->config_fd >= 0)
+		close(g->config_fd);
 	TAILQ_REMOVE(&s->generations, g, link);
 	if (s->current == g)
 		s->current = NULL;

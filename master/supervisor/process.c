@@ -1,5 +1,5 @@
 /*
- * process: what a forked child does before it becomes a worker or the broker.
+ * process: what a forked child does before it becomes a worker, the broker or the keeper.
  *
  * In this order: signals to their defaults, only its own descriptors, title, privileges, then its
  * entry point. One table says what each role is. Nothing here returns to the master's loop.
@@ -25,6 +25,7 @@ static const struct {
 } roles[] = {
     [ROLE_WORKER] = {worker_main},
     [ROLE_BROKER] = {broker_main},
+    [ROLE_KEEPER] = {keeper_main},
 };
 
 static void signals_reset(void)
@@ -58,10 +59,13 @@ static void close_others(int *keep, size_t count)
 	close_range(next, ~0u, 0);
 }
 
-static void keep_own(const struct role_boot *boot, const struct supervisor *s)
+static int keep_own(const struct role_boot *boot, const struct supervisor *s)
 {
-	int keep[KEEP_MAX];
-	size_t count = 0;
+	size_t room = KEEP_MAX + FRAME_FDS_MAX * s->vault.count, count = 0;
+	int *keep = calloc(room, sizeof(*keep));
+
+	if (!keep)
+		return -ENOMEM;
 
 	keep[count++] = boot->channel;
 	if (log_fd(s->log) >= 0)
@@ -72,11 +76,21 @@ static void keep_own(const struct role_boot *boot, const struct supervisor *s)
 		for (int i = 0; i < JOURNAL_COUNT; i++)
 			keep[count++] = boot->journal[i];
 	}
+	if (boot->role == ROLE_KEEPER) {
+		keep[count++] = boot->keeper_listener;
+		keep[count++] = boot->children_file;
+		for (size_t i = 0; i < s->vault.count; i++) {
+			for (unsigned k = 0; k < s->vault.rows[i].count; k++)
+				keep[count++] = s->vault.rows[i].fds[k];
+		}
+	}
 	for (size_t i = 0; boot->listeners && i < boot->listeners->count; i++) {
 		for (int slot = 0; slot < LISTENER_SLOTS; slot++)
 			keep[count++] = boot->listeners->rows[i].fds[slot];
 	}
 	close_others(keep, count);
+	free(keep);
+	return 0;
 }
 
 /* Become the configured user for good. 0 or -errno. */
@@ -107,16 +121,19 @@ static void let_go_of_terminal(void)
 
 static void set_title(const struct child *c)
 {
-	if (c->role == ROLE_BROKER)
-		title_set("broker");
+	char name[32];
+
+	child_name(c, name);
+	if (c->role == ROLE_WORKER)
+		title_set("%s (gen %u)", name, c->generation->number);
 	else
-		title_set("worker %u (gen %u)", c->number, c->generation->number);
+		title_set("%s", name);
 }
 
 void process_run(struct child *c, int channel)
 {
 	struct supervisor *s = c->supervisor;
-	/* A broker started again goes by what serves, not by what is still being tried. */
+	/* Who is started again goes by what serves, not by what is still being tried. */
 	const struct generation *serving =
 	    s->current ? s->current : TAILQ_LAST(&s->generations, generation_list);
 	const struct generation *g = c->generation ? c->generation : serving;
@@ -133,6 +150,11 @@ void process_run(struct child *c, int channel)
 	    .listeners = c->role == ROLE_WORKER ? &g->listeners : NULL,
 	    .broker_path = s->broker_path,
 	    .broker_listener = c->role == ROLE_BROKER ? s->broker_listener : -1,
+	    .keeper_path = s->keeper_path,
+	    .keeper_listener = c->role == ROLE_KEEPER ? s->keeper_listener : -1,
+	    .children_file = c->role == ROLE_KEEPER ? s->children_file : -1,
+	    .epoch = s->keeper_epoch,
+	    .vault = &s->vault,
 	    .metrics = s->metrics,
 	    .metrics_slot = c->metrics_slot,
 	    .log = s->log};
@@ -143,11 +165,12 @@ void process_run(struct child *c, int channel)
 	log_set_process(s->log, name);
 	if (s->daemon_report >= 0)
 		let_go_of_terminal();
-	keep_own(&boot, s);
+	int error = keep_own(&boot, s);
 	set_title(c);
-	int error = privileges_drop(g->config->user);
+	if (!error)
+		error = privileges_drop(g->config->user);
 	if (error || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
-		LOG(s->log, LOG_LEVEL_ERROR, "can't give up privileges",
+		LOG(s->log, LOG_LEVEL_ERROR, "can't become what it is to be",
 		    LOG_STR("user", g->config->user ? g->config->user : ""),
 		    LOG_ERRNO(error ? -error : errno));
 		_exit(1);

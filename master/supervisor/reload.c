@@ -96,9 +96,9 @@ static void take(struct supervisor *s, struct span bytes)
 {
 	struct config_errors errors;
 	struct config *config;
-	char sha256[CONFIG_SHA256_TEXT], why[200];
+	char why[200];
 
-	if (config_parse(bytes, NULL, &config, &errors)) {
+	if (config_parse(bytes, &s->source.defaults, &config, &errors)) {
 		config_errors_free(&errors);
 		reload_over(s, false, "out of memory", NULL);
 		return;
@@ -109,8 +109,7 @@ static void take(struct supervisor *s, struct span bytes)
 		    "runtime_dir can't change while Margay runs: stop and start it", NULL);
 		return;
 	}
-	config_sha256(bytes, sha256);
-	struct generation *g = generation_create(s, config, sha256, why, sizeof(why));
+	struct generation *g = generation_create(s, config, bytes, why, sizeof(why));
 	if (!g) {
 		reload_over(s, false, why, NULL);
 		return;
@@ -151,14 +150,14 @@ void reload_request(struct supervisor *s)
 	}
 	METRIC_ADD(s->cells, RELOADS, 1, 0);
 	LOG_TEXT(s->log, LOG_LEVEL_INFO, "reload begins");
-	int error = config_read(s->config_path, &bytes);
+	int error = source_read(&s->source, &bytes);
 	if (!error)
-		error = checker_start(
-		    s->loop, s->config_path, &bytes, on_checked, s, &s->reload.checker);
+		error = checker_start(s->loop, source_name(&s->source), &s->source.defaults, &bytes,
+		    on_checked, s, &s->reload.checker);
 	if (!error)
 		return;
 	buffer_release(&bytes);
-	snprintf(why, sizeof(why), "%.120s can't be read or checked: %s", s->config_path,
+	snprintf(why, sizeof(why), "%.120s can't be read or checked: %s", source_name(&s->source),
 	    strerror(-error));
 	reload_over(s, false, why, NULL);
 }

@@ -4,14 +4,13 @@
 #include <cjson/cJSON.h>
 #include <stdio.h>
 
-bool request_word(struct span line, char word[REQUEST_WORD_MAX])
+bool request_text(struct span line, const char *key, char out[REQUEST_WORD_MAX])
 {
 	cJSON *request = cJSON_ParseWithLength(line.p, line.n);
-	const char *text =
-	    cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(request, "command"));
+	const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(request, key));
 
 	if (text)
-		snprintf(word, REQUEST_WORD_MAX, "%s", text);
+		snprintf(out, REQUEST_WORD_MAX, "%s", text);
 	cJSON_Delete(request);
 	return text != NULL;
 }

@@ -7,9 +7,10 @@
 #include "common/attributes.h"
 #include "common/span.h"
 
-enum { REQUEST_WORD_MAX = 64 };
+enum { REQUEST_WORD_MAX = 128 };
 
-/* The command that a line asks for, cut to REQUEST_WORD_MAX. False when the line is no request. */
-bool request_word(struct span line, char word[REQUEST_WORD_MAX]) MUST_CHECK;
+/* The text under a key of the request: its `command`, or an argument. Cut to REQUEST_WORD_MAX.
+ * False when the line is no request, or has no such text. */
+bool request_text(struct span line, const char *key, char out[REQUEST_WORD_MAX]) MUST_CHECK;
 
 #endif

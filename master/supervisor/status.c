@@ -35,6 +35,18 @@ static double slot_requests(const struct child *c)
 	return sum;
 }
 
+static double stdio_children(const struct supervisor *s)
+{
+	const struct config *config = s->current ? s->current->config : NULL;
+	double sum = 0;
+
+	for (size_t i = 0; config && i < config->upstream_count; i++) {
+		unsigned id = metrics_upstream_id(s->metrics, config->upstreams[i].name);
+		sum += (double)metrics_sum(s->metrics, M_CHILDREN, (struct metric_at){id});
+	}
+	return sum;
+}
+
 static cJSON *child_report(const struct child *c)
 {
 	cJSON *object = cJSON_CreateObject();
@@ -51,8 +63,10 @@ static cJSON *child_report(const struct child *c)
 	if (c->role == ROLE_WORKER) {
 		add_number(object, "connections", slot_value(c, M_CONNECTIONS_OPEN));
 		add_number(object, "requests", slot_requests(c));
-	} else {
+	} else if (c->role == ROLE_BROKER) {
 		add_number(object, "sessions", slot_value(c, M_SESSIONS_ACTIVE));
+	} else {
+		add_number(object, "children", stdio_children(c->supervisor));
 	}
 	return object;
 }
@@ -108,7 +122,7 @@ struct cJSON *status_report(const struct supervisor *s)
 	add_number(object, "pid", getpid());
 	add_number(object, "uptime_seconds", ev_now(s->loop) - s->started);
 	add_number(object, "generation", g ? g->number : 0);
-	cJSON_AddStringToObject(config, "file", s->config_path);
+	cJSON_AddStringToObject(config, "file", source_name(&s->source));
 	cJSON_AddStringToObject(config, "sha256", g ? g->sha256 : "");
 	cJSON_AddItemToObject(object, "last_reload", reload_report(&s->reload));
 	if (g)
@@ -118,6 +132,53 @@ struct cJSON *status_report(const struct supervisor *s)
 			cJSON_AddItemToArray(workers, child_report(c));
 	}
 	cJSON_AddItemToObject(object, "broker", child_report(s->broker));
+	cJSON_AddItemToObject(object, "keeper", child_report(s->keeper));
 	cJSON_AddItemToObject(object, "sessions", sessions_report(s));
+	return object;
+}
+
+static cJSON *http_report(const struct supervisor *s, const struct config_upstream *u)
+{
+	static const struct {
+		const char *key;
+		enum metric_id id;
+	} numbers[] = {
+	    {"requests", M_UPSTREAM_REQUESTS}, {"connections", M_UPSTREAM_CONNECTIONS_OPEN}};
+	unsigned id = metrics_upstream_id(s->metrics, u->name);
+	cJSON *row = cJSON_CreateObject();
+	double errors = 0;
+
+	cJSON_AddStringToObject(row, "name", u->name);
+	cJSON_AddStringToObject(row, "kind", "http");
+	cJSON_AddStringToObject(row, "url", u->url);
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		add_number(row, numbers[i].key,
+		    (double)metrics_sum(s->metrics, numbers[i].id, (struct metric_at){id}));
+	for (unsigned reason = 0; reason < METRIC_REASON_COUNT; reason++)
+		errors += (double)metrics_sum(
+		    s->metrics, M_UPSTREAM_ERRORS, (struct metric_at){id, reason});
+	add_number(row, "errors", errors);
+	return row;
+}
+
+struct cJSON *status_upstreams(const struct supervisor *s, struct cJSON *children)
+{
+	const struct config *config = s->current ? s->current->config : NULL;
+	cJSON *object = cJSON_CreateObject();
+	cJSON *rows = cJSON_DetachItemFromObject(children, "upstreams");
+
+	if (!cJSON_IsArray(rows)) {
+		cJSON_Delete(rows);
+		rows = cJSON_CreateArray();
+	}
+	cJSON_AddBoolToObject(object, "ok", children != NULL);
+	if (!children)
+		cJSON_AddStringToObject(object, "message", "the keeper does not answer");
+	for (size_t i = 0; config && i < config->upstream_count; i++) {
+		if (config->upstreams[i].kind == CONFIG_HTTP)
+			cJSON_AddItemToArray(rows, http_report(s, &config->upstreams[i]));
+	}
+	cJSON_AddItemToObject(object, "upstreams", rows);
+	cJSON_Delete(children);
 	return object;
 }

@@ -12,7 +12,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -25,14 +27,17 @@
 #include "common/clock.h"
 #include "common/exit_code.h"
 #include "common/ipc/channel.h"
+#include "common/leftovers.h"
 #include "common/title.h"
 #include "master/supervisor/children.h"
 #include "master/supervisor/daemon.h"
 
-static const double heartbeat_every = 0.25, broker_patience = 2; /* seconds */
+static const double heartbeat_every = 0.25; /* seconds */
+/* What broker and keeper get to end: the keeper ends its children first. */
+static const double end_patience = 6;
 
 struct options {
-	const char *config;
+	struct source_options source;
 	bool daemon;
 };
 
@@ -63,24 +68,27 @@ static void on_stop_deadline(struct ev_loop *loop, ev_timer *timer, int events)
 			child_kill(c);
 	}
 	child_kill(s->broker);
+	child_kill(s->keeper);
 }
 
 void supervisor_check_stopped(struct supervisor *s)
 {
 	if (s->state != SUPERVISOR_STOPPING || !TAILQ_EMPTY(&s->generations))
 		return;
-	if (s->broker->pid <= 0) {
+	if (s->broker->pid <= 0 && s->keeper->pid <= 0) {
 		ev_timer_stop(s->loop, &s->broker->restart);
+		ev_timer_stop(s->loop, &s->keeper->restart);
 		ev_break(s->loop, EVBREAK_ALL);
 		return;
 	}
-	/* The last workers are gone: so may the broker. */
+	/* The last workers are gone: so may the broker and the keeper. */
 	if (s->broker->expected)
 		return;
-	s->broker->expected = true;
+	s->broker->expected = s->keeper->expected = true;
 	child_tell(s->broker, CHANNEL_STOP, NULL, 0, -1);
+	child_tell(s->keeper, CHANNEL_STOP, NULL, 0, -1);
 	ev_timer_stop(s->loop, &s->stop_deadline);
-	ev_timer_set(&s->stop_deadline, broker_patience, 0);
+	ev_timer_set(&s->stop_deadline, end_patience, 0);
 	ev_timer_start(s->loop, &s->stop_deadline);
 }
 
@@ -106,7 +114,7 @@ void supervisor_stop(struct supervisor *s, bool at_once)
 	}
 	if (at_once) {
 		ev_timer_stop(s->loop, &s->stop_deadline);
-		ev_timer_set(&s->stop_deadline, broker_patience, 0);
+		ev_timer_set(&s->stop_deadline, end_patience, 0);
 		ev_timer_start(s->loop, &s->stop_deadline);
 	}
 	supervisor_check_stopped(s);
@@ -134,8 +142,9 @@ void supervisor_started(struct supervisor *s)
 	}
 	METRIC_SET(s->cells, START_TIME, (uint64_t)s->started, 0);
 	LOG(s->log, LOG_LEVEL_INFO, "running", LOG_STR("version", MARGAY_VERSION),
-	    LOG_STR("config", s->config_path), LOG_UINT("workers", config->workers));
+	    LOG_STR("config", source_name(&s->source)), LOG_UINT("workers", config->workers));
 	log_flush(s->log);
+	source_announce(&s->source, config);
 	if (s->daemon_report >= 0) {
 		daemon_report(s->daemon_report, EXIT_OK);
 		s->daemon_report = -1;
@@ -159,6 +168,7 @@ static void reopen_logs(struct supervisor *s)
 	if (log_fd(s->log) < 0)
 		return;
 	child_tell(s->broker, CHANNEL_LOG, NULL, 0, log_fd(s->log));
+	child_tell(s->keeper, CHANNEL_LOG, NULL, 0, log_fd(s->log));
 	TAILQ_FOREACH (g, &s->generations, link) {
 		TAILQ_FOREACH (c, &g->workers, link)
 			child_tell(c, CHANNEL_LOG, NULL, 0, log_fd(s->log));
@@ -226,26 +236,24 @@ static void watchers_start(struct supervisor *s)
 /* --- starting
  * --------------------------------------------------------------------------------------- */
 
-/* The configuration, or NULL with an exit code after stderr got every error. */
-static struct config *load_config(const char *path, char sha256[CONFIG_SHA256_TEXT], int *code)
+/* The configuration and its bytes, or NULL with an exit code after stderr got every error. */
+static struct config *load_config(const struct source *source, struct buffer *bytes, int *code)
 {
-	struct buffer bytes = {0}, text = {0};
+	const char *name = source_name(source);
+	struct buffer text = {0};
 	struct config_errors errors;
 	struct config *config = NULL;
 
 	*code = EXIT_CONFIG;
-	int error = config_read(path, &bytes);
+	int error = source_read(source, bytes);
 	if (error) {
-		fprintf(stderr, "margay: %s can't be read: %s\n", path, strerror(-error));
-	} else if (config_parse(buffer_span(&bytes), NULL, &config, &errors)) {
+		fprintf(stderr, "margay: %s can't be read: %s\n", name, strerror(-error));
+	} else if (config_parse(buffer_span(bytes), &source->defaults, &config, &errors)) {
 		config = NULL;
-		if (config_errors_print(&errors, path, &text) == 0)
+		if (config_errors_print(&errors, name, &text) == 0)
 			fprintf(stderr, "%.*s", (int)buffer_length(&text), buffer_span(&text).p);
 		config_errors_free(&errors);
-	} else {
-		config_sha256(buffer_span(&bytes), sha256);
 	}
-	buffer_release(&bytes);
 	buffer_release(&text);
 	return config;
 }
@@ -287,27 +295,41 @@ static int claim_runtime_dir(struct supervisor *s, const struct config *config)
 	return 0;
 }
 
-static int bind_broker(struct supervisor *s, const struct config *config)
+/* A Unix socket in the runtime directory, for workers and nobody else. 0 or -errno. */
+static int bind_socket(struct supervisor *s, const struct config *config, const char *name,
+    int type, char path[CONTROL_PATH_MAX], int *out)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 
-	if (!control_path(s->runtime_dir, BROKER_SOCKET, s->broker_path))
+	if (!control_path(s->runtime_dir, name, path))
 		return -ENAMETOOLONG;
-	memcpy(address.sun_path, s->broker_path, sizeof(s->broker_path));
-	unlink(s->broker_path);
-	s->broker_listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	memcpy(address.sun_path, path, CONTROL_PATH_MAX);
+	unlink(path);
+	*out = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	mode_t mask = umask(0177);
-	int bound = s->broker_listener < 0
-			? -1
-			: bind(s->broker_listener, (struct sockaddr *)&address, sizeof(address));
+	int bound = *out < 0 ? -1 : bind(*out, (struct sockaddr *)&address, sizeof(address));
 	int error = errno;
 	umask(mask);
 	if (bound < 0)
 		return -error;
 	const struct passwd *p = config->user && geteuid() == 0 ? getpwnam(config->user) : NULL;
-	if (p && chown(s->broker_path, p->pw_uid, p->pw_gid) < 0)
+	if (p && chown(path, p->pw_uid, p->pw_gid) < 0)
 		return -errno;
-	return listen(s->broker_listener, 2 * CONFIG_WORKERS_MAX) < 0 ? -errno : 0;
+	return listen(*out, 2 * CONFIG_WORKERS_MAX) < 0 ? -errno : 0;
+}
+
+/* End what a harder death left, and start the list of children anew. 0 or -errno. */
+static int open_children_file(struct supervisor *s)
+{
+	char path[CONTROL_PATH_MAX];
+
+	if (!control_path(s->runtime_dir, CHILDREN_FILE, path))
+		return -ENAMETOOLONG;
+	s->children_file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (s->children_file < 0)
+		return -errno;
+	leftovers_end(s->children_file, s->log);
+	return 0;
 }
 
 /* Everything that outlives the other processes. */
@@ -326,7 +348,12 @@ static int open_shared(struct supervisor *s, const struct config *config)
 	}
 	if (getrandom(s->session_key, sizeof(s->session_key), 0) != sizeof(s->session_key))
 		return -EIO;
-	if ((error = listeners_open(&s->listeners)) || (error = bind_broker(s, config)))
+	if ((error = listeners_open(&s->listeners)) ||
+	    (error = bind_socket(
+		 s, config, BROKER_SOCKET, SOCK_SEQPACKET, s->broker_path, &s->broker_listener)) ||
+	    (error = bind_socket(
+		 s, config, KEEPER_SOCKET, SOCK_STREAM, s->keeper_path, &s->keeper_listener)) ||
+	    (error = open_children_file(s)))
 		return error;
 	return control_open(s, &s->control);
 }
@@ -349,19 +376,32 @@ static int open_log(
 }
 
 /* The first generation, as a reload that has nothing to go back to. Takes `config`. */
-static void start_first(struct supervisor *s, struct config *config, const char *sha256)
+static void start_first(struct supervisor *s, struct config *config, struct span bytes)
 {
 	char why[200];
 
-	struct generation *g = generation_create(s, config, sha256, why, sizeof(why));
+	struct generation *g = generation_create(s, config, bytes, why, sizeof(why));
 	if (!g) {
 		supervisor_fail(s, why);
 		return;
 	}
 	s->reload.next = g;
 	child_spawn(s->broker);
+	child_spawn(s->keeper);
 	if (generation_start(g))
 		reload_failed(s, "the workers can't be started");
+}
+
+/* Close and remove a socket or file of ours in the runtime directory. */
+static void remove_file(const struct supervisor *s, int fd, const char *name)
+{
+	char path[CONTROL_PATH_MAX];
+
+	if (fd < 0)
+		return;
+	close(fd);
+	if (control_path(s->runtime_dir, name, path))
+		unlink(path);
 }
 
 static void supervisor_close(struct supervisor *s)
@@ -370,12 +410,17 @@ static void supervisor_close(struct supervisor *s)
 		control_close(s->control);
 	if (s->broker)
 		child_free(s->broker);
+	if (s->keeper)
+		child_free(s->keeper);
 	if (s->listeners)
 		listeners_close(s->listeners);
-	if (s->broker_listener >= 0) {
-		close(s->broker_listener);
-		unlink(s->broker_path);
-	}
+	vault_close(&s->vault);
+	remove_file(s, s->broker_listener, BROKER_SOCKET);
+	remove_file(s, s->keeper_listener, KEEPER_SOCKET);
+	/* A keeper that had to be killed left its children. */
+	if (s->children_file >= 0)
+		leftovers_end(s->children_file, s->log);
+	remove_file(s, s->children_file, CHILDREN_FILE);
 	for (int i = 0; i < JOURNAL_COUNT; i++) {
 		if (s->journal[i] >= 0)
 			close(s->journal[i]);
@@ -391,14 +436,14 @@ static void supervisor_close(struct supervisor *s)
 	}
 	if (s->daemon_report >= 0)
 		daemon_report(s->daemon_report, s->exit_code);
-	free(s->config_path);
+	source_close(&s->source);
 	free(s->runtime_dir);
 	free(s);
 }
 
 /* Takes `config`. */
 static int supervisor_run(
-    struct supervisor *s, struct config *config, const char *sha256, const struct options *options)
+    struct supervisor *s, struct config *config, struct span bytes, const struct options *options)
 {
 	int error;
 
@@ -406,7 +451,8 @@ static int supervisor_run(
 	s->loop = ev_default_loop(EVBACKEND_EPOLL | EVFLAG_NOENV);
 	s->started = ev_time();
 	TAILQ_INIT(&s->generations);
-	if (!s->runtime_dir || !s->loop || !(s->broker = child_create(s, ROLE_BROKER, NULL, 0)))
+	if (!s->runtime_dir || !s->loop || !(s->broker = child_create(s, ROLE_BROKER, NULL, 0)) ||
+	    !(s->keeper = child_create(s, ROLE_KEEPER, NULL, 0)))
 		s->exit_code = failed_start("start", ENOMEM);
 	else if ((s->exit_code = claim_runtime_dir(s, config)) == 0 && open_log(s, config, options))
 		s->exit_code = EXIT_FAILED;
@@ -417,52 +463,89 @@ static int supervisor_run(
 		return s->exit_code;
 	}
 	title_set("master");
+	/* The children of a keeper that died become ours, so that somebody reaps them. */
+	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	watchers_start(s);
-	start_first(s, config, sha256);
-	if (s->state != SUPERVISOR_STOPPING || s->broker->pid > 0 || !TAILQ_EMPTY(&s->generations))
+	start_first(s, config, bytes);
+	if (s->state != SUPERVISOR_STOPPING || s->broker->pid > 0 || s->keeper->pid > 0 ||
+	    !TAILQ_EMPTY(&s->generations))
 		ev_run(s->loop, 0);
 	return s->exit_code;
 }
 
 static int parse_options(int argc, char **argv, struct options *out)
 {
-	static const struct option longs[] = {
-	    {"config", required_argument, NULL, 'c'}, {"daemon", no_argument, NULL, 'd'}, {0}};
+	static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
+	    {"daemon", no_argument, NULL, 'd'}, {"mcp-servers", required_argument, NULL, 'm'},
+	    {"upstream", required_argument, NULL, 'u'}, {"port", required_argument, NULL, 'p'},
+	    {0}};
+	struct source_options *source = &out->source;
 	int c;
 
-	while ((c = getopt_long(argc, argv, "c:d", longs, NULL)) != -1) {
-		if (c == 'c')
-			out->config = optarg;
-		else if (c == 'd')
+	while ((c = getopt_long(argc, argv, "+c:dp:", longs, NULL)) != -1) {
+		switch (c) {
+		case 'c':
+			source->config = optarg;
+			break;
+		case 'd':
 			out->daemon = true;
-		else
+			break;
+		case 'm':
+			source->mcp_servers = optarg;
+			break;
+		case 'u':
+			source->upstream = optarg;
+			break;
+		case 'p':
+			source->port = optarg;
+			break;
+		default:
 			return EXIT_USAGE;
+		}
 	}
-	if (optind < argc || !out->config) {
-		say(out->config ? "run takes options only; see `margay run --help`"
-				: "say which configuration: margay run -c FILE");
-		return EXIT_USAGE;
-	}
-	return 0;
+	if (optind < argc)
+		source->command = argv + optind;
+	int sources =
+	    !!source->config + !!source->mcp_servers + !!source->upstream + !!source->command;
+	if (sources == 1 && !(source->port && source->config))
+		return 0;
+	say(sources == 0 ? "say what to serve: margay run -c FILE, or margay run -- COMMAND"
+	    : sources > 1
+		? "one of -c, --mcp-servers, --upstream and a command is enough"
+		: "the configuration says where to listen: --port is for the other ways to run");
+	return EXIT_USAGE;
+}
+
+/* A supervisor that owns nothing yet. */
+static struct supervisor *supervisor_create(void)
+{
+	struct supervisor *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->broker_listener = s->keeper_listener = s->children_file = s->daemon_report = -1;
+	memset(s->journal, -1, sizeof(s->journal));
+	return s;
 }
 
 int supervisor_main(int argc, char **argv)
 {
 	struct options options = {0};
-	char sha256[CONFIG_SHA256_TEXT] = "";
+	struct buffer bytes = {0};
+	struct config *config = NULL;
+	char why[200];
 	int code = parse_options(argc, argv, &options);
 
 	if (code)
 		return code;
-	struct supervisor *s = calloc(1, sizeof(*s));
+	struct supervisor *s = supervisor_create();
 	if (!s)
 		return failed_start("start", ENOMEM);
-	s->broker_listener = s->daemon_report = -1;
-	memset(s->journal, -1, sizeof(s->journal));
-	s->config_path = realpath(options.config, NULL);
-	if (!s->config_path)
-		s->config_path = strdup(options.config);
-	struct config *config = s->config_path ? load_config(s->config_path, sha256, &code) : NULL;
+	int error = source_open(&options.source, &s->source, why, sizeof(why));
+	if (error)
+		code = failed_start(why, -error);
+	else
+		config = load_config(&s->source, &bytes, &code);
 	if (config && options.daemon && (code = daemon_detach(&s->daemon_report)) != 0) {
 		code = failed_start("--daemon", -code);
 		config_free(config);
@@ -470,9 +553,10 @@ int supervisor_main(int argc, char **argv)
 	}
 	if (config) {
 		raise_descriptor_limit();
-		code = supervisor_run(s, config, sha256, &options);
+		code = supervisor_run(s, config, buffer_span(&bytes), &options);
 	}
 	s->exit_code = code;
+	buffer_release(&bytes);
 	supervisor_close(s);
 	return code;
 }

@@ -1,14 +1,16 @@
 /*
  * supervisor: the master process.
  *
- * Owns every descriptor that must outlive another process: listening sockets, the broker's socket,
- * the metrics, the session journal, the pid file. Starts, restarts and stops the other processes;
- * serves the control socket. Never touches what comes from the network.
+ * Owns every descriptor that must outlive another process: listening sockets, the sockets of broker
+ * and keeper, the metrics, the session journal, the pipes of stdio children, the pid file. Starts,
+ * restarts and stops the other processes; serves the control socket. Never touches what comes from
+ * the network.
  *
  *   supervisor.c  start, signals, stop       listeners.c   slots of each address
  *   children.c    spawn, reap, restart       checker.c     a configuration checked in a child
  *   generation.c  workers of one config      control.c     the control socket; status.c its reports
  *   reload.c      the reload transaction     process.c     what a forked child does first
+ *   keeping.c     what the keeper asks the master to hold, and what it is asked
  */
 #ifndef MARGAY_MASTER_SUPERVISOR_SUPERVISOR_H
 #define MARGAY_MASTER_SUPERVISOR_SUPERVISOR_H
@@ -21,6 +23,7 @@
 #include "common/control.h"
 #include "common/role.h"
 #include "master/supervisor/listeners.h"
+#include "master/supervisor/source.h"
 
 struct child;
 struct checker;
@@ -39,6 +42,7 @@ struct generation {
 	unsigned number;
 	enum generation_state state;
 	struct config *config;
+	int config_fd;                   /* memfd of the file's bytes, for the keeper; -1: none */
 	char sha256[CONFIG_SHA256_TEXT]; /* of the file's bytes */
 	struct listener_set listeners;
 	struct child_list workers;
@@ -65,7 +69,7 @@ struct reload {
 struct supervisor {
 	struct ev_loop *loop;
 	enum supervisor_state state;
-	char *config_path; /* absolute */
+	struct source source;
 	char *runtime_dir;
 	struct log *log;
 	struct metrics *metrics;
@@ -79,6 +83,12 @@ struct supervisor {
 	int journal[JOURNAL_COUNT];
 	uint8_t session_key[SESSION_KEY_SIZE];
 	struct child *broker;
+	int keeper_listener;
+	char keeper_path[CONTROL_PATH_MAX];
+	int children_file; /* common/leftovers.h */
+	struct vault vault;
+	unsigned keeper_epoch; /* how many there were */
+	struct child *keeper;
 	struct generation_list generations; /* oldest first */
 	struct generation *current;         /* serving; NULL until the first is READY */
 	unsigned last_generation;
@@ -95,7 +105,7 @@ int supervisor_main(int argc, char **argv);
 
 /* supervisor.c */
 void supervisor_stop(struct supervisor *s, bool at_once);
-/* A worker or the broker is gone for good: is there anything left to wait for? */
+/* Another process is gone for good: is there anything left to wait for? */
 void supervisor_check_stopped(struct supervisor *s);
 void supervisor_started(struct supervisor *s);
 void supervisor_fail(struct supervisor *s, const char *why);
@@ -104,7 +114,7 @@ void supervisor_fail(struct supervisor *s, const char *why);
 /* Takes `config`. Its workers are not started. NULL when memory is short or an address can't be
  * bound: *why says so. */
 struct generation *generation_create(
-    struct supervisor *s, struct config *config, const char *sha256, char *why, size_t size);
+    struct supervisor *s, struct config *config, struct span bytes, char *why, size_t size);
 /* Fork its workers; all READY within ten seconds, or reload_failed. */
 int generation_start(struct generation *g) MUST_CHECK;
 /* All its workers are READY: let them accept, drain all others. */
@@ -126,11 +136,23 @@ void reload_cancel(struct supervisor *s);
 
 /* status.c */
 struct cJSON *status_report(const struct supervisor *s);
+/* `children` is what the keeper told of stdio upstreams, taken over; NULL: it told nothing. */
+struct cJSON *status_upstreams(const struct supervisor *s, struct cJSON *children);
+
+/* keeping.c */
+struct frame;
+/* A message of the keeper's; the descriptors are taken. */
+void keeping_message(
+    struct supervisor *s, const struct frame *frame, const int *fds, unsigned count);
+/* Ask the keeper (CHANNEL_ASK, CHANNEL_RESTART). `request` comes back with its report. */
+void keeping_ask(struct supervisor *s, uint16_t type, uint32_t request, const char *upstream);
 
 /* control.c */
 int control_open(struct supervisor *s, struct control **out) MUST_CHECK;
 void control_close(struct control *c);
 /* The reload is over: answer those who wait for it. */
 void control_reload_done(struct control *c);
+/* The keeper answered. The report is taken over; NULL: it is not JSON. */
+void control_report(struct control *c, uint32_t request, struct cJSON *report);
 
 #endif

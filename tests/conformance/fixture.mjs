@@ -3,8 +3,9 @@
 // be resumed; Host and Origin must be local. Listens on a free port of 127.0.0.1 and prints its URL.
 //
 //   node fixture.mjs [--port N]
+//   node fixture.mjs --stdio      one session on stdin and stdout
 //
-// Ends on SIGTERM or SIGINT.
+// Ends on SIGTERM or SIGINT, with --stdio at the end of its input.
 import http from 'node:http';
 import { randomUUID } from 'node:crypto';
 import { pathToFileURL } from 'node:url';
@@ -18,6 +19,7 @@ import {
 	ListToolsRequestSchema,
 	ReadResourceRequestSchema,
 	Server,
+	StdioServerTransport,
 	StreamableHTTPServerTransport,
 	SubscribeRequestSchema,
 	UnsubscribeRequestSchema,
@@ -210,6 +212,15 @@ export async function startFixture({ port = 0 } = {}) {
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
 	const at = process.argv.indexOf('--port');
+	if (process.argv.includes('--stdio')) {
+		process.stdin.once('end', () => process.exit(0));
+		await createServer().connect(new StdioServerTransport());
+	} else {
+		await serve(at);
+	}
+}
+
+async function serve(at) {
 	const fixture = await startFixture({ port: at < 0 ? 0 : Number(process.argv[at + 1]) });
 	console.log(fixture.url);
 	for (const signal of ['SIGTERM', 'SIGINT'])

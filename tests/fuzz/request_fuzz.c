@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!copy)
 		return 0;
 	memcpy(copy, data, size);
-	if (request_word((struct span){copy, size}, word) &&
+	if (request_text((struct span){copy, size}, "command", word) &&
 	    strnlen(word, sizeof(word)) == sizeof(word))
 		abort();
 	free(copy);

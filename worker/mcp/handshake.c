@@ -14,6 +14,7 @@
 #include "worker/mcp/exchange.h"
 #include "worker/mcp/reaper.h"
 #include "worker/route.h"
+#include "worker/upstream/stdio.h"
 
 enum { HANDSHAKE_MAX = 4 * 1024 * 1024 };
 
@@ -83,6 +84,8 @@ static void created(struct session_call *call, int status, const struct session_
 	}
 	x->handshake->settled = true;
 	x->has_session = true;
+	if (x->route->upstream->config->kind == CONFIG_STDIO)
+		stdio_bind(x->worker->stdio, &x->handshake->record);
 	session_id_format(&x->session, x->worker->boot->session_key, id);
 	int n = snprintf(header, sizeof(header), "Mcp-Session-Id: %s\r\n", id);
 	answer(x, (struct span){header, (size_t)n});

@@ -77,8 +77,11 @@ void reaper_end_upstream(struct worker *w, const struct session_record *record)
 	r->call.upstream = u;
 	r->call.ops = &reap_ops;
 	r->call.repeatable = true;
-	if (relay_build_head(
-		&r->call.head, "DELETE", u, record, (struct span){0}, (struct span){0}, NULL)) {
+	r->call.action = UPSTREAM_END;
+	r->call.session = record->id;
+	r->call.child_name = record->upstream_session;
+	if (u->config->kind == CONFIG_HTTP && relay_build_head(&r->call.head, "DELETE", u, record,
+						  (struct span){0}, (struct span){0}, NULL)) {
 		buffer_release(&r->call.head);
 		free(r);
 		return;

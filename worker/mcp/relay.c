@@ -44,6 +44,9 @@ int relay_build_head(struct buffer *out, const char *method, const struct upstre
 		    "Content-Type: application/json\r\nContent-Length: %zu\r\n", body->n);
 	if (!error)
 		error = buffer_append(out, forward.p, forward.n, RELAY_HEAD_MAX);
+	if (!error && u->config->headers)
+		error = buffer_append(
+		    out, u->config->headers, strlen(u->config->headers), RELAY_HEAD_MAX);
 	return error ? error : buffer_append(out, "\r\n", 2, RELAY_HEAD_MAX);
 }
 
@@ -76,7 +79,12 @@ void relay_start(struct exchange *x, const struct session_record *record)
 	x->call.body = post ? body : (struct span){0};
 	x->call.stream = x->kind == EXCHANGE_STREAM;
 	x->call.repeatable = !post || (x->is_request && x->method->repeatable);
-	if (relay_build_head(&x->call.head, post ? "POST" : "GET", x->route->upstream, record,
+	x->call.action = !record ? UPSTREAM_OPEN : post ? UPSTREAM_POST : UPSTREAM_LISTEN;
+	x->call.session = x->session;
+	x->call.child_name = record ? record->upstream_session : "";
+	x->call.single = x->is_request;
+	if (x->route->upstream->config->kind == CONFIG_HTTP &&
+	    relay_build_head(&x->call.head, post ? "POST" : "GET", x->route->upstream, record,
 		span_of(x->version), buffer_span(&x->forward), post ? &body : NULL)) {
 		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
 		return;

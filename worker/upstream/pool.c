@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "worker/upstream/stdio.h"
 #include "worker/upstream/upstream.h"
 
 enum { UPSTREAM_WAITING_MAX = 1024 };
@@ -68,7 +69,7 @@ void upstream_call_deadline(struct upstream_call *call, struct timeout_queue *qu
 }
 
 /* Take a call off whatever it is doing. Its connection, if any, is no longer its. */
-static void call_detach(struct upstream_call *call)
+static void call_detach(struct upstream_call *call, bool timed_out)
 {
 	struct upstream *u = call->upstream;
 
@@ -80,6 +81,8 @@ static void call_detach(struct upstream_call *call)
 		TAILQ_REMOVE(&u->waiting, call, link);
 		u->waiting_count--;
 	}
+	if (call->by_keeper && call->state != CALL_OVER)
+		stdio_call_detach(call, timed_out);
 	call->state = CALL_OVER;
 	if (call->connection) {
 		call->connection->call = NULL;
@@ -91,7 +94,7 @@ void upstream_call_end(struct upstream_call *call, int reason, const char *detai
 {
 	struct upstream *u = call->upstream;
 
-	call_detach(call);
+	call_detach(call, reason == METRIC_REASON_TIMEOUT);
 	if (reason != UPSTREAM_OK)
 		METRIC_ADD(u->worker->metrics, UPSTREAM_ERRORS, 1, u->metrics_id, (unsigned)reason);
 	call->ops->end(call, reason, detail);
@@ -103,7 +106,7 @@ void upstream_call_cancel(struct upstream_call *call)
 
 	if (call->state == CALL_OVER)
 		return;
-	call_detach(call);
+	call_detach(call, false);
 	if (uc)
 		upstream_connection_close(uc);
 }
@@ -188,27 +191,36 @@ void upstream_call_start(struct upstream_call *call)
 	METRIC_ADD(w->metrics, UPSTREAM_REQUESTS, 1, call->upstream->metrics_id);
 	if (!call->stream)
 		timeout_arm(&w->timeouts.upstream_total, &call->total);
-	upstream_call_assign(call);
+	if (call->upstream->config->kind == CONFIG_STDIO)
+		stdio_call_start(w->stdio, call);
+	else
+		upstream_call_assign(call);
 }
 
 void upstream_call_pause(struct upstream_call *call)
 {
-	if (call->paused || !call->connection)
+	if (call->paused || (!call->connection && !call->sent))
 		return;
 	call->paused = true;
 	upstream_call_deadline(call, NULL);
-	upstream_connection_update(call->connection);
+	if (call->connection)
+		upstream_connection_update(call->connection);
+	else
+		stdio_call_pause(call, true);
 }
 
 void upstream_call_resume(struct upstream_call *call)
 {
-	if (!call->paused || !call->connection)
+	if (!call->paused || (!call->connection && !call->sent))
 		return;
 	call->paused = false;
 	if (!call->stream)
 		upstream_call_deadline(
 		    call, &call->upstream->worker->timeouts.upstream_between_bytes);
-	upstream_connection_update(call->connection);
+	if (call->connection)
+		upstream_connection_update(call->connection);
+	else
+		stdio_call_pause(call, false);
 }
 
 static void call_timed_out(struct upstream_call *call, const char *detail)

@@ -1,5 +1,6 @@
 /*
- * upstream: HTTP/1.1 requests to one MCP server over a pool of keep-alive connections.
+ * upstream: requests to one MCP server: HTTP/1.1 over a pool of keep-alive connections, or a stdio
+ * child through the keeper (stdio.h), which looks the same to the caller.
  *
  * An upstream belongs to one worker and one generation. A call is one request and its answer;
  * whoever embeds it owns the request's bytes until the call ended or was cancelled. A connection
@@ -12,9 +13,11 @@
 #include <ev.h>
 #include <stdbool.h>
 #include <bsd/sys/queue.h>
+#include <uthash.h>
 
 #include "common/buffer.h"
 #include "common/config/config.h"
+#include "common/ipc/broker_proto.h"
 #include "common/metrics/metrics.h"
 #include "common/timeout.h"
 #include "worker/http/reader.h"
@@ -63,15 +66,27 @@ struct upstream_call_ops {
 
 enum call_state { CALL_OVER, CALL_RESOLVING, CALL_WAITING, CALL_CONNECTING, CALL_ACTIVE };
 
+/* What is asked of the upstream; over HTTP it is what `head` says. */
+enum upstream_action {
+	UPSTREAM_POST,   /* a message or batch of a session */
+	UPSTREAM_OPEN,   /* initialize */
+	UPSTREAM_LISTEN, /* the stream outside of requests */
+	UPSTREAM_END,    /* the session is over */
+};
+
 struct upstream_call {
-	TAILQ_ENTRY(upstream_call) link; /* upstream's waiting */
+	TAILQ_ENTRY(upstream_call) link; /* upstream's waiting, or stdio's */
 	struct upstream *upstream;
 	struct upstream_connection *connection;
 	const struct upstream_call_ops *ops;
 	enum call_state state;
 	struct buffer head; /* request line and fields, complete */
 	struct span body;   /* the caller's */
-	size_t written;     /* of head and body */
+	enum upstream_action action;
+	struct session_id session;
+	const char *child_name; /* the upstream's session, valid while it starts; "": none */
+	bool single;            /* the body is one request, which has one answer */
+	size_t written;         /* of head and body */
 	struct resolver_query query;
 	struct timeout progress;
 	struct timeout_queue *progress_queue;
@@ -82,6 +97,13 @@ struct upstream_call {
 	bool fresh;    /* not on a pooled connection: one of these turned out to be stale */
 	bool answered; /* its head was delivered */
 	bool paused;
+	/* By way of the keeper. */
+	UT_hash_handle hh; /* stdio's calls, by request */
+	uint32_t request;
+	uint64_t child;
+	int pending; /* answers to come */
+	bool by_keeper, sent, accepted;
+	bool settled; /* the keeper has nothing more for it */
 };
 
 /* All upstreams of the configuration. *out is an array in its order. 0 or -ENOMEM. */
@@ -90,8 +112,9 @@ void upstreams_close(struct worker *w);
 void upstream_timeouts_init(struct worker *w);
 
 /*
- * Send. `upstream`, `ops`, `head`, `body`, `repeatable` and `stream` are set by the caller, the
- * rest is zero. The ops may run before this returns.
+ * Send. `upstream`, `ops`, `body`, `repeatable` and `stream` are set by the caller, with `head` for
+ * HTTP and `action`, `session`, `child_name` and `single` for stdio; the rest is zero. The ops may
+ * run before this returns.
  */
 void upstream_call_start(struct upstream_call *call);
 /* Forget it: no op runs any more. Harmless when it is over. A connection in the middle of an answer

@@ -36,7 +36,9 @@ static struct verdict check(const char *text)
 	struct checker *checker;
 
 	cr_assert_eq(buffer_append(&bytes, text, strlen(text), SIZE_MAX), 0);
-	cr_assert_eq(checker_start(loop, "x.yaml", &bytes, on_done, &v, &checker), 0);
+	cr_assert_eq(checker_start(loop, "x.yaml", &(struct config_defaults){0}, &bytes, on_done,
+			 &v, &checker),
+	    0);
 	double started = ev_time();
 	while (!v.done) {
 		cr_assert_lt(ev_time() - started, 15);

@@ -31,13 +31,14 @@ static void start(void)
 	s.loop = ev_default_loop(0);
 	s.state = SUPERVISOR_RUNNING;
 	s.runtime_dir = directory;
-	s.config_path = (char *)"/nonexistent/margay.yaml";
+	s.source.path = (char *)"/nonexistent/margay.yaml";
 	TAILQ_INIT(&s.generations);
 	cr_assert_eq(log_open(&nowhere, "master", &s.log), 0);
 	cr_assert_eq(metrics_create(&s.metrics), 0);
 	s.metrics_slot = metrics_slot_take(s.metrics, METRIC_SLOT_MASTER, 0, 0);
 	s.cells = metrics_slot_open(s.metrics, s.metrics_slot, getpid());
 	cr_assert_not_null(s.broker = child_create(&s, ROLE_BROKER, NULL, 0));
+	cr_assert_not_null(s.keeper = child_create(&s, ROLE_KEEPER, NULL, 0));
 	cr_assert_eq(control_open(&s, &s.control), 0);
 }
 
@@ -45,6 +46,7 @@ static void finish(void)
 {
 	control_close(s.control);
 	child_free(s.broker);
+	child_free(s.keeper);
 	metrics_close(s.metrics);
 	log_close(s.log);
 	buffer_release(&received);

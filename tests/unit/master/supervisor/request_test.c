@@ -23,7 +23,7 @@ Test(request, takes_the_command_and_nothing_else)
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		char word[REQUEST_WORD_MAX] = "";
-		bool taken = request_word(span_of(rows[i].line), word);
+		bool taken = request_text(span_of(rows[i].line), "command", word);
 		cr_expect_eq(taken, rows[i].word != NULL, "%s", rows[i].line);
 		if (rows[i].word)
 			cr_expect_str_eq(word, rows[i].word);
@@ -37,6 +37,6 @@ Test(request, cuts_a_word_that_is_too_long)
 	memset(line, 'x', sizeof(line));
 	memcpy(line, "{\"command\":\"", 12);
 	memcpy(line + sizeof(line) - 2, "\"}", 2);
-	cr_assert(request_word((struct span){line, sizeof(line)}, word));
+	cr_assert(request_text((struct span){line, sizeof(line)}, "command", word));
 	cr_assert_eq(strlen(word), REQUEST_WORD_MAX - 1);
 }

@@ -1,0 +1,126 @@
+/*
+ * adopt: children that outlived the keeper before us, taken over from the vault. See instance.h.
+ *
+ * A child that is alive, whose definition stands and that was initialized goes on; what it was
+ * asked is lost, and both directions go on with the next line. All others are stopped.
+ */
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/procfs.h"
+#include "master/keeper/peer.h"
+
+static void on_adopted_end(struct ev_loop *loop, ev_io *io, int events)
+{
+	struct instance *i = container_of(io, struct instance, pidfd_io);
+
+	(void)loop;
+	(void)events;
+	instance_drain(i);
+	if (i->state != INSTANCE_GONE)
+		instance_died(i, "how is not known");
+}
+
+/* The pipes are ours again; both sides may be in the middle of a line. */
+static void resume(struct instance *i)
+{
+	pipes_watch(i);
+	i->output.max = i->fleet->config->line;
+	i->output.skipping = i->page->midway_out;
+	if (i->page->midway_in) {
+		i->page->midway_in = 0;
+		if (instance_write(i, NULL, 0))
+			LOG(i->keeper->log, LOG_LEVEL_WARN, "a child's input can't be resumed",
+			    LOG_STR("upstream", i->fleet->name), LOG_INT("child_pid", i->pid));
+	}
+}
+
+static bool is_alive(const struct instance *i, const struct vault_entry *kept)
+{
+	struct procfs_stat stat;
+
+	return kept->count == 4 && i->page->pid > 0 && procfs_stat(i->page->pid, &stat) == 0 &&
+	       stat.start_time == i->page->start_time && stat.state != 'Z';
+}
+
+static void adopt_process(struct instance *i, const struct vault_entry *kept)
+{
+	struct keeper *k = i->keeper;
+
+	i->pid = i->page->pid;
+	i->in = kept->fds[1];
+	i->out = kept->fds[2];
+	i->err = kept->fds[3];
+	i->state = i->page->ready ? INSTANCE_READY : INSTANCE_STARTING;
+	i->started = i->ready_at = clock_coarse();
+	i->pidfd = (int)syscall(SYS_pidfd_open, i->pid, 0);
+	if (i->pidfd >= 0) {
+		ev_io_init(&i->pidfd_io, on_adopted_end, i->pidfd, EV_READ);
+		ev_io_start(k->loop, &i->pidfd_io);
+	}
+	resume(i);
+	instance_count_process(i, 1);
+	LOG(k->log, LOG_LEVEL_INFO, "child taken over", LOG_STR("upstream", i->fleet->name),
+	    LOG_INT("child_pid", i->pid));
+}
+
+/* Rows are given by number: ours stays ours. */
+static bool retake_row(struct instance *i)
+{
+	struct keeper *k = i->keeper;
+
+	while (k->row_count <= i->page->row) {
+		uint8_t *rows = realloc(k->rows, k->row_count + 256);
+		if (!rows)
+			return false;
+		memset(rows + k->row_count, 0, 256);
+		k->rows = rows;
+		k->row_count += 256;
+	}
+	k->rows[i->page->row] = i->page->pid > 0;
+	return true;
+}
+
+bool instance_adopt(struct keeper *k, const struct vault_entry *kept)
+{
+	struct page *page;
+
+	if (kept->count < 1 || page_open(kept->fds[0], &page))
+		return false;
+	struct fleet *f = fleet_find(k, span_of(page->upstream));
+	bool changed = !f || strcmp(f->digest, page->digest) != 0;
+	if (changed)
+		f = fleet_orphanage(k, page->upstream);
+	struct instance *i = f ? instance_add(f, page->id) : NULL;
+	if (!i) {
+		page_close(page);
+		return false;
+	}
+	if (page->id > k->last_id)
+		k->last_id = page->id;
+	i->page = page;
+	i->page_fd = kept->fds[0];
+	i->kept = true;
+	i->restarts = page->restarts;
+	i->bound = page->bound;
+	bool whole =
+	    retake_row(i) && page_read_texts(i->page_fd, page, &i->handshake, &i->result) == 0;
+	if (is_alive(i, kept)) {
+		adopt_process(i, kept);
+	} else {
+		for (unsigned n = 1; n < kept->count; n++)
+			close(kept->fds[n]);
+		if (page->pid > 0)
+			orphans_sweep(k, page->pid, page->mark);
+		page->pid = 0;
+	}
+	if (i->bound && !i->shared && !link_get(i, &page->session))
+		whole = false;
+	/* What was not initialized has lost the one who waited for it. */
+	if (changed || !whole || (i->pid > 0 && !page->ready) ||
+	    (i->pid <= 0 && !f->config->restartable) || (!i->shared && !i->bound))
+		instance_stop(i, changed ? "its definition changed" : "the keeper was restarted");
+	return true;
+}

@@ -1,0 +1,283 @@
+/*
+ * deliver: a child's line on its way to the session that it is for.
+ *
+ * Answers and progress are told by their number. What carries no link to a request goes, in a child
+ * of one session, to that session; in a shared one to whom it can only be for (mcp-wire, 3.3): the
+ * one request in flight, the subscribers of a resource, or everybody when a list changed. What may
+ * be for anybody goes to nobody.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/clock.h"
+#include "master/keeper/peer.h"
+
+static const struct span progress = {"notifications/progress", 22};
+static const struct span cancelled = {"notifications/cancelled", 23};
+static const struct span updated = {"notifications/resources/updated", 31};
+static const struct span list_changed = {"/list_changed", 13};
+
+/* The number in an id or token of ours; 0 when it is none. */
+static uint64_t number_of(struct span raw)
+{
+	uint64_t value = 0;
+
+	if (raw.n == 0 || raw.n > 19)
+		return 0;
+	for (size_t i = 0; i < raw.n; i++) {
+		if (raw.p[i] < '0' || raw.p[i] > '9')
+			return 0;
+		value = value * 10 + (uint64_t)(raw.p[i] - '0');
+	}
+	return value;
+}
+
+static struct call *call_of(struct instance *i, struct span raw)
+{
+	uint64_t number = number_of(raw);
+	struct call *call = NULL;
+
+	if (number > 0)
+		HASH_FIND(hh, i->calls, &number, sizeof(number), call);
+	return call;
+}
+
+/* Tell a peer, and read no more of this child while the peer has too much to read. */
+static void tell(struct instance *i, struct peer *p, uint16_t type, uint32_t request,
+    const struct span *pieces, unsigned count)
+{
+	peer_tell(p, type, request, i->id, pieces, count);
+	if (stream_waiting(&p->stream) < PEER_HIGH_WATER)
+		return;
+	if (p->congested_since <= 0)
+		p->congested_since = clock_coarse();
+	i->stalled_by = p;
+	instance_update(i);
+}
+
+/* The message with the client's own text in the place of our number. */
+static void tell_restored(
+    struct call *call, uint16_t type, struct span message, struct span place, struct span own)
+{
+	const char *end = place.p + place.n;
+	const struct span pieces[] = {{message.p, (size_t)(place.p - message.p)}, own,
+	    {end, (size_t)(message.p + message.n - end)}};
+
+	tell(call->instance, call->peer, type, call->request, pieces, 3);
+}
+
+void deliver_refuse(struct instance *i, struct span id, int code, const char *why)
+{
+	char head[] = "{\"jsonrpc\":\"2.0\",\"id\":", tail[256];
+	int n =
+	    snprintf(tail, sizeof(tail), ",\"error\":{\"code\":%d,\"message\":\"%s\"}}", code, why);
+	const struct span pieces[] = {SPAN(head), id, {tail, (size_t)n}};
+
+	if (instance_write(i, pieces, 3))
+		LOG(i->keeper->log, LOG_LEVEL_WARN, "a child's question could not be answered",
+		    LOG_STR("upstream", i->fleet->name), LOG_INT("child_pid", i->pid));
+}
+
+/* --- answers
+ * ---------------------------------------------------------------------------------------- */
+
+/* The answer to an initialize of ours. */
+static void take_handshake(struct instance *i, const struct envelope *e)
+{
+	static const struct span done = {
+	    "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}", 54};
+
+	if (e->kind != ENVELOPE_RESULT) {
+		instance_fail_start(i, "it refused initialize");
+		return;
+	}
+	buffer_release(&i->result);
+	if ((i->shared &&
+		buffer_append(&i->result, e->result.p, e->result.n, STREAM_MESSAGE_MAX)) ||
+	    instance_write(i, &done, 1)) {
+		instance_fail_start(i, "out of memory");
+		return;
+	}
+	instance_ready(i);
+	waiters_run(&i->waiters);
+}
+
+static void deliver_answer(struct instance *i, const struct envelope *e, struct span line)
+{
+	struct call *call = call_of(i, e->id);
+	enum call_kind kind;
+
+	if (!call) {
+		noise_dropped(i, METRIC_DROP_UNKNOWN_ID, line);
+		return;
+	}
+	kind = call->kind;
+	if (call->peer)
+		tell_restored(
+		    call, KEEPER_ANSWER, line, e->id, (struct span){call->text, call->id_length});
+	call_free(call);
+	if (kind == CALL_HANDSHAKE)
+		take_handshake(i, e);
+	else if (kind == CALL_OPEN && i->state == INSTANCE_STARTING)
+		/* An error makes no session; then its worker closes it. */
+		instance_ready(i);
+}
+
+static void deliver_progress(struct instance *i, const struct envelope *e, struct span line)
+{
+	struct call *call = call_of(i, e->progress_of);
+
+	if (!call || call->token_length == 0) {
+		noise_dropped(i, METRIC_DROP_UNKNOWN_ID, line);
+		return;
+	}
+	if (call->peer)
+		tell_restored(call, KEEPER_MESSAGE, line, e->progress_of,
+		    (struct span){call->text + call->id_length, call->token_length});
+}
+
+/* --- messages without a link to a request
+ * ----------------------------------------------------------- */
+
+/* A request of this session's that somebody waits for; *others: there is more than one. */
+static struct call *open_call(const struct instance *i, const struct link *l, bool *others)
+{
+	struct call *found = NULL;
+
+	*others = false;
+	for (struct call *call = i->calls; call && !*others; call = call->hh.next) {
+		if (!call->peer || !call->link || (l && call->link != l))
+			continue;
+		*others = found != NULL;
+		if (!found)
+			found = call;
+	}
+	return found;
+}
+
+/* Give it to the session: on the stream of its one request, so that it comes before the answer; on
+ * its own stream; on any of its requests; or later. */
+static void give(struct link *l, const struct envelope *e, struct span line)
+{
+	struct instance *i = l->instance;
+	bool others;
+	struct call *call = open_call(i, l, &others);
+	struct outlet *o = TAILQ_FIRST(&l->outlets);
+
+	if (call && (!others || !o))
+		tell(i, call->peer, KEEPER_MESSAGE, call->request, &line, 1);
+	else if (o)
+		tell(i, o->peer, KEEPER_MESSAGE, o->request, &line, 1);
+	else if (!link_hold(l, line) && e->kind == ENVELOPE_REQUEST)
+		deliver_refuse(i, e->id, -32603, "the client has too much to be asked");
+	else if (e->kind != ENVELOPE_REQUEST && !TAILQ_FIRST(&l->held))
+		noise_dropped(i, METRIC_DROP_NO_SESSION, line);
+}
+
+static bool is_broadcast(struct span method)
+{
+	return method.n > list_changed.n &&
+	       memcmp(method.p + method.n - list_changed.n, list_changed.p, list_changed.n) == 0;
+}
+
+/* A question of a shared child's: the answer must come from whom it was given to. */
+static void ask(struct link *l, const struct envelope *e, struct span line)
+{
+	if (text_add(&l->asks, &l->ask_count, LINK_ASKS_MAX, e->id))
+		give(l, e, line);
+	else
+		deliver_refuse(l->instance, e->id, -32603, "the client has too much to be asked");
+}
+
+static void deliver_shared(struct instance *i, const struct envelope *e, struct span line)
+{
+	struct link *l, *next;
+	bool others, given = false;
+
+	if (is_broadcast(e->method) || span_equal(e->method, updated)) {
+		HASH_ITER (hh, i->links, l, next) {
+			if (!is_broadcast(e->method) && !text_find(&l->uris, e->uri))
+				continue;
+			give(l, e, line);
+			given = true;
+		}
+		if (!given)
+			noise_dropped(i, METRIC_DROP_NO_SESSION, line);
+		return;
+	}
+	if (span_equal(e->method, cancelled)) {
+		HASH_ITER (hh, i->links, l, next) {
+			if (text_find(&l->asks, e->cancelled_id))
+				give(l, e, line);
+		}
+		return;
+	}
+	struct call *call = open_call(i, NULL, &others);
+	if (call && !others && e->kind == ENVELOPE_REQUEST)
+		ask(call->link, e, line);
+	else if (call && !others)
+		give(call->link, e, line);
+	else if (e->kind == ENVELOPE_REQUEST)
+		deliver_refuse(i, e->id, -32603,
+		    "Margay can't tell which session of this shared server is asked");
+	else
+		noise_dropped(i, METRIC_DROP_NO_SESSION, line);
+}
+
+static void deliver_unlinked(struct instance *i, const struct envelope *e, struct span line)
+{
+	if (i->shared)
+		deliver_shared(i, e, line);
+	else if (i->links)
+		give(i->links, e, line);
+	else if (i->state == INSTANCE_STARTING && i->opener && i->calls && i->calls->peer)
+		/* Before its session is made: what it says goes with the answer to initialize. */
+		tell(i, i->calls->peer, KEEPER_MESSAGE, i->calls->request, &line, 1);
+	else if (e->kind == ENVELOPE_REQUEST)
+		deliver_refuse(i, e->id, -32603, "it has no session yet");
+	else
+		noise_dropped(i, METRIC_DROP_NO_SESSION, line);
+}
+
+static int deliver_one(void *context, const struct envelope *e)
+{
+	struct instance *i = context;
+
+	if (e->kind == ENVELOPE_RESULT || e->kind == ENVELOPE_ERROR)
+		deliver_answer(i, e, e->text);
+	else if (span_equal(e->method, progress))
+		deliver_progress(i, e, e->text);
+	else
+		deliver_unlinked(i, e, e->text);
+	return i->state == INSTANCE_STOPPING || i->state == INSTANCE_GONE ? -ECANCELED : 0;
+}
+
+void deliver_line(struct instance *i, struct span line)
+{
+	struct envelope *e = &i->keeper->envelope;
+	struct envelope_fault fault;
+
+	if (i->state == INSTANCE_STOPPING)
+		return;
+	i->last_used = clock_coarse();
+	int error = envelope_scan(line, KEEPER_JSON_DEPTH, e, &fault);
+	if (error == 0)
+		error = deliver_one(i, e);
+	else if (error == -E2BIG) /* 2025-03-26 has batches */
+		error = envelope_batch(line, KEEPER_JSON_DEPTH, deliver_one, i, &fault);
+	if (error == -EINVAL)
+		noise_dropped(
+		    i, fault.code == -32700 ? METRIC_DROP_NOT_JSON : METRIC_DROP_NOT_RPC, line);
+}
+
+void deliver_too_long(struct instance *i, struct span beginning)
+{
+	if (i->state == INSTANCE_STOPPING || i->state == INSTANCE_GONE)
+		return;
+	noise_dropped(i, METRIC_DROP_TOO_LONG, beginning);
+	/* It was the answer of the only request there is; of several it can't be told whose. */
+	if (HASH_COUNT(i->calls) == 1)
+		call_fail(i->calls, METRIC_REASON_PROTOCOL,
+		    "a line of its output is longer than limits.line");
+}

@@ -1,0 +1,354 @@
+/*
+ * instance: see instance.h.
+ *
+ *   SPARE -> STARTING -> READY -> STOPPING -> GONE
+ *                          |         ^
+ *                          +-> DOWN -+      (restartable: the next request starts it again)
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/ipc/channel.h"
+#include "common/leftovers.h"
+#include "common/procfs.h"
+#include "master/keeper/peer.h"
+#include "master/keeper/spawn.h"
+
+/* The stop ladder: end of stdin, SIGTERM, SIGKILL; seconds between the steps. */
+static const double ladder[] = {1.5, 1.5};
+static const int ladder_signals[] = {SIGTERM, SIGKILL};
+
+enum { LADDER_STEPS = sizeof(ladder) / sizeof(ladder[0]) };
+
+const char *instance_state_name(const struct instance *i)
+{
+	static const char *const names[] = {
+	    [INSTANCE_SPARE] = "spare",
+	    [INSTANCE_STARTING] = "starting",
+	    [INSTANCE_READY] = "ready",
+	    [INSTANCE_DOWN] = "down",
+	    [INSTANCE_STOPPING] = "stopping",
+	    [INSTANCE_GONE] = "gone",
+	};
+
+	return names[i->state];
+}
+
+/* --- life
+ * ------------------------------------------------------------------------------------------- */
+
+static void on_timer(struct ev_loop *loop, ev_timer *timer, int events);
+
+struct instance *instance_add(struct fleet *f, uint64_t id)
+{
+	struct keeper *k = f->keeper;
+	struct instance *i = calloc(1, sizeof(*i)), *added;
+
+	if (!i)
+		return NULL;
+	i->id = id;
+	HASH_ADD(hh, k->by_id, id, sizeof(i->id), i);
+	HASH_FIND(hh, k->by_id, &id, sizeof(id), added);
+	if (!added) {
+		free(i);
+		return NULL;
+	}
+	i->keeper = k;
+	i->fleet = f;
+	i->state = INSTANCE_DOWN;
+	i->shared = f->config && f->config->sharing == CONFIG_SHARED;
+	i->in = i->out = i->err = i->report = i->pidfd = i->page_fd = -1;
+	i->last_used = clock_coarse();
+	TAILQ_INIT(&i->waiters);
+	ev_timer_init(&i->timer, on_timer, 0, 0);
+	TAILQ_INSERT_TAIL(&f->instances, i, link);
+	return i;
+}
+
+struct instance *instance_create(struct fleet *f)
+{
+	struct keeper *k = f->keeper;
+	struct instance *i = instance_add(f, ++k->last_id);
+
+	if (!i)
+		return NULL;
+	i->page_fd = page_create(&i->page);
+	if (i->page_fd < 0) {
+		i->page = NULL;
+		instance_stop(i, "out of memory");
+		return NULL;
+	}
+	i->page->id = i->id;
+	snprintf(i->page->upstream, sizeof(i->page->upstream), "%s", f->name);
+	snprintf(i->page->digest, sizeof(i->page->digest), "%s", f->digest);
+	snprintf(i->page->mark, sizeof(i->page->mark), "MARGAY_CHILD=%s.%llu", k->run,
+	    (unsigned long long)i->id);
+	return i;
+}
+
+void instance_keep(struct instance *i)
+{
+	const int fds[] = {i->page_fd, i->in, i->out, i->err};
+	unsigned count = i->pid > 0 && i->in >= 0 && i->out >= 0 && i->err >= 0 ? 4 : 1;
+
+	i->kept = keeper_tell_master(i->keeper, CHANNEL_KEEP, i->id, fds, count);
+}
+
+/* Write the child down, or that it is gone. */
+static void write_row(struct instance *i, pid_t pid, uint64_t start_time)
+{
+	struct keeper *k = i->keeper;
+
+	if (leftovers_write(k->boot->children_file, i->page->row, pid, start_time))
+		LOG_TEXT(k->log, LOG_LEVEL_WARN, "the list of children can't be written");
+}
+
+static bool take_row(struct instance *i)
+{
+	struct keeper *k = i->keeper;
+	size_t row = 0;
+
+	while (row < k->row_count && k->rows[row])
+		row++;
+	if (row == k->row_count) {
+		uint8_t *rows = realloc(k->rows, row + 256);
+		if (!rows)
+			return false;
+		memset(rows + row, 0, 256);
+		k->rows = rows;
+		k->row_count = row + 256;
+	}
+	k->rows[row] = 1;
+	i->page->row = (uint32_t)row;
+	return true;
+}
+
+/* Free for good, when the loop turns. */
+static void bury(struct instance *i)
+{
+	struct keeper *k = i->keeper;
+	struct fleet *f = i->fleet;
+
+	if (i->state == INSTANCE_GONE)
+		return;
+	i->state = INSTANCE_GONE;
+	ev_timer_stop(k->loop, &i->timer);
+	if (i->is_dirty)
+		TAILQ_REMOVE(&k->dirty, i, dirty);
+	i->is_dirty = false;
+	HASH_DEL(k->by_id, i);
+	TAILQ_REMOVE(&f->instances, i, link);
+	TAILQ_INSERT_TAIL(&k->dead, i, dead);
+	i->fleet = NULL;
+	keeper_forget(k, i->id);
+	fleet_changed(f);
+	keeper_check_stopped(k);
+}
+
+/* Whoever waits for something of this child is told that it is over. */
+static void let_go(struct instance *i, const char *why)
+{
+	struct link *l, *next;
+
+	calls_fail(i, why);
+	waiters_fail(&i->waiters, METRIC_REASON_CLOSED, why);
+	HASH_ITER (hh, i->links, l, next) {
+		link_end_streams(l);
+		link_free(l);
+	}
+}
+
+void instance_free(struct instance *i)
+{
+	pipes_close(i);
+	if (i->page)
+		page_close(i->page);
+	if (i->page_fd >= 0)
+		close(i->page_fd);
+	buffer_release(&i->output.part);
+	buffer_release(&i->errors.part);
+	buffer_release(&i->handshake);
+	buffer_release(&i->result);
+	free(i);
+}
+
+void instance_stop(struct instance *i, const char *why)
+{
+	struct keeper *k = i->keeper;
+
+	if (i->state == INSTANCE_STOPPING || i->state == INSTANCE_GONE)
+		return;
+	if (i->state == INSTANCE_SPARE)
+		i->fleet->spare--;
+	i->state = INSTANCE_STOPPING;
+	let_go(i, why);
+	if (i->pid <= 0) {
+		bury(i);
+		return;
+	}
+	LOG(k->log, LOG_LEVEL_INFO, "child is stopped", LOG_STR("upstream", i->fleet->name),
+	    LOG_INT("child_pid", i->pid), LOG_STR("reason", why));
+	/* The MCP way first: the end of its input (2024-11-05, lifecycle). */
+	instance_flush(i);
+	pipes_end_input(i);
+	i->step = 0;
+	ev_timer_stop(k->loop, &i->timer);
+	ev_timer_set(&i->timer, ladder[0], 0);
+	ev_timer_start(k->loop, &i->timer);
+}
+
+/* The next step of the ladder. */
+static void climb(struct instance *i)
+{
+	struct keeper *k = i->keeper;
+
+	LOG(k->log, i->step + 1 < LADDER_STEPS ? LOG_LEVEL_INFO : LOG_LEVEL_WARN,
+	    "child does not end by itself", LOG_STR("upstream", i->fleet->name),
+	    LOG_INT("child_pid", i->pid), LOG_STR("signal", strsignal(ladder_signals[i->step])));
+	kill(-i->pid, ladder_signals[i->step]);
+	kill(i->pid, ladder_signals[i->step]);
+	i->step++;
+	if (i->step >= LADDER_STEPS)
+		return; /* it can't refuse that */
+	ev_timer_set(&i->timer, ladder[i->step], 0);
+	ev_timer_start(k->loop, &i->timer);
+}
+
+static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct instance *i = container_of(timer, struct instance, timer);
+	char why[80];
+
+	(void)loop;
+	(void)events;
+	if (i->state == INSTANCE_STOPPING) {
+		climb(i);
+	} else if (i->state == INSTANCE_STARTING) {
+		snprintf(why, sizeof(why), "it did not answer initialize within %g s",
+		    i->fleet->config->handshake_timeout);
+		instance_fail_start(i, why);
+	}
+}
+
+void instance_fail_start(struct instance *i, const char *why)
+{
+	struct fleet *f = i->fleet;
+	char text[200];
+
+	snprintf(text, sizeof(text), "%s", why);
+	fleet_failed(f, text);
+	instance_stop(i, text);
+}
+
+void instance_count_process(struct instance *i, int by)
+{
+	struct fleet *f = i->fleet;
+
+	f->running = (unsigned)((int)f->running + by);
+	fleet_changed(f);
+}
+
+void instance_died(struct instance *i, const char *how)
+{
+	struct keeper *k = i->keeper;
+	struct fleet *f = i->fleet;
+	enum instance_state state = i->state;
+	char why[200];
+
+	if (!pipes_take_report(i, why, sizeof(why)))
+		snprintf(why, sizeof(why), "its process %d ended: %s", (int)i->pid, how);
+	LOG(k->log, state == INSTANCE_STOPPING ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, "child ended",
+	    LOG_STR("upstream", f->name), LOG_INT("child_pid", i->pid), LOG_STR("how", how),
+	    LOG_UINT("calls", HASH_COUNT(i->calls)));
+	ev_timer_stop(k->loop, &i->timer);
+	orphans_sweep(k, i->pid, i->page->mark);
+	write_row(i, 0, 0);
+	k->rows[i->page->row] = 0;
+	pipes_close(i);
+	i->pid = i->page->pid = 0;
+	if (state == INSTANCE_SPARE)
+		f->spare--;
+	i->state = INSTANCE_DOWN;
+	instance_count_process(i, -1);
+	if (state == INSTANCE_SPARE || state == INSTANCE_STARTING) {
+		fleet_failed(f, why);
+	} else if (state == INSTANCE_READY) {
+		f->deaths++;
+		snprintf(f->last_error, sizeof(f->last_error), "%s", why);
+		METRIC_ADD(k->metrics, CHILD_DEATHS, 1, f->metrics_id);
+		/* One that ends as soon as it is ready is no better than one that never was. */
+		if (clock_coarse() - i->ready_at < 1)
+			fleet_failed(f, why);
+	}
+	bool again = state == INSTANCE_READY && f->config->restartable && !f->retired &&
+		     !k->stopping && (i->shared || i->bound);
+	if (again) {
+		calls_fail(i, why);
+		i->page->midway_in = i->page->midway_out = 0;
+		instance_keep(i);
+	} else {
+		instance_stop(i, why);
+	}
+	keeper_check_stopped(k);
+}
+
+/* --- start
+ * ------------------------------------------------------------------------------------------ */
+
+bool instance_spawn(struct instance *i)
+{
+	struct keeper *k = i->keeper;
+	struct fleet *f = i->fleet;
+	struct spawned s;
+	char why[320];
+
+	int error =
+	    take_row(i) ? spawn_start(f->config, i->page->mark, &s, why, sizeof(why)) : -ENOMEM;
+	if (error) {
+		instance_fail_start(i, error == -ENOMEM ? "out of memory" : why);
+		return false;
+	}
+	i->pid = i->page->pid = s.pid;
+	i->page->start_time = s.start_time;
+	i->ours = true;
+	i->in = s.in;
+	i->out = s.out;
+	i->err = s.err;
+	i->report = s.report;
+	i->started = i->last_used = clock_coarse();
+	i->state = INSTANCE_STARTING;
+	write_row(i, s.pid, s.start_time);
+	instance_keep(i);
+	pipes_watch(i);
+	ev_timer_stop(k->loop, &i->timer);
+	ev_timer_set(&i->timer, f->config->handshake_timeout, 0);
+	ev_timer_start(k->loop, &i->timer);
+	f->starts++;
+	METRIC_ADD(k->metrics, CHILD_STARTS, 1, f->metrics_id);
+	instance_count_process(i, 1);
+	LOG(k->log, LOG_LEVEL_INFO, "child started", LOG_STR("upstream", f->name),
+	    LOG_INT("child_pid", i->pid));
+	return true;
+}
+
+void instance_ready(struct instance *i)
+{
+	struct keeper *k = i->keeper;
+
+	ev_timer_stop(k->loop, &i->timer);
+	i->state = INSTANCE_READY;
+	i->ready_at = clock_coarse();
+	i->page->ready = 1;
+	i->page->restarts = i->restarts;
+	if (page_write_texts(
+		i->page_fd, i->page, buffer_span(&i->handshake), buffer_span(&i->result)))
+		LOG(k->log, LOG_LEVEL_WARN, "a child would not outlive the keeper",
+		    LOG_STR("upstream", i->fleet->name));
+	fleet_started(i->fleet);
+}

@@ -1,0 +1,62 @@
+/*
+ * peer: one worker's connection to the keeper.
+ *
+ * What it asks is a row of a table; what it is told goes into its stream, written once for each
+ * turn of the loop. A worker that is gone leaves nothing behind but children that sessions have.
+ */
+#ifndef MARGAY_MASTER_KEEPER_PEER_H
+#define MARGAY_MASTER_KEEPER_PEER_H
+
+#include "common/ipc/keeper_proto.h"
+#include "master/keeper/link.h"
+
+enum {
+	PEER_HIGH_WATER = 4 * 1024 * 1024, /* unread bytes that stop children from being read */
+	PEER_LOW_WATER = 1024 * 1024,
+};
+
+struct peer {
+	LIST_ENTRY(peer) dead;
+	struct keeper *keeper;
+	struct stream stream;
+	unsigned index; /* the bit in instance.paused_by */
+	bool greeted, closed;
+	double congested_since; /* 0: it reads */
+	TAILQ_HEAD(call_list, call) calls;
+	TAILQ_HEAD(peer_outlets, outlet) outlets;
+	struct waiter_list waiters;
+};
+
+/* Serve an accepted connection (taken over in every case). */
+void peer_open(struct keeper *k, int fd);
+/* Close it; it is freed when the loop turns. */
+void peer_close(struct peer *p, const char *why);
+void peers_reap(struct keeper *k);
+/* Run a request as it comes, or again after it waited. */
+void peer_dispatch(struct peer *p, const struct frame *frame, struct span payload);
+/* Tell the peer about its request. */
+void peer_tell(struct peer *p, uint16_t type, uint32_t request, uint64_t target,
+    const struct span *pieces, unsigned count);
+void peer_fail(struct peer *p, uint32_t request, enum metric_reason reason, const char *why);
+/* Let a request wait in a list. False when there is no room. */
+bool waiter_create(struct waiter_list *list, unsigned *count, struct peer *p,
+    const struct frame *frame, struct span payload) MUST_CHECK;
+void waiter_free(struct waiter *w);
+/* Run, or fail, all of a list. */
+void waiters_run(struct waiter_list *list);
+void waiters_fail(struct waiter_list *list, enum metric_reason reason, const char *why);
+
+/* deliver.c: one line of a child's stdout. */
+void deliver_line(struct instance *i, struct span line);
+/* A line that was too long, of which this is the beginning. */
+void deliver_too_long(struct instance *i, struct span beginning);
+/* Answer a question of the child's ourselves. */
+void deliver_refuse(struct instance *i, struct span id, int code, const char *why);
+
+/* noise.c: one line for the log, at a bounded rate. */
+void noise_stderr(struct instance *i, struct span line);
+void noise_dropped(struct instance *i, enum metric_drop reason, struct span line);
+/* Once a second: say what was held back. */
+void noise_tick(struct instance *i);
+
+#endif

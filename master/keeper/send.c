@@ -1,0 +1,403 @@
+/*
+ * send: see send.h.
+ *
+ * A request's id and progress token become the number of its call, so that two clients with the
+ * same id never meet; the answer gets them back (deliver.c). Everything else goes through as it is.
+ */
+#include "master/keeper/send.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "common/clock.h"
+
+enum { NUMBER_TEXT = 24, PIECES_MAX = 5 };
+
+static const struct span initialized = {"notifications/initialized", 25};
+static const struct span cancelled = {"notifications/cancelled", 23};
+static const struct span subscribe = {"resources/subscribe", 19};
+static const struct span unsubscribe = {"resources/unsubscribe", 21};
+
+/* --- writing
+ * ---------------------------------------------------------------------------------------- */
+
+static void fail_write(struct instance *i, struct peer *p, uint32_t request, int error)
+{
+	char why[120];
+
+	if (error == -EMSGSIZE)
+		snprintf(why, sizeof(why),
+		    "it does not read: %zu bytes wait for it (limits.line bounds them)",
+		    buffer_length(&i->input));
+	else
+		snprintf(why, sizeof(why), "%s",
+		    error == -EPIPE ? "it has closed its stdin" : "out of memory");
+	peer_fail(p, request, error == -EPIPE ? METRIC_REASON_CLOSED : METRIC_REASON_LIMIT, why);
+}
+
+/* Write a message with up to two places replaced by `number`; an absent place has p == NULL. */
+static int write_numbered(
+    struct instance *i, struct span text, struct span a, struct span b, const char *number)
+{
+	struct span with = span_of(number), pieces[PIECES_MAX];
+	const char *at = text.p;
+	unsigned count = 0;
+
+	if (b.p && (!a.p || b.p < a.p)) {
+		struct span first = b;
+		b = a;
+		a = first;
+	}
+	const struct span places[] = {a, b};
+	for (int n = 0; n < 2; n++) {
+		if (!places[n].p)
+			continue;
+		pieces[count++] = (struct span){at, (size_t)(places[n].p - at)};
+		pieces[count++] = with;
+		at = places[n].p + places[n].n;
+	}
+	pieces[count++] = (struct span){at, (size_t)(text.p + text.n - at)};
+	return instance_write(i, pieces, count);
+}
+
+static int write_call(struct call *call, const struct envelope *e)
+{
+	char number[NUMBER_TEXT];
+
+	snprintf(number, sizeof(number), "%llu", (unsigned long long)call->number);
+	return write_numbered(call->instance, e->text, e->id, e->progress_token, number);
+}
+
+/* --- new sessions
+ * ----------------------------------------------------------------------------------- */
+
+static struct instance *usable(struct fleet *f, bool shared)
+{
+	struct instance *i;
+
+	TAILQ_FOREACH (i, &f->instances, link) {
+		if (shared ? i->state != INSTANCE_STOPPING : i->state == INSTANCE_SPARE)
+			return i;
+	}
+	return NULL;
+}
+
+/* The gate is not open: wait with it, or say why not. */
+static void wait_or_refuse(struct fleet *f, enum fleet_gate gate, struct peer *p,
+    const struct frame *frame, struct span payload)
+{
+	char why[480];
+
+	if (gate == FLEET_WAIT && waiter_create(&f->waiters, &f->waiter_count, p, frame, payload))
+		return;
+	fleet_gate_text(f, gate, why, sizeof(why));
+	peer_fail(p, frame->request, METRIC_REASON_LIMIT, why);
+}
+
+static void wait_for(
+    struct instance *i, struct peer *p, const struct frame *frame, struct span payload)
+{
+	if (!waiter_create(&i->waiters, &i->waiter_count, p, frame, payload))
+		peer_fail(p, frame->request, METRIC_REASON_LIMIT, "too many wait for its start");
+}
+
+/* A shared child answered initialize once, for all. Clients that speak an earlier revision than it
+ * get theirs (mcp-wire, 3.5), others the child's. */
+static void answer_shared(struct instance *i, struct peer *p, const struct frame *frame,
+    struct span id, struct span wanted)
+{
+	struct envelope *e = &i->keeper->envelope;
+	struct envelope_fault fault;
+	struct buffer answer = {0};
+	struct span result = buffer_span(&i->result);
+
+	int error = buffer_printf(&answer, STREAM_MESSAGE_MAX,
+	    "{\"jsonrpc\":\"2.0\",\"id\":%.*s,\"result\":", (int)id.n, id.p);
+	if (!error)
+		error = buffer_append(&answer, result.p, result.n, STREAM_MESSAGE_MAX);
+	if (!error)
+		error = buffer_append(&answer, "}", 1, STREAM_MESSAGE_MAX);
+	struct span text = buffer_span(&answer), pieces[3] = {text};
+	unsigned count = 1;
+	if (!error && wanted.n == 10 && envelope_scan(text, KEEPER_JSON_DEPTH, e, &fault) == 0 &&
+	    e->protocol_version.n == 10 && memcmp(wanted.p, e->protocol_version.p, 10) < 0) {
+		const char *end = e->protocol_version.p + 10;
+		pieces[0].n = (size_t)(e->protocol_version.p - text.p);
+		pieces[1] = wanted;
+		pieces[2] = (struct span){end, (size_t)(text.p + text.n - end)};
+		count = 3;
+	}
+	if (error)
+		peer_fail(p, frame->request, METRIC_REASON_LIMIT, "out of memory");
+	else
+		peer_tell(p, KEEPER_ANSWER, frame->request, i->id, pieces, count);
+	buffer_release(&answer);
+}
+
+static void open_shared(struct fleet *f, struct peer *p, const struct frame *frame,
+    struct span payload, const struct envelope *e)
+{
+	struct instance *i = usable(f, true);
+	char id[512], wanted[16];
+
+	if (i && i->state == INSTANCE_READY) {
+		/* The scan of the answer needs the envelope that these lie in. */
+		struct span id_copy = {id, e->id.n}, wanted_copy = {wanted, e->protocol_version.n};
+		if (e->id.n > sizeof(id)) {
+			peer_fail(p, frame->request, METRIC_REASON_PROTOCOL, "the id is too long");
+			return;
+		}
+		memcpy(id, e->id.p, e->id.n);
+		wanted_copy.n = wanted_copy.n < sizeof(wanted) ? wanted_copy.n : 0;
+		if (wanted_copy.n > 0)
+			memcpy(wanted, e->protocol_version.p, wanted_copy.n);
+		answer_shared(i, p, frame, id_copy, wanted_copy);
+		return;
+	}
+	if (i && i->state == INSTANCE_STARTING) {
+		wait_for(i, p, frame, payload);
+		return;
+	}
+	enum fleet_gate gate = fleet_gate(f);
+	if (gate != FLEET_OPEN) {
+		wait_or_refuse(f, gate, p, frame, payload);
+		return;
+	}
+	if (!i)
+		i = instance_create(f);
+	if (!i || !instance_spawn(i)) {
+		peer_fail(p, frame->request, METRIC_REASON_CONNECT, f->last_error);
+		return;
+	}
+	wait_for(i, p, frame, payload);
+	instance_handshake(i);
+}
+
+static void open_own(struct fleet *f, struct peer *p, const struct frame *frame,
+    struct span payload, const struct envelope *e)
+{
+	struct keeper *k = f->keeper;
+	struct instance *i = usable(f, false);
+	enum fleet_gate gate = i ? FLEET_OPEN : fleet_gate(f);
+
+	if (gate != FLEET_OPEN) {
+		wait_or_refuse(f, gate, p, frame, payload);
+		return;
+	}
+	if (i) {
+		f->spare--;
+		i->state = INSTANCE_STARTING;
+		ev_timer_set(&i->timer, f->config->handshake_timeout, 0);
+		ev_timer_start(k->loop, &i->timer);
+	} else if (!(i = instance_create(f)) || !instance_spawn(i)) {
+		peer_fail(p, frame->request, METRIC_REASON_CONNECT, f->last_error);
+		return;
+	}
+	if (!instance_open(i, p, frame, e)) {
+		peer_fail(p, frame->request, METRIC_REASON_LIMIT, "out of memory");
+		instance_stop(i, "out of memory");
+	} else if (write_call(i->calls, e)) {
+		instance_fail_start(i, "it does not take its initialize");
+	}
+}
+
+void send_open(struct fleet *f, struct peer *p, const struct frame *frame, struct span payload,
+    struct span message)
+{
+	struct envelope *e = &f->keeper->envelope;
+	struct envelope_fault fault;
+
+	if (envelope_scan(message, KEEPER_JSON_DEPTH, e, &fault) || e->kind != ENVELOPE_REQUEST)
+		peer_fail(p, frame->request, METRIC_REASON_PROTOCOL, "initialize is no request");
+	else if (f->config->sharing == CONFIG_SHARED)
+		open_shared(f, p, frame, payload, e);
+	else
+		open_own(f, p, frame, payload, e);
+}
+
+/* --- messages
+ * --------------------------------------------------------------------------------------- */
+
+/* What one frame leads to: how many answers will come, or why it failed. */
+struct outcome {
+	struct link *link;
+	struct peer *peer;
+	const struct frame *frame;
+	uint32_t answers;
+	int error;
+};
+
+/* Whether another session of this child subscribed to the resource, too. */
+static bool others_subscribe(const struct link *l, struct span uri)
+{
+	const struct link *other;
+
+	for (other = l->instance->links; other; other = other->hh.next) {
+		if (other != l && text_find(&other->uris, uri))
+			return true;
+	}
+	return false;
+}
+
+/* Keep the books of a shared child's subscriptions. True when the request was answered here: the
+ * child must go on telling others. */
+static bool note_subscription(struct outcome *o, const struct envelope *e)
+{
+	struct link *l = o->link;
+	struct text *known = e->uri.p ? text_find(&l->uris, e->uri) : NULL;
+
+	if (!l->instance->shared || !e->uri.p)
+		return false;
+	if (span_equal(e->method, subscribe) && !known &&
+	    !text_add(&l->uris, &l->uri_count, LINK_URIS_MAX, e->uri))
+		o->error = -ENOBUFS;
+	if (!span_equal(e->method, unsubscribe))
+		return o->error != 0;
+	if (known)
+		text_free(&l->uris, &l->uri_count, known);
+	if (!others_subscribe(l, e->uri))
+		return false;
+	const struct span pieces[] = {
+	    SPAN("{\"jsonrpc\":\"2.0\",\"id\":"), e->id, SPAN(",\"result\":{}}")};
+	peer_tell(o->peer, KEEPER_ANSWER, o->frame->request, l->instance->id, pieces, 3);
+	o->answers++;
+	return true;
+}
+
+static void send_request(struct outcome *o, const struct envelope *e)
+{
+	struct link *l = o->link;
+	struct instance *i = l->instance;
+
+	if (note_subscription(o, e) || o->error)
+		return;
+	struct call *call =
+	    call_create(i, o->peer, l, o->frame->request, CALL_REQUEST, e->id, e->progress_token);
+	o->error = call ? write_call(call, e) : -ENOMEM;
+	if (o->error && call)
+		call_free(call);
+	o->answers += o->error == 0;
+}
+
+/* The client no longer wants an answer: the child hears it by its own number, and whoever waits is
+ * let go (2025-11-25, cancellation: no response is expected). */
+static void send_cancelled(struct outcome *o, const struct envelope *e)
+{
+	struct link *l = o->link;
+	char number[NUMBER_TEXT];
+	struct call *call, *next;
+
+	HASH_ITER (hh, l->instance->calls, call, next) {
+		struct span id = {call->text, call->id_length};
+		if (call->link != l || !span_equal(id, e->cancelled_id))
+			continue;
+		snprintf(number, sizeof(number), "%llu", (unsigned long long)call->number);
+		o->error =
+		    write_numbered(l->instance, e->text, e->cancelled_id, (struct span){0}, number);
+		if (call->peer)
+			peer_tell(
+			    call->peer, KEEPER_ENDED, call->request, l->instance->id, NULL, 0);
+		call_free(call);
+		return;
+	}
+}
+
+/* An answer to what the child asked. A shared child's question went to one session only. */
+static void send_response(struct outcome *o, const struct envelope *e)
+{
+	struct link *l = o->link;
+	struct text *asked = text_find(&l->asks, e->id);
+
+	if (l->instance->shared && !asked)
+		return;
+	if (asked)
+		text_free(&l->asks, &l->ask_count, asked);
+	o->error = instance_write(l->instance, &e->text, 1);
+}
+
+static int send_one(void *context, const struct envelope *e)
+{
+	struct outcome *o = context;
+	bool shared = o->link->instance->shared;
+
+	if (e->kind == ENVELOPE_REQUEST)
+		send_request(o, e);
+	else if (e->kind != ENVELOPE_NOTIFICATION)
+		send_response(o, e);
+	else if (span_equal(e->method, cancelled))
+		send_cancelled(o, e);
+	else if (!shared || !span_equal(e->method, initialized)) /* it had its own */
+		o->error = instance_write(o->link->instance, &e->text, 1);
+	return o->error;
+}
+
+static void restart(struct link *l, struct peer *p, const struct frame *frame, struct span payload)
+{
+	struct instance *i = l->instance;
+	struct fleet *f = i->fleet;
+	enum fleet_gate gate = fleet_gate(f);
+
+	if (gate != FLEET_OPEN) {
+		wait_or_refuse(f, gate, p, frame, payload);
+		return;
+	}
+	i->restarts++;
+	wait_for(i, p, frame, payload);
+	if (instance_spawn(i))
+		instance_handshake(i);
+}
+
+void send_message(struct link *l, struct peer *p, const struct frame *frame, struct span payload,
+    struct span message)
+{
+	struct instance *i = l->instance;
+	struct envelope *e = &i->keeper->envelope;
+	struct envelope_fault fault;
+	struct outcome o = {.link = l, .peer = p, .frame = frame};
+
+	if (i->state == INSTANCE_DOWN) {
+		restart(l, p, frame, payload);
+		return;
+	}
+	if (i->state != INSTANCE_READY) {
+		wait_for(i, p, frame, payload);
+		return;
+	}
+	int error = envelope_scan(message, KEEPER_JSON_DEPTH, e, &fault);
+	bool single = error == 0 && e->kind == ENVELOPE_REQUEST;
+	if (error == 0)
+		error = send_one(&o, e);
+	else if (error == -E2BIG)
+		error = envelope_batch(message, KEEPER_JSON_DEPTH, send_one, &o, &fault);
+	if (error) {
+		fail_write(i, p, frame->request, error);
+	} else if (!single) {
+		struct span count = {(const char *)&o.answers, sizeof(o.answers)};
+		peer_tell(p, KEEPER_ACCEPTED, frame->request, i->id, &count, 1);
+	}
+}
+
+void send_forget(struct call *call, bool cancel)
+{
+	struct instance *i = call->instance;
+	char text[160];
+
+	TAILQ_REMOVE(&call->peer->calls, call, by_peer);
+	call->peer = NULL;
+	/* Initialize can't be cancelled (2025-11-25, cancellation); nobody will come for the child.
+	 */
+	if (call->kind == CALL_OPEN) {
+		instance_stop(i, "nobody waits for its start");
+		return;
+	}
+	if (!cancel)
+		return;
+	int n = snprintf(text, sizeof(text),
+	    "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{"
+	    "\"requestId\":%llu,\"reason\":\"timed out\"}}",
+	    (unsigned long long)call->number);
+	struct span piece = {text, (size_t)n};
+	/* A child that does not take it is in no state to cancel anything. */
+	if (instance_write(i, &piece, 1) == 0)
+		call_free(call);
+}
