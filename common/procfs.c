@@ -81,8 +81,11 @@ bool procfs_environment_has(pid_t pid, struct span variable)
 	char *text = malloc(ENVIRONMENT_MAX);
 	bool found = false;
 
-	if (!text)
+	/* Who sets a title of its own leaves empty texts where its environment was. */
+	if (!text || variable.n == 0) {
+		free(text);
 		return false;
+	}
 	ssize_t n = read_file(pid, "environ", text, ENVIRONMENT_MAX, NULL);
 	for (const char *p = text; n > 0 && p < text + n && !found; p += strlen(p) + 1)
 		found = span_equal(span_of(p), variable);

@@ -23,7 +23,9 @@ static bool is_program(const char *path)
 {
 	struct stat status;
 
-	return stat(path, &status) == 0 && S_ISREG(status.st_mode) && access(path, X_OK) == 0;
+	/* To root any file may seem to be one. */
+	return stat(path, &status) == 0 && S_ISREG(status.st_mode) && (status.st_mode & 0111) &&
+	       access(path, X_OK) == 0;
 }
 
 /* The first program of that name in a list of directories. False when there is none. */

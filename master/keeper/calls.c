@@ -17,7 +17,8 @@ struct call *call_create(struct instance *i, struct peer *p, struct link *link, 
 	call->kind = kind;
 	call->id_length = (unsigned)id.n;
 	call->token_length = (unsigned)token.n;
-	memcpy(call->text, id.p, id.n);
+	if (id.n > 0)
+		memcpy(call->text, id.p, id.n);
 	if (token.n > 0)
 		memcpy(call->text + id.n, token.p, token.n);
 	HASH_ADD(hh, i->calls, number, sizeof(call->number), call);

@@ -22,6 +22,8 @@
 
 /* The stop ladder: end of stdin, SIGTERM, SIGKILL; seconds between the steps. */
 static const double ladder[] = {1.5, 1.5};
+static const double mute_patience = 0.5;
+static const char mute[] = "it closed its stdout";
 static const int ladder_signals[] = {SIGTERM, SIGKILL};
 
 enum { LADDER_STEPS = sizeof(ladder) / sizeof(ladder[0]) };
@@ -87,8 +89,6 @@ struct instance *instance_create(struct fleet *f)
 	i->page->id = i->id;
 	snprintf(i->page->upstream, sizeof(i->page->upstream), "%s", f->name);
 	snprintf(i->page->digest, sizeof(i->page->digest), "%s", f->digest);
-	snprintf(i->page->mark, sizeof(i->page->mark), "MARGAY_CHILD=%s.%llu", k->run,
-	    (unsigned long long)i->id);
 	return i;
 }
 
@@ -229,11 +229,25 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 	(void)events;
 	if (i->state == INSTANCE_STOPPING) {
 		climb(i);
+	} else if (i->out < 0 && i->state != INSTANCE_STARTING) {
+		instance_stop(i, mute);
+	} else if (i->out < 0) {
+		instance_fail_start(i, mute);
 	} else if (i->state == INSTANCE_STARTING) {
 		snprintf(why, sizeof(why), "it did not answer initialize within %g s",
 		    i->fleet->config->handshake_timeout);
 		instance_fail_start(i, why);
 	}
+}
+
+void instance_mute(struct instance *i)
+{
+	if (i->state == INSTANCE_STOPPING || i->state == INSTANCE_GONE)
+		return;
+	/* Its exit status, which says more, may be on its way. */
+	ev_timer_stop(i->keeper->loop, &i->timer);
+	ev_timer_set(&i->timer, mute_patience, 0);
+	ev_timer_start(i->keeper->loop, &i->timer);
 }
 
 void instance_fail_start(struct instance *i, const char *why)
@@ -308,6 +322,9 @@ bool instance_spawn(struct instance *i)
 	struct spawned s;
 	char why[320];
 
+	/* One for each process: what the last one left must not be taken for the next. */
+	snprintf(i->page->mark, sizeof(i->page->mark), "MARGAY_CHILD=%s.%llu.%u", k->run,
+	    (unsigned long long)i->id, i->restarts);
 	int error =
 	    take_row(i) ? spawn_start(f->config, i->page->mark, &s, why, sizeof(why)) : -ENOMEM;
 	if (error) {

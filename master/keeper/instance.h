@@ -110,6 +110,8 @@ void instance_handshake(struct instance *i);
 void instance_ready(struct instance *i);
 /* Begin the stop ladder (or end at once what has no process); `why` is told to whoever waits. */
 void instance_stop(struct instance *i, const char *why);
+/* It closed its stdout: it ends now, or is ended, for it can't answer any more. */
+void instance_mute(struct instance *i);
 /* Its process is gone. `how`: "exit code 1". */
 void instance_died(struct instance *i, const char *how);
 /* The start failed: say so to all that wait, and stop what is there of it. */

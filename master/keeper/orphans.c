@@ -140,6 +140,10 @@ void orphans_sweep(struct keeper *k, pid_t group, const char *mark)
 {
 	struct remnant *r = calloc(1, sizeof(*r));
 
+	if (group <= 1) { /* -1 and 0 would be everybody */
+		free(r);
+		return;
+	}
 	kill(-group, SIGTERM);
 	if (!r) {
 		kill(-group, SIGKILL);

@@ -125,6 +125,22 @@ static struct instance *instance_of(struct keeper *k, uint64_t id)
 	return i && i->state != INSTANCE_STOPPING ? i : NULL;
 }
 
+/* The child is this session's. NULL when memory is short. */
+static struct link *bind_session(struct instance *i, const struct session_id *session)
+{
+	struct link *l = link_get(i, session);
+
+	if (!l)
+		return NULL;
+	i->opener = NULL;
+	i->bound = true;
+	if (!i->shared) {
+		i->page->bound = 1;
+		i->page->session = *session;
+	}
+	return l;
+}
+
 /* The child and the session that a frame is about; what follows them is left in *rest. NULL: they
  * are not there. */
 static struct link *link_of(
@@ -137,8 +153,9 @@ static struct link *link_of(
 		return NULL;
 	memcpy(session.bytes, payload.p, sizeof(session.bytes));
 	*rest = (struct span){payload.p + sizeof(session.bytes), payload.n - sizeof(session.bytes)};
-	/* A shared child serves whoever comes; another's own child nobody else. */
-	return i->shared ? link_get(i, &session) : link_find(i, &session);
+	/* A session's next request may come by another worker, before BIND by the first. A shared
+	 * child serves whoever comes; another's own child nobody else. */
+	return i->shared || !i->bound ? bind_session(i, &session) : link_find(i, &session);
 }
 
 static void on_hello(struct peer *p, const struct frame *frame, struct span payload)
@@ -171,21 +188,10 @@ static void on_open(struct peer *p, const struct frame *frame, struct span paylo
 static void on_bind(struct peer *p, const struct frame *frame, struct span payload)
 {
 	struct instance *i = instance_of(p->keeper, frame->target);
-	struct session_id session;
+	struct span rest;
 
-	if (!i || payload.n != sizeof(session.bytes))
-		return;
-	memcpy(session.bytes, payload.p, sizeof(session.bytes));
-	if (!link_get(i, &session)) {
-		instance_stop(i, "out of memory");
-		return;
-	}
-	i->opener = NULL;
-	i->bound = true;
-	if (!i->shared) {
-		i->page->bound = 1;
-		i->page->session = session;
-	}
+	if (i && !link_of(p, frame, payload, &rest))
+		instance_stop(i, "it could not be bound to its session");
 }
 
 static void on_send(struct peer *p, const struct frame *frame, struct span payload)

@@ -176,9 +176,8 @@ static void on_output(struct ev_loop *loop, ev_io *io, int events)
 	(void)loop;
 	(void)events;
 	read_output(i);
-	/* It can't answer any more, whether it ends or not. */
-	if (i->out < 0 && i->state != INSTANCE_STOPPING && i->state != INSTANCE_GONE)
-		instance_stop(i, "it closed its stdout");
+	if (i->out < 0)
+		instance_mute(i);
 }
 
 static bool read_errors(struct instance *i)
@@ -249,5 +248,8 @@ void pipes_watch(struct instance *i)
 		ev_io_start(loop, &i->report_io);
 	}
 	i->errors.max = ERROR_LINE_MAX;
+	/* What an earlier process left unfinished is not the beginning of this one's first line. */
 	i->output.skipping = i->errors.skipping = false;
+	buffer_release(&i->output.part);
+	buffer_release(&i->errors.part);
 }

@@ -75,6 +75,11 @@ export class Margay {
 		return text.split('\n');
 	}
 
+	// Whether the binary was built with sanitizers, which keep freed memory for a while.
+	get sanitized() {
+		return fs.readFileSync(binary).includes('__asan_init');
+	}
+
 	get environment() {
 		const san = `log_path=${path.join(this.dir, 'sanitizer')}`;
 		return {
@@ -126,7 +131,12 @@ export class Margay {
 		const { code, stdout, stderr } = await run(binary, args, { env: this.environment });
 		if (code !== 0) throw new Error(`status: ${code} ${stderr}`);
 		const status = JSON.parse(stdout);
-		for (const pid of [status.pid, status.broker?.pid, ...status.workers.map((one) => one.pid)])
+		for (const pid of [
+			status.pid,
+			status.broker?.pid,
+			status.keeper?.pid,
+			...status.workers.map((one) => one.pid),
+		])
 			if (pid > 0) this.#pids.add(pid);
 		return status;
 	}
