@@ -191,7 +191,7 @@ static void take_header(
 		    p, node->key_line, key, "remove it", "is no header field that can be set here");
 		return;
 	}
-	if (!parse_expect(p, node, key, NODE_SCALAR))
+	if (!parse_expect(p, node, key, NODE_SCALAR) || p->defaults->checked)
 		return;
 	int error = reference_expand(node->text, &value, why, sizeof(why));
 	struct span text = buffer_span(&value);

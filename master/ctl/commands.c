@@ -131,7 +131,8 @@ static void print_children(const cJSON *status)
 	}
 	snprintf(load, sizeof(load), "%.0f sessions", number_of(broker, "sessions"));
 	print_child("broker", broker, load);
-	snprintf(load, sizeof(load), "%.0f children", number_of(keeper, "children"));
+	snprintf(load, sizeof(load), "%.0f children, limited by %.40s",
+	    number_of(keeper, "children"), text_of(keeper, "limits"));
 	print_child("keeper", keeper, load);
 }
 

@@ -284,7 +284,7 @@ static void keep_spares(struct fleet *f)
 {
 	if (f->config->sharing != CONFIG_POOL)
 		return;
-	while (f->spare < f->config->pool_min && fleet_gate(f) == FLEET_OPEN && f->failures == 0) {
+	while (f->spare < f->config->pool_min && fleet_gate(f) == FLEET_OPEN) {
 		struct instance *i = instance_create(f);
 		if (!i || !instance_spawn(i))
 			return;
@@ -292,6 +292,8 @@ static void keep_spares(struct fleet *f)
 		ev_timer_stop(f->keeper->loop, &i->timer);
 		i->state = INSTANCE_SPARE;
 		f->spare++;
+		if (f->failures > 0)
+			return; /* one at a time until one works */
 	}
 }
 

@@ -211,6 +211,8 @@ static void climb(struct instance *i)
 	LOG(k->log, i->step + 1 < LADDER_STEPS ? LOG_LEVEL_INFO : LOG_LEVEL_WARN,
 	    "child does not end by itself", LOG_STR("upstream", i->fleet->name),
 	    LOG_INT("child_pid", i->pid), LOG_STR("signal", strsignal(ladder_signals[i->step])));
+	if (ladder_signals[i->step] == SIGKILL)
+		cgroup_kill(&k->cgroup, i->page->mark);
 	kill(-i->pid, ladder_signals[i->step]);
 	kill(i->pid, ladder_signals[i->step]);
 	i->step++;
@@ -281,6 +283,7 @@ void instance_died(struct instance *i, const char *how)
 	    LOG_STR("upstream", f->name), LOG_INT("child_pid", i->pid), LOG_STR("how", how),
 	    LOG_UINT("calls", HASH_COUNT(i->calls)));
 	ev_timer_stop(k->loop, &i->timer);
+	cgroup_leave(&k->cgroup, i->page->mark);
 	orphans_sweep(k, i->pid, i->page->mark);
 	write_row(i, 0, 0);
 	k->rows[i->page->row] = 0;
@@ -325,9 +328,16 @@ bool instance_spawn(struct instance *i)
 	/* One for each process: what the last one left must not be taken for the next. */
 	snprintf(i->page->mark, sizeof(i->page->mark), "MARGAY_CHILD=%s.%llu.%u", k->run,
 	    (unsigned long long)i->id, i->restarts);
+	bool row = take_row(i);
+	int group = cgroup_join(&k->cgroup, i->page->mark, f->config);
 	int error =
-	    take_row(i) ? spawn_start(f->config, i->page->mark, &s, why, sizeof(why)) : -ENOMEM;
+	    row ? spawn_start(f->config, i->page->mark, group, &s, why, sizeof(why)) : -ENOMEM;
+	if (group >= 0)
+		close(group);
 	if (error) {
+		if (row)
+			k->rows[i->page->row] = 0;
+		cgroup_leave(&k->cgroup, i->page->mark);
 		instance_fail_start(i, error == -ENOMEM ? "out of memory" : why);
 		return false;
 	}

@@ -365,6 +365,9 @@ static int keeper_open(struct keeper *k)
 	k->last_number = (uint64_t)k->boot->epoch << 32;
 	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) < 0)
 		random = clock_nanoseconds();
+	cgroup_open(&k->cgroup);
+	METRIC_SET(k->metrics, CHILD_CGROUPS, k->cgroup.root[0] != '\0', 0);
+	LOG(k->log, LOG_LEVEL_INFO, "limits of children", LOG_STR("by", k->cgroup.text));
 	snprintf(k->run, sizeof(k->run), "%016llx", (unsigned long long)random);
 	int error = orphans_open(k);
 	if (error)

@@ -13,6 +13,7 @@
  *   peer.c      a worker's connection        link.c     a session and its child
  *   send.c      a message to a child         deliver.c  a line of a child's
  *   noise.c     what is for nobody           report.c   what operators see
+ *   cgroup.c    limits of the system, where they may be set
  */
 #ifndef MARGAY_MASTER_KEEPER_KEEPER_H
 #define MARGAY_MASTER_KEEPER_KEEPER_H
@@ -29,6 +30,7 @@
 #include "common/envelope.h"
 #include "common/ipc/stream.h"
 #include "common/role.h"
+#include "master/keeper/cgroup.h"
 
 enum {
 	KEEPER_PEERS = 64, /* workers at a time */
@@ -81,6 +83,7 @@ struct keeper {
 	ev_check check;
 	uint64_t turn_started;
 	uint64_t memory_id; /* of the child whose memory is looked at next */
+	struct cgroup cgroup;
 	struct envelope envelope;
 	char scratch[KEEPER_SCRATCH];
 };

@@ -121,6 +121,7 @@ static void on_round(struct ev_loop *loop, ev_timer *timer, int events)
 	(void)loop;
 	(void)events;
 	kill(-r->group, SIGKILL);
+	cgroup_leave(&k->cgroup, r->mark);
 	if (procfs_each(kill_stray, &s))
 		LOG_TEXT(k->log, LOG_LEVEL_WARN, "strays can't be looked for: no /proc");
 	/* The death of one may make orphans of its own children. */

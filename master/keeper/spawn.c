@@ -26,6 +26,7 @@ static const char *const inherited[] = {
     "HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER"};
 
 enum stage {
+	STAGE_GROUP,
 	STAGE_SESSION,
 	STAGE_PIPES,
 	STAGE_LIMITS,
@@ -35,6 +36,7 @@ enum stage {
 };
 
 static const char *const stages[] = {
+    [STAGE_GROUP] = "can't join its control group",
     [STAGE_SESSION] = "can't have a session of its own",
     [STAGE_PIPES] = "can't be given its pipes",
     [STAGE_LIMITS] = "can't be limited",
@@ -47,6 +49,7 @@ struct program {
 	char **argv, **envp;
 	size_t argc, envc;
 	const struct config_stdio *stdio;
+	int group; /* to be written to, or -1 */
 };
 
 void spawn_failure_text(const struct spawn_failure *failure, char *out, size_t size)
@@ -241,8 +244,12 @@ static void take_limits(const struct config_stdio *stdio)
 
 NORETURN static void child_run(const struct program *p, const struct child_pipes *pipes)
 {
+	bool grouped = p->group < 0 || write(p->group, "0", 1) == 1;
+
 	take_pipes(pipes);
 	signals_reset();
+	if (!grouped)
+		give_up(STAGE_GROUP);
 	if (setsid() < 0)
 		give_up(STAGE_SESSION);
 	take_limits(p->stdio);
@@ -323,10 +330,10 @@ static int start(const struct program *p, struct spawned *out)
 	return 0;
 }
 
-int spawn_start(
-    const struct config_stdio *stdio, const char *mark, struct spawned *out, char *why, size_t size)
+int spawn_start(const struct config_stdio *stdio, const char *mark, int group, struct spawned *out,
+    char *why, size_t size)
 {
-	struct program p = {.stdio = stdio};
+	struct program p = {.stdio = stdio, .group = group};
 
 	int error = make_arguments(&p, why, size);
 	if (!error)

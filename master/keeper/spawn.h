@@ -27,11 +27,12 @@ struct spawn_failure {
 };
 
 /*
- * Start it. `mark` ("NAME=VALUE") is put into its environment, so that its descendants can be told.
+ * Start it, in the control group behind the descriptor `group` (cgroup.procs) unless that is -1.
+ * `mark` ("NAME=VALUE") is put into its environment, so that its descendants can be told.
  * 0 or -errno with `why` filled.
  */
-int spawn_start(const struct config_stdio *stdio, const char *mark, struct spawned *out, char *why,
-    size_t size) MUST_CHECK;
+int spawn_start(const struct config_stdio *stdio, const char *mark, int group, struct spawned *out,
+    char *why, size_t size) MUST_CHECK;
 /* "can't be executed: No such file or directory" */
 void spawn_failure_text(const struct spawn_failure *failure, char *out, size_t size);
 

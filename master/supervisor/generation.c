@@ -95,6 +95,7 @@ struct generation *generation_create(
 	TAILQ_INIT(&g->workers);
 	TAILQ_INSERT_TAIL(&s->generations, g, link);
 	memset(g->adopter, -1, sizeof(g->adopter));
+	metrics_label(s->metrics, config);
 	ev_timer_init(&g->deadline, on_deadline, 0, 0);
 	int error = listeners_acquire(s->listeners, config, &g->listeners, &failed);
 	if (error)
@@ -113,7 +114,6 @@ int generation_start(struct generation *g)
 	struct child *c;
 
 	s->last_generation = g->number;
-	metrics_label(s->metrics, g->config);
 	ev_timer_set(&g->deadline, ready_patience, 0);
 	ev_timer_start(s->loop, &g->deadline);
 	TAILQ_FOREACH (c, &g->workers, link) {

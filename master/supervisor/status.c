@@ -67,6 +67,10 @@ static cJSON *child_report(const struct child *c)
 		add_number(object, "sessions", slot_value(c, M_SESSIONS_ACTIVE));
 	} else {
 		add_number(object, "children", stdio_children(c->supervisor));
+		cJSON_AddStringToObject(object, "limits",
+		    slot_value(c, M_CHILD_CGROUPS) > 0
+			? "control groups"
+			: "rlimits only: no delegated control group");
 	}
 	return object;
 }

@@ -336,6 +336,49 @@ describe('a child', OPTIONS, () => {
 		);
 	});
 
+	test('has a control group of its own where one is delegated', async (t) => {
+		const mounts = fs.readFileSync('/proc/mounts', 'utf8');
+		const mount = /^cgroup2 (\S+) cgroup2 /m.exec(mounts)?.[1];
+		const group = path.join(mount ?? '/nonexistent', `margay-test-${process.pid}`);
+		// As systemd marks what it delegates: setxattr(2), which Node can't call.
+		const mark = `my ($name, $value) = ("user.delegate", "1");
+			exit(syscall(188, $ARGV[0], $name, $value, 1, 0) == 0 ? 0 : 1)`;
+		try {
+			fs.mkdirSync(group);
+			fs.writeFileSync(path.join(group, 'cgroup.procs'), String(process.pid));
+		} catch {
+			return t.skip('no control group can be made here');
+		}
+		const back = path.join(mount, 'cgroup.procs');
+		try {
+			const marked = await run('perl', ['-e', mark, group]);
+			if (marked.code !== 0) return t.skip('no extended attribute can be set here');
+			const margay = await bench.start(hostile());
+			// The test itself must not hold the group that hands its controllers down.
+			const session = await RawSession.open(margay.url);
+			const pid = Number(textOf(await session.call('counter')).split(' ')[1]);
+			assert.match(
+				fs.readFileSync(`/proc/${pid}/cgroup`, 'utf8'),
+				/^0::.*margay-test-\d+\/child-\w+\.1\.0$/m,
+			);
+			assert.equal((await margay.status()).keeper.limits, 'control groups');
+			const detached = Number(textOf(await session.call('breed', { detached: true })));
+			await session.delete();
+			await until('its group is ended and removed', () => {
+				const groups = fs.readdirSync(group).filter((name) => name.startsWith('child-'));
+				return groups.length === 0 && !isAlive(detached);
+			});
+			await bench.margays.pop().stop();
+		} finally {
+			fs.writeFileSync(back, String(process.pid));
+			for (const name of ['margay', '.'])
+				await until('the group is empty', () => {
+					fs.rmdirSync(path.join(group, name));
+					return true;
+				}).catch(() => {});
+		}
+	});
+
 	test('that can not be executed says so', async () => {
 		const margay = await bench.start(hostile());
 		margay.write({ upstreams: { main: { stdio: { command: '/etc/passwd' } } } });

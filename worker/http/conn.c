@@ -134,7 +134,8 @@ static int queue_rest(struct conn *c, struct gather *g, size_t sent)
 			continue;
 		}
 		const char *p = g->pieces[i].iov_base;
-		int error = buffer_append(&c->out, p + sent, n - sent, CONN_OUT_MAX);
+		/* One message may be longer than what may wait before it. */
+		int error = buffer_append(&c->out, p + sent, n - sent, CONN_OUT_MAX + g->length);
 		if (error)
 			return error;
 		sent = 0;

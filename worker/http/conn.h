@@ -28,7 +28,7 @@ struct worker;
 enum {
 	CONN_HIGH_WATER = 256 * 1024, /* unsent bytes that pause the source of an answer */
 	CONN_LOW_WATER = 64 * 1024,
-	CONN_OUT_MAX = 4 * 1024 * 1024, /* unsent bytes that end the connection */
+	CONN_OUT_MAX = 4 * 1024 * 1024, /* unsent bytes before a message that end the connection */
 };
 
 /* What serves the requests of a listener. Each runs while the conn is valid; a conn may be closed

@@ -424,6 +424,12 @@ void stdio_call_start(struct stdio *s, struct upstream_call *call)
 	call->child = child_of(call->child_name);
 	call->accepted = call->single;
 	call->pending = call->single ? 1 : 0;
+	if (call->body.n > call->upstream->config->stdio.line) {
+		call->settled = true;
+		upstream_call_end(
+		    call, METRIC_REASON_LIMIT, "the message is longer than limits.line");
+		return;
+	}
 	if (s->connected) {
 		send_call(s, call);
 		return;
@@ -438,10 +444,24 @@ void stdio_call_start(struct stdio *s, struct upstream_call *call)
 	upstream_call_deadline(call, &s->worker->timeouts.upstream_connect);
 }
 
+/* Whether another reader of the same child is behind, too. */
+static bool others_paused(const struct stdio *s, const struct upstream_call *call)
+{
+	const struct upstream_call *other;
+
+	for (other = s->calls; other; other = other->hh.next) {
+		if (other != call && other->paused && other->child == call->child)
+			return true;
+	}
+	return false;
+}
+
 void stdio_call_pause(struct upstream_call *call, bool pause)
 {
 	struct stdio *s = call->upstream->worker->stdio;
 
+	if (!pause && others_paused(s, call))
+		return;
 	if (s->connected && call->sent)
 		put(s, pause ? KEEPER_PAUSE : KEEPER_RESUME, call, 0, (struct span){0},
 		    (struct span){0});
