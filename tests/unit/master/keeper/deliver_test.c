@@ -1,0 +1,276 @@
+/* deliver: to whom a child's line goes. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+
+#include "tests/unit/master/keeper/bench.h"
+
+static struct bench s;
+
+static const char question[] = "{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"roots/list\"}";
+static const char note[] = "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\"}";
+static const char changed[] =
+    "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/tools/list_changed\"}";
+
+static void open_own(void)
+{
+	bench_open(&s, CONFIG_PER_SESSION);
+	bench_send(&s, 1, 99, note); /* binds the child to session 1 */
+	bench_heard(&s);
+	struct frame frame;
+	cr_assert(bench_told(&s, &frame));
+}
+
+static void open_shared(void)
+{
+	bench_open(&s, CONFIG_SHARED);
+}
+
+static void close_stage(void)
+{
+	bench_close(&s);
+}
+
+static void told(enum keeper_type type, uint32_t request, const char *text)
+{
+	struct frame frame;
+
+	cr_assert(bench_told(&s, &frame));
+	cr_assert_eq(frame.type, type, "%u: %s", frame.type, s.text);
+	cr_assert_eq(frame.request, request);
+	if (text)
+		cr_assert_str_eq(s.text, text);
+}
+
+static void quiet(void)
+{
+	struct frame frame;
+
+	cr_assert_not(bench_told(&s, &frame), "%u: %s", frame.type, s.text);
+}
+
+/* A request of the session's; its number on the pipe. */
+static unsigned long long ask(unsigned session, uint32_t request)
+{
+	bench_send(&s, session, request,
+	    "{\"jsonrpc\":\"2.0\",\"id\":\"mine\",\"method\":\"tools/call\",\"params\":{\"_meta\":{"
+	    "\"progressToken\":\"tok\"}}}");
+	return bench_number(bench_heard(&s));
+}
+
+static void answer(unsigned long long number)
+{
+	char line[200];
+
+	snprintf(line, sizeof(line),
+	    "{ \"result\":{\"n\":12345678901234567890},\"id\":%llu,"
+	    "\"jsonrpc\":\"2.0\" }",
+	    number);
+	bench_say(&s, line);
+}
+
+static uint64_t dropped(enum metric_drop reason)
+{
+	return metrics_sum(
+	    s.boot.metrics, M_LINES_DROPPED, (struct metric_at){s.fleet->metrics_id, reason});
+}
+
+TestSuite(deliver, .init = open_own, .fini = close_stage);
+
+Test(deliver, an_answer_gets_its_own_id_back_and_nothing_else_changes)
+{
+	answer(ask(1, 7));
+	told(KEEPER_ANSWER, 7,
+	    "{ \"result\":{\"n\":12345678901234567890},\"id\":\"mine\",\"jsonrpc\":\"2.0\" }");
+	quiet();
+}
+
+Test(deliver, progress_gets_its_own_token_back)
+{
+	char line[200];
+
+	snprintf(line, sizeof(line),
+	    "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{"
+	    "\"progressToken\":%llu,\"progress\":1}}",
+	    ask(1, 7));
+	bench_say(&s, line);
+	told(KEEPER_MESSAGE, 7,
+	    "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{"
+	    "\"progressToken\":\"tok\",\"progress\":1}}");
+}
+
+Test(deliver, an_answer_is_believed_once)
+{
+	unsigned long long number = ask(1, 7);
+
+	answer(number);
+	answer(number);
+	answer(number + 1000);
+	told(KEEPER_ANSWER, 7, NULL);
+	quiet();
+	cr_expect_eq(dropped(METRIC_DROP_UNKNOWN_ID), 2);
+}
+
+Test(deliver, what_is_no_message_is_dropped_and_counted)
+{
+	static const char *const lines[] = {"hello", "{", "{}x", "[]", "{\"a\":1}", "null",
+	    "{\"jsonrpc\":\"2.0\",\"id\":1.5,\"result\":{}}"};
+
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
+		bench_say(&s, lines[i]);
+	quiet();
+	cr_expect_eq(dropped(METRIC_DROP_NOT_JSON), 2);
+	cr_expect_eq(dropped(METRIC_DROP_NOT_RPC), 5);
+}
+
+Test(deliver, a_batch_of_answers_is_taken_apart)
+{
+	unsigned long long one = ask(1, 7), two = ask(1, 8);
+	char line[200];
+
+	snprintf(line, sizeof(line),
+	    "[{\"jsonrpc\":\"2.0\",\"id\":%llu,\"result\":{}},{\"jsonrpc\":\"2.0\",\"id\":%llu,"
+	    "\"result\":{}}]",
+	    two, one);
+	bench_say(&s, line);
+	told(KEEPER_ANSWER, 8, "{\"jsonrpc\":\"2.0\",\"id\":\"mine\",\"result\":{}}");
+	told(KEEPER_ANSWER, 7, NULL);
+}
+
+Test(deliver, a_question_goes_with_the_only_request)
+{
+	ask(1, 7);
+	bench_listen(&s, 1, 8);
+	told(KEEPER_ACCEPTED, 8, NULL);
+	bench_say(&s, question);
+	told(KEEPER_MESSAGE, 7, question);
+}
+
+Test(deliver, with_several_requests_it_goes_on_the_stream_of_its_own)
+{
+	ask(1, 7);
+	ask(1, 8);
+	bench_listen(&s, 1, 9);
+	told(KEEPER_ACCEPTED, 9, NULL);
+	bench_say(&s, note);
+	told(KEEPER_MESSAGE, 9, note);
+}
+
+Test(deliver, without_a_stream_it_waits_for_one)
+{
+	bench_say(&s, question);
+	bench_say(&s, note);
+	quiet();
+	bench_listen(&s, 1, 9);
+	told(KEEPER_ACCEPTED, 9, NULL);
+	told(KEEPER_MESSAGE, 9, question);
+	told(KEEPER_MESSAGE, 9, note);
+}
+
+Test(deliver, what_waited_too_long_is_refused)
+{
+	bench_say(&s, question);
+	bench_say(&s, note);
+	struct link *l = s.child->links;
+	link_expire(l, l->last_used + 1);
+	cr_expect_str_eq(bench_heard(&s), "");
+	link_expire(l, l->last_used + 60);
+	cr_expect_not_null(strstr(bench_heard(&s), "\"id\":5,\"error\""));
+	cr_expect_eq(dropped(METRIC_DROP_NO_SESSION), 1);
+	cr_expect_eq(l->held_bytes, 0);
+}
+
+Test(deliver, what_waits_is_bounded)
+{
+	unsigned refused = 0;
+
+	for (int i = 0; i < 1000; i++) {
+		bench_say(&s, question);
+		for (const char *p = bench_heard(&s); (p = strchr(p, '\n')); p++)
+			refused++;
+	}
+	cr_expect_eq(s.child->links->held_count, LINK_HELD_MAX);
+	cr_expect_eq(refused, 1000 - LINK_HELD_MAX);
+}
+
+Test(deliver, a_line_too_long_fails_the_only_request)
+{
+	ask(1, 7);
+	deliver_too_long(s.child, SPAN("{\"jsonrpc\":"));
+	told(KEEPER_FAILED, 7, NULL);
+	cr_expect_not_null(strstr(s.text, "limits.line"));
+	ask(1, 8);
+	ask(1, 9);
+	deliver_too_long(s.child, SPAN("{\"jsonrpc\":"));
+	quiet();
+	cr_expect_eq(dropped(METRIC_DROP_TOO_LONG), 2);
+}
+
+Test(deliver, the_end_of_a_child_is_told_to_all_who_wait)
+{
+	ask(1, 7);
+	bench_listen(&s, 1, 8);
+	told(KEEPER_ACCEPTED, 8, NULL);
+	instance_stop(s.child, "over");
+	told(KEEPER_FAILED, 7, NULL);
+	cr_expect_str_eq(s.text + 1, "over");
+	told(KEEPER_ENDED, 8, NULL);
+	s.child = instance_create(s.fleet);
+}
+
+Test(deliver, a_worker_that_is_gone_is_owed_nothing)
+{
+	unsigned long long number = ask(1, 7);
+
+	peer_close(s.peer, "gone");
+	answer(number);
+	cr_expect_eq(HASH_COUNT(s.child->calls), 0);
+	bench_say(&s, question);
+	cr_expect_eq(s.child->links->held_count, 1);
+}
+
+TestSuite(deliver_shared, .init = open_shared, .fini = close_stage);
+
+Test(deliver_shared, a_question_of_one_of_two_is_refused)
+{
+	ask(1, 7);
+	ask(2, 8);
+	bench_say(&s, question);
+	bench_say(&s, note);
+	quiet();
+	cr_expect_not_null(strstr(bench_heard(&s), "\"id\":5,\"error\""));
+	cr_expect_eq(dropped(METRIC_DROP_NO_SESSION), 1);
+}
+
+Test(deliver_shared, a_changed_list_is_for_everybody)
+{
+	bench_listen(&s, 1, 7);
+	bench_listen(&s, 2, 8);
+	told(KEEPER_ACCEPTED, 7, NULL);
+	told(KEEPER_ACCEPTED, 8, NULL);
+	bench_say(&s, changed);
+	told(KEEPER_MESSAGE, 7, changed);
+	told(KEEPER_MESSAGE, 8, changed);
+	quiet();
+}
+
+Test(deliver_shared, a_resource_is_for_its_subscribers)
+{
+	static const char updated[] = "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/resources/"
+				      "updated\",\"params\":{\"uri\":\"x:1\"}}";
+
+	bench_listen(&s, 1, 7);
+	bench_listen(&s, 2, 8);
+	bench_send(&s, 2, 9,
+	    "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"resources/subscribe\",\"params\":{\"uri\":"
+	    "\"x:\\u0031\"}}");
+	char line[100];
+	snprintf(line, sizeof(line), "{\"jsonrpc\":\"2.0\",\"id\":%llu,\"result\":{}}",
+	    bench_number(bench_heard(&s)));
+	bench_say(&s, line);
+	told(KEEPER_ACCEPTED, 7, NULL);
+	told(KEEPER_ACCEPTED, 8, NULL);
+	told(KEEPER_ANSWER, 9, NULL);
+	bench_say(&s, updated);
+	told(KEEPER_MESSAGE, 8, updated);
+	quiet();
+}

@@ -1,0 +1,76 @@
+/* lines: cutting, wherever the pieces end, and the bound. */
+#include "master/keeper/lines.h"
+
+#include <criterion/criterion.h>
+
+static struct buffer seen;
+static unsigned too_long;
+
+static void on_line(void *context, struct span line)
+{
+	(void)context;
+	cr_assert_eq(buffer_printf(&seen, 4096, "<%.*s>", (int)line.n, line.p), 0);
+}
+
+static void on_too_long(void *context, struct span beginning)
+{
+	(void)context;
+	cr_assert_gt(beginning.n, 0);
+	too_long++;
+}
+
+static const struct lines_ops ops = {on_line, on_too_long};
+
+static void expect(const char *text)
+{
+	cr_assert_eq(buffer_append(&seen, "", 1, 4096), 0);
+	cr_expect_str_eq(buffer_span(&seen).p, text);
+	buffer_release(&seen);
+}
+
+Test(lines, are_the_same_however_they_are_cut)
+{
+	static const char text[] = "one\ntwo\r\n\nfour is longer\n12345678901234567\nlast";
+
+	for (size_t a = 0; a < sizeof(text); a++) {
+		for (size_t b = a; b < sizeof(text); b++) {
+			struct lines l = {.max = 16};
+			too_long = 0;
+			lines_feed(&l, (struct span){text, a}, &ops, NULL);
+			lines_feed(&l, (struct span){text + a, b - a}, &ops, NULL);
+			lines_feed(&l, (struct span){text + b, sizeof(text) - 1 - b}, &ops, NULL);
+			cr_expect_eq(too_long, 1);
+			cr_expect(lines_midway(&l));
+			buffer_release(&l.part);
+			expect("<one><two><><four is longer>");
+		}
+	}
+}
+
+Test(lines, hold_no_more_than_the_bound)
+{
+	struct lines l = {.max = 100};
+	char block[64];
+
+	memset(block, 'x', sizeof(block));
+	too_long = 0;
+	for (int i = 0; i < 1000; i++) {
+		lines_feed(&l, (struct span){block, sizeof(block)}, &ops, NULL);
+		cr_assert_leq(buffer_length(&l.part), 100);
+	}
+	cr_expect_eq(too_long, 1);
+	lines_feed(&l, SPAN("\nnext\n"), &ops, NULL);
+	expect("<next>");
+	cr_expect_not(lines_midway(&l));
+}
+
+Test(lines, a_line_of_exactly_the_bound_is_one)
+{
+	struct lines l = {.max = 4};
+
+	too_long = 0;
+	lines_feed(&l, SPAN("1234\n12345\n1"), &ops, NULL);
+	lines_feed(&l, SPAN("234\n"), &ops, NULL);
+	expect("<1234><1234>");
+	cr_expect_eq(too_long, 1);
+}
