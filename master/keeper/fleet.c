@@ -11,8 +11,6 @@
 #include "common/procfs.h"
 #include "master/keeper/peer.h"
 
-enum { TICK_BUDGET = 32, LINK_BUDGET = 1000 };
-
 /* What children without a definition go by until they have ended. */
 static const struct config_stdio undefined = {
     .line = 4 * 1024 * 1024, .children = 1, .failures = 1, .delay_max = 1, .handshake_timeout = 1};
