@@ -26,7 +26,6 @@
 #include "worker/upstream/upstream.h"
 
 static const double heartbeat_every = 0.25;
-static const uint64_t busy_warning = 50000; /* microseconds */
 
 void worker_ready(struct worker *w, struct conn *c)
 {
@@ -189,20 +188,7 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
 	serve_ready(w);
 	stdio_flush(w->stdio);
 	free_closed(w);
-	if (w->turn_started == 0)
-		return;
-	uint64_t busy = (clock_nanoseconds() - w->turn_started) / 1000;
-	METRIC_OBSERVE(w->metrics, LOOP_BUSY_SECONDS, busy, 0);
-	if (busy > busy_warning)
-		LOG(w->log, LOG_LEVEL_WARN, "one turn of the loop took long",
-		    LOG_MILLIS("ms", busy));
-}
-
-static void on_check(struct ev_loop *loop, ev_check *check, int events)
-{
-	(void)loop;
-	(void)events;
-	container_of(check, struct worker, check)->turn_started = clock_nanoseconds();
+	turn_end(&w->turn, w->metrics, w->log);
 }
 
 static void on_idle(struct ev_loop *loop, ev_idle *idle, int events)
@@ -255,8 +241,7 @@ static void watchers_start(struct worker *w)
 	ev_io_start(w->loop, &w->channel);
 	ev_prepare_init(&w->prepare, on_prepare);
 	ev_prepare_start(w->loop, &w->prepare);
-	ev_check_init(&w->check, on_check);
-	ev_check_start(w->loop, &w->check);
+	turn_watch(&w->turn, w->loop);
 	ev_idle_init(&w->idle, on_idle);
 	ev_timer_init(&w->heartbeat, on_heartbeat, 0, heartbeat_every);
 	ev_timer_start(w->loop, &w->heartbeat);

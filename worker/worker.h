@@ -13,6 +13,7 @@
 
 #include "common/role.h"
 #include "common/timeout.h"
+#include "common/turn.h"
 #include "worker/http/date.h"
 #include "worker/http/gather.h"
 #include "worker/http/reader.h"
@@ -75,12 +76,11 @@ struct worker {
 
 	ev_io channel;
 	ev_prepare prepare;
-	ev_check check;
 	ev_idle idle;
 	ev_timer heartbeat;
 	ev_timer shutdown;
 	uint64_t log_dropped_seen;
-	uint64_t turn_started; /* nanoseconds; 0 before the first poll */
+	struct turn turn;
 	bool accepting, draining;
 
 	char scratch[WORKER_SCRATCH];

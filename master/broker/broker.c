@@ -148,6 +148,7 @@ static void broker_prepare(struct ev_loop *loop, ev_prepare *w, int events)
 	(void)events;
 	clients_reap(b);
 	log_flush(b->boot->log);
+	turn_end(&b->turn, b->metrics, b->boot->log);
 }
 
 static void broker_watch(struct broker *b)
@@ -161,6 +162,7 @@ static void broker_watch(struct broker *b)
 	ev_timer_init(&b->pause, broker_resume, accept_pause, 0);
 	ev_prepare_init(&b->prepare, broker_prepare);
 	ev_prepare_start(b->loop, &b->prepare);
+	turn_watch(&b->turn, b->loop);
 }
 
 static void broker_close(struct broker *b)

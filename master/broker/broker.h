@@ -9,6 +9,7 @@
 
 #include <ev.h>
 
+#include "common/turn.h"
 #include "master/broker/journal.h"
 #include "master/broker/table.h"
 
@@ -34,6 +35,7 @@ struct broker {
 	ev_io listener, channel;
 	ev_timer tick, pause;
 	ev_prepare prepare;
+	struct turn turn;
 };
 
 /* Serve an accepted connection (taken over in every case). */

@@ -12,20 +12,7 @@
 #include "common/exit_code.h"
 #include "master/ctl/connection.h"
 #include "master/ctl/ctl.h"
-
-static const char *text_of(const cJSON *object, const char *key)
-{
-	const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, key));
-
-	return text ? text : "";
-}
-
-static double number_of(const cJSON *object, const char *key)
-{
-	const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
-
-	return cJSON_IsNumber(item) ? item->valuedouble : 0;
-}
+#include "master/ctl/reply.h"
 
 /* --- check
  * ------------------------------------------------------------------------------------------ */
@@ -108,10 +95,10 @@ static void print_child(const char *name, const cJSON *row, const char *load)
 {
 	char uptime[32];
 
-	format_uptime(number_of(row, "uptime_seconds"), uptime);
-	printf("%-10s %10.0f %4.0f  %-10s %14s %8.0f  %s\n", name, number_of(row, "pid"),
-	    number_of(row, "generation"), text_of(row, "state"), uptime, number_of(row, "restarts"),
-	    load);
+	format_uptime(reply_number(row, "uptime_seconds"), uptime);
+	printf("%-10s %10.0f %4.0f  %-10s %14s %8.0f  %s\n", name, reply_number(row, "pid"),
+	    reply_number(row, "generation"), reply_text(row, "state"), uptime,
+	    reply_number(row, "restarts"), load);
 }
 
 static void print_children(const cJSON *status)
@@ -124,15 +111,15 @@ static void print_children(const cJSON *status)
 	    "restarts", "load");
 	cJSON_ArrayForEach(row, cJSON_GetObjectItemCaseSensitive(status, "workers"))
 	{
-		snprintf(name, sizeof(name), "worker %.0f", number_of(row, "number"));
+		snprintf(name, sizeof(name), "worker %.0f", reply_number(row, "number"));
 		snprintf(load, sizeof(load), "%.0f connections, %.0f requests",
-		    number_of(row, "connections"), number_of(row, "requests"));
+		    reply_number(row, "connections"), reply_number(row, "requests"));
 		print_child(name, row, load);
 	}
-	snprintf(load, sizeof(load), "%.0f sessions", number_of(broker, "sessions"));
+	snprintf(load, sizeof(load), "%.0f sessions", reply_number(broker, "sessions"));
 	print_child("broker", broker, load);
 	snprintf(load, sizeof(load), "%.0f children, limited by %.40s",
-	    number_of(keeper, "children"), text_of(keeper, "limits"));
+	    reply_number(keeper, "children"), reply_text(keeper, "limits"));
 	print_child("keeper", keeper, load);
 }
 
@@ -143,18 +130,19 @@ static void print_status(const cJSON *status)
 	const cJSON *sessions = cJSON_GetObjectItemCaseSensitive(status, "sessions");
 	char uptime[32];
 
-	format_uptime(number_of(status, "uptime_seconds"), uptime);
-	printf("margay %s, master %.0f, up %s, generation %.0f\n", text_of(status, "version"),
-	    number_of(status, "pid"), uptime, number_of(status, "generation"));
-	printf("config   %s (sha256 %.12s)\n", text_of(config, "file"), text_of(config, "sha256"));
+	format_uptime(reply_number(status, "uptime_seconds"), uptime);
+	printf("margay %s, master %.0f, up %s, generation %.0f\n", reply_text(status, "version"),
+	    reply_number(status, "pid"), uptime, reply_number(status, "generation"));
+	printf("config   %s (sha256 %.12s)\n", reply_text(config, "file"),
+	    reply_text(config, "sha256"));
 	printf("reload   %s: %s\n",
 	    cJSON_IsTrue(cJSON_GetObjectItem(reload, "ok")) ? "ok" : "FAILED",
-	    text_of(reload, "message"));
+	    reply_text(reload, "message"));
 	cJSON_ArrayForEach(row, cJSON_GetObjectItemCaseSensitive(status, "listen")) printf(
 	    "%-8s %s\n", cJSON_IsTrue(cJSON_GetObjectItem(row, "admin")) ? "admin" : "listen",
-	    text_of(row, "address"));
-	printf("sessions %.0f active, %.0f created\n\n", number_of(sessions, "active"),
-	    number_of(sessions, "created"));
+	    reply_text(row, "address"));
+	printf("sessions %.0f active, %.0f created\n\n", reply_number(sessions, "active"),
+	    reply_number(sessions, "created"));
 	print_children(status);
 }
 
@@ -188,10 +176,10 @@ static void print_errors(const cJSON *reply)
 	cJSON_ArrayForEach(row, cJSON_GetObjectItemCaseSensitive(reply, "errors"))
 	{
 		char line[16] = "";
-		if (number_of(row, "line") > 0)
-			snprintf(line, sizeof(line), ":%.0f", number_of(row, "line"));
-		fprintf(stderr, "%s%s: %s: %s; %s\n", text_of(row, "file"), line,
-		    text_of(row, "key"), text_of(row, "problem"), text_of(row, "remedy"));
+		if (reply_number(row, "line") > 0)
+			snprintf(line, sizeof(line), ":%.0f", reply_number(row, "line"));
+		fprintf(stderr, "%s%s: %s: %s; %s\n", reply_text(row, "file"), line,
+		    reply_text(row, "key"), reply_text(row, "problem"), reply_text(row, "remedy"));
 	}
 }
 
@@ -206,11 +194,11 @@ int reload_main(int argc, char **argv)
 	close(fd);
 	bool ok = cJSON_IsTrue(cJSON_GetObjectItem(reply, "ok"));
 	if (ok) {
-		printf("reloaded: generation %.0f serves\n", number_of(reply, "generation"));
+		printf("reloaded: generation %.0f serves\n", reply_number(reply, "generation"));
 	} else {
 		print_errors(reply);
 		fprintf(stderr, "margay: reload failed: %s; generation %.0f serves on\n",
-		    text_of(reply, "message"), number_of(reply, "generation"));
+		    reply_text(reply, "message"), reply_number(reply, "generation"));
 	}
 	cJSON_Delete(reply);
 	return ok ? EXIT_OK : EXIT_FAILED;

@@ -10,75 +10,54 @@
 #include "common/units.h"
 #include "master/ctl/connection.h"
 #include "master/ctl/ctl.h"
+#include "master/ctl/reply.h"
 
-static const char *text_of(const cJSON *object, const char *key)
-{
-	const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, key));
-
-	return text ? text : "";
-}
-
-static double number_of(const cJSON *object, const char *key)
-{
-	const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
-
-	return cJSON_IsNumber(item) ? item->valuedouble : 0;
-}
-
-static const char row_format[] = "%-20s %-6s %-12s %8s %8s %8s %8s %9s  %s\n";
+static const char row_format[] = "%-20s %-6s %-9s %8s %8s %8s %9s %11s  %s\n";
 
 static void format_number(double value, char out[24])
 {
 	snprintf(out, 24, "%.0f", value);
 }
 
-static void format_memory(double bytes, char out[24])
+static void print_child(const cJSON *child)
 {
-	snprintf(out, 24, "%.1f MiB", bytes / (1 << 20));
-}
+	char name[24], sessions[24], restarts[24], memory[24], uptime[24];
 
-static void print_children(const cJSON *upstream)
-{
-	char pid[24], sessions[24], restarts[24], memory[24], uptime[24];
-	const cJSON *child;
-
-	cJSON_ArrayForEach(child, cJSON_GetObjectItemCaseSensitive(upstream, "children"))
-	{
-		format_number(number_of(child, "pid"), pid);
-		format_number(number_of(child, "sessions"), sessions);
-		format_number(number_of(child, "restarts"), restarts);
-		format_memory(number_of(child, "memory_bytes"), memory);
-		snprintf(uptime, sizeof(uptime), "%.0f s", number_of(child, "uptime_seconds"));
-		printf(row_format, "", "child", text_of(child, "state"), pid, sessions, restarts,
-		    uptime, memory, "");
-	}
+	snprintf(name, sizeof(name), "  %.0f", reply_number(child, "pid"));
+	format_number(reply_number(child, "sessions"), sessions);
+	format_number(reply_number(child, "restarts"), restarts);
+	snprintf(
+	    memory, sizeof(memory), "%.1f MiB", reply_number(child, "memory_bytes") / (1 << 20));
+	snprintf(uptime, sizeof(uptime), "%.0f s", reply_number(child, "uptime_seconds"));
+	printf(row_format, name, "child", reply_text(child, "state"), "", sessions, restarts,
+	    uptime, memory, "");
 }
 
 static void print_upstream(const cJSON *upstream)
 {
 	char children[24], sessions[24], restarts[24];
-	const cJSON *rows = cJSON_GetObjectItemCaseSensitive(upstream, "children");
+	const cJSON *rows = cJSON_GetObjectItemCaseSensitive(upstream, "children"), *child;
 
-	if (strcmp(text_of(upstream, "kind"), "http") == 0) {
-		format_number(number_of(upstream, "requests"), sessions);
-		printf("%-20s %-6s %s, %s requests, %.0f errors\n", text_of(upstream, "name"),
-		    "http", text_of(upstream, "url"), sessions, number_of(upstream, "errors"));
+	if (strcmp(reply_text(upstream, "kind"), "http") == 0) {
+		printf("%-20s %-6s %s, %.0f requests, %.0f errors\n", reply_text(upstream, "name"),
+		    "http", reply_text(upstream, "url"), reply_number(upstream, "requests"),
+		    reply_number(upstream, "errors"));
 		return;
 	}
 	format_number(cJSON_GetArraySize(rows), children);
-	format_number(number_of(upstream, "sessions"), sessions);
-	format_number(number_of(upstream, "restarts"), restarts);
-	printf(row_format, text_of(upstream, "name"), "stdio", text_of(upstream, "state"), children,
-	    sessions, restarts, "", "", text_of(upstream, "last_error"));
-	print_children(upstream);
+	format_number(reply_number(upstream, "sessions"), sessions);
+	format_number(reply_number(upstream, "restarts"), restarts);
+	printf(row_format, reply_text(upstream, "name"), "stdio", reply_text(upstream, "state"),
+	    children, sessions, restarts, "", "", reply_text(upstream, "last_error"));
+	cJSON_ArrayForEach(child, rows) print_child(child);
 }
 
 static void print_upstreams(const cJSON *reply)
 {
 	const cJSON *row;
 
-	printf(row_format, "upstream", "kind", "state", "pid", "sessions", "restarts", "uptime",
-	    "memory", "last error");
+	printf(row_format, "upstream", "kind", "state", "children", "sessions", "restarts",
+	    "uptime", "memory", "last error");
 	cJSON_ArrayForEach(row, cJSON_GetObjectItemCaseSensitive(reply, "upstreams"))
 	    print_upstream(row);
 }
@@ -99,7 +78,7 @@ int upstreams_main(int argc, char **argv)
 	else
 		print_upstreams(reply);
 	if (!ok)
-		fprintf(stderr, "margay: %s\n", text_of(reply, "message"));
+		fprintf(stderr, "margay: %s\n", reply_text(reply, "message"));
 	free(text);
 	cJSON_Delete(reply);
 	return ok ? EXIT_OK : EXIT_FAILED;
@@ -115,7 +94,7 @@ int restart_main(int argc, char **argv)
 		return code;
 	close(fd);
 	bool ok = cJSON_IsTrue(cJSON_GetObjectItem(reply, "ok"));
-	fprintf(ok ? stdout : stderr, "%s%s\n", ok ? "" : "margay: ", text_of(reply, "message"));
+	fprintf(ok ? stdout : stderr, "%s%s\n", ok ? "" : "margay: ", reply_text(reply, "message"));
 	cJSON_Delete(reply);
 	return ok ? EXIT_OK : EXIT_FAILED;
 }

@@ -24,8 +24,7 @@
 enum { ACCEPT_BUDGET = 8, MEMORY_BUDGET = 16, CONFIG_MAX = 4 * 1024 * 1024 };
 
 static const double tick_every = 0.25, accept_pause = 0.1; /* seconds */
-static const double peer_patience = 2;      /* that a worker may leave its messages unread */
-static const uint64_t busy_warning = 50000; /* microseconds */
+static const double peer_patience = 2; /* that a worker may leave its messages unread */
 
 bool keeper_tell_master(
     struct keeper *k, uint16_t type, uint64_t key, const int *fds, unsigned count)
@@ -304,20 +303,7 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
 		instance_free(i);
 	}
 	peers_reap(k);
-	if (k->turn_started == 0)
-		return;
-	uint64_t busy = (clock_nanoseconds() - k->turn_started) / 1000;
-	METRIC_OBSERVE(k->metrics, LOOP_BUSY_SECONDS, busy, 0);
-	if (busy > busy_warning)
-		LOG(k->log, LOG_LEVEL_WARN, "one turn of the loop took long",
-		    LOG_MILLIS("ms", busy));
-}
-
-static void on_check(struct ev_loop *loop, ev_check *check, int events)
-{
-	(void)loop;
-	(void)events;
-	container_of(check, struct keeper, check)->turn_started = clock_nanoseconds();
+	turn_end(&k->turn, k->metrics, k->log);
 }
 
 static void watch(struct keeper *k)
@@ -334,8 +320,7 @@ static void watch(struct keeper *k)
 	ev_timer_start(k->loop, &k->tick);
 	ev_prepare_init(&k->prepare, on_prepare);
 	ev_prepare_start(k->loop, &k->prepare);
-	ev_check_init(&k->check, on_check);
-	ev_check_start(k->loop, &k->check);
+	turn_watch(&k->turn, k->loop);
 }
 
 /* Children that outlived the keeper before us. */

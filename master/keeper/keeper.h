@@ -30,6 +30,7 @@
 #include "common/envelope.h"
 #include "common/ipc/stream.h"
 #include "common/role.h"
+#include "common/turn.h"
 #include "master/keeper/cgroup.h"
 
 enum {
@@ -80,8 +81,7 @@ struct keeper {
 	ev_io listener, channel, signals;
 	ev_timer pause, tick, orphan;
 	ev_prepare prepare;
-	ev_check check;
-	uint64_t turn_started;
+	struct turn turn;
 	uint64_t memory_id; /* of the child whose memory is looked at next */
 	struct cgroup cgroup;
 	struct envelope envelope;

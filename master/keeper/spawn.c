@@ -19,6 +19,7 @@
 
 #include "common/config/reference.h"
 #include "common/procfs.h"
+#include "common/signals.h"
 
 enum { VARIABLES_MAX = 4096, REPORT_FD = 3 };
 
@@ -191,16 +192,6 @@ NORETURN static void give_up(enum stage stage)
 
 	(void)n;
 	_exit(127);
-}
-
-static void signals_reset(void)
-{
-	sigset_t none;
-
-	for (int number = 1; number < NSIG; number++)
-		signal(number, SIG_DFL); /* KILL and STOP refuse, which is fine */
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 static void take_pipes(const struct child_pipes *pipes)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/config/config.h"
+#include "common/signals.h"
 #include "common/title.h"
 
 enum { VERDICT_MAX = 1024 * 1024 };
@@ -146,12 +147,7 @@ static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
 
 NORETURN static void child_run(const struct checker *k, int out)
 {
-	sigset_t none;
-
-	for (int signal_number = 1; signal_number < NSIG; signal_number++)
-		signal(signal_number, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	signals_reset();
 	dup2(out, 3);
 	close_range(4, ~0u, 0);
 	title_set("checker");

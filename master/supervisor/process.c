@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/signals.h"
 #include "common/title.h"
 #include "master/supervisor/children.h"
 
@@ -27,16 +28,6 @@ static const struct {
     [ROLE_BROKER] = {broker_main},
     [ROLE_KEEPER] = {keeper_main},
 };
-
-static void signals_reset(void)
-{
-	sigset_t none;
-
-	for (int signal_number = 1; signal_number < NSIG; signal_number++)
-		signal(signal_number, SIG_DFL); /* KILL and STOP refuse, which is fine */
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-}
 
 static int compare_ints(const void *a, const void *b)
 {

@@ -506,7 +506,7 @@ describe('a child', OPTIONS, () => {
 		assert.equal(row.children[0].sessions, 1);
 		const { stdout } = await margay.command('upstreams');
 		assert.match(stdout, new RegExp(`main +stdio +running +1 +1 +0`));
-		assert.match(stdout, new RegExp(`child +ready +${pid} `));
+		assert.match(stdout, new RegExp(`  ${pid} +child +ready +1 +0 `));
 		assert.equal((await margay.status()).keeper.children, 1);
 		const metrics = await margay.metrics();
 		const value = (name) => metrics.sum(name, { upstream: 'main' });
