@@ -358,6 +358,7 @@ bool instance_spawn(struct instance *i)
 	ev_timer_start(k->loop, &i->timer);
 	f->starts++;
 	METRIC_ADD(k->metrics, CHILD_STARTS, 1, f->metrics_id);
+	METRIC_SET(k->metrics, CHILD_LAST_START, (uint64_t)ev_time(), f->metrics_id);
 	instance_count_process(i, 1);
 	LOG(k->log, LOG_LEVEL_INFO, "child started", LOG_STR("upstream", f->name),
 	    LOG_INT("child_pid", i->pid));

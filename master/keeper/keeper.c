@@ -63,6 +63,9 @@ void keeper_forget(struct keeper *k, uint64_t key)
 
 void keeper_check_stopped(struct keeper *k)
 {
+	/* Without a master nothing new will come. */
+	if (k->orphaned && !k->by_id)
+		k->stopping = true;
 	if (k->stopping && !k->by_id && TAILQ_EMPTY(&k->remnants))
 		ev_break(k->loop, EVBREAK_ALL);
 }

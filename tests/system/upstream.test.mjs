@@ -77,6 +77,28 @@ describe('what an upstream sees', OPTIONS, () => {
 		assert.match(headers['content-type'], /^application\/json/);
 	});
 
+	test('configured headers are sent with each request', async (t) => {
+		const { server } = bench;
+		const margay = await Margay.start({
+			upstream: server.url,
+			config: {
+				upstreams: {
+					main: { http: { headers: { Authorization: 'Bearer ${env:HOME}', 'X-Team': 'a b' } } },
+				},
+			},
+		});
+		t.after(() => margay.stop());
+		const session = await RawSession.open(margay.url);
+		server.seen.length = 0;
+		await session.call('echo');
+		await session.delete();
+		await until('the upstream was told of the end', () => server.seen.length === 2);
+		for (const { headers } of server.seen) {
+			assert.equal(headers.authorization, `Bearer ${process.env.HOME}`);
+			assert.equal(headers['x-team'], 'a b');
+		}
+	});
+
 	test("the upstream's headers stay behind", async () => {
 		const { server, session } = bench;
 		server.on['tools/call'] = ({ response, message }) =>
