@@ -72,7 +72,7 @@ const struct setting settings[] = {
 {"upstreams.NAME.stdio.handshake_timeout", SETTING_DURATION, STDIO(handshake_timeout), "30s", "100ms", "1h",
 	"From the start of a child to its answer to `initialize`."},
 {"upstreams.NAME.stdio.idle_timeout", SETTING_DURATION, STDIO(idle_timeout), "30m", "0", "30d",
-	"A child without a request or an open stream for that long ends, and with it its session. 0: never."},
+	"A child without a request or an open stream for that long ends, and with it its session, unless it is restartable. 0: never."},
 {"mcpServers", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
 	"MCP servers as desktop clients list them, by name: `command`, `args`, `env`, `cwd`, or `url`, `headers`. Each is an upstream with the route /NAME/mcp; other keys of an entry are not read."},
 {"routes", SETTING_STRUCTURE, 0, NULL, NULL, NULL,

@@ -268,7 +268,7 @@ unsigned fleet_restart(struct fleet *f)
 	f->retry_at = 0;
 	TAILQ_FOREACH_SAFE (i, &f->instances, link, next) {
 		count += i->pid > 0 && i->state != INSTANCE_STOPPING;
-		instance_stop(i, "the operator restarted it");
+		instance_recycle(i, "the operator restarted it");
 	}
 	set_metrics(f);
 	waiters_run(&f->waiters);
@@ -316,8 +316,8 @@ static void instance_tick(struct instance *i, double now)
 		link_expire(l, now);
 	if (i->fleet->retired && !i->calls)
 		instance_stop(i, "its definition changed");
-	else if ((i->state == INSTANCE_READY || i->state == INSTANCE_DOWN) && is_idle(i, now))
-		instance_stop(i, "it was idle for idle_timeout");
+	else if (i->state == INSTANCE_READY && is_idle(i, now))
+		instance_recycle(i, "it was idle for idle_timeout");
 }
 
 void fleets_tick(struct keeper *k)

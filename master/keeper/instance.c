@@ -178,20 +178,11 @@ void instance_free(struct instance *i)
 	free(i);
 }
 
-void instance_stop(struct instance *i, const char *why)
+/* Close stdin, and see that more follows. */
+static void begin_ladder(struct instance *i, const char *why)
 {
 	struct keeper *k = i->keeper;
 
-	if (i->state == INSTANCE_STOPPING || i->state == INSTANCE_GONE)
-		return;
-	if (i->state == INSTANCE_SPARE)
-		i->fleet->spare--;
-	i->state = INSTANCE_STOPPING;
-	let_go(i, why);
-	if (i->pid <= 0) {
-		bury(i);
-		return;
-	}
 	LOG(k->log, LOG_LEVEL_INFO, "child is stopped", LOG_STR("upstream", i->fleet->name),
 	    LOG_INT("child_pid", i->pid), LOG_STR("reason", why));
 	/* The MCP way first: the end of its input (2024-11-05, lifecycle). */
@@ -201,6 +192,52 @@ void instance_stop(struct instance *i, const char *why)
 	ev_timer_stop(k->loop, &i->timer);
 	ev_timer_set(&i->timer, ladder[0], 0);
 	ev_timer_start(k->loop, &i->timer);
+}
+
+void instance_stop(struct instance *i, const char *why)
+{
+	if (i->state == INSTANCE_STOPPING && i->recycled) {
+		/* Its process is on the ladder already. */
+		i->recycled = false;
+		let_go(i, why);
+	}
+	if (i->state == INSTANCE_STOPPING || i->state == INSTANCE_GONE)
+		return;
+	if (i->state == INSTANCE_SPARE)
+		i->fleet->spare--;
+	i->state = INSTANCE_STOPPING;
+	let_go(i, why);
+	if (i->pid > 0)
+		begin_ladder(i, why);
+	else
+		bury(i);
+}
+
+/* Whether its sessions may go on with another process. */
+static bool is_restartable(const struct instance *i)
+{
+	const struct fleet *f = i->fleet;
+
+	return f->config->restartable && !f->retired && !i->keeper->stopping && i->page &&
+	       i->page->ready && (i->shared || i->bound);
+}
+
+void instance_recycle(struct instance *i, const char *why)
+{
+	if (i->state == INSTANCE_STOPPING || i->state == INSTANCE_GONE)
+		return;
+	if (!is_restartable(i)) {
+		instance_stop(i, why);
+		return;
+	}
+	calls_fail(i, why);
+	if (i->pid <= 0) {
+		i->state = INSTANCE_DOWN;
+		return;
+	}
+	i->state = INSTANCE_STOPPING;
+	i->recycled = true;
+	begin_ladder(i, why);
 }
 
 /* The next step of the ladder. */
@@ -232,7 +269,7 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 	if (i->state == INSTANCE_STOPPING) {
 		climb(i);
 	} else if (i->out < 0 && i->state != INSTANCE_STARTING) {
-		instance_stop(i, mute);
+		instance_recycle(i, mute);
 	} else if (i->out < 0) {
 		instance_fail_start(i, mute);
 	} else if (i->state == INSTANCE_STARTING) {
@@ -259,7 +296,8 @@ void instance_fail_start(struct instance *i, const char *why)
 
 	snprintf(text, sizeof(text), "%s", why);
 	fleet_failed(f, text);
-	instance_stop(i, text);
+	waiters_fail(&i->waiters, METRIC_REASON_CONNECT, text);
+	instance_recycle(i, text);
 }
 
 void instance_count_process(struct instance *i, int by)
@@ -303,13 +341,17 @@ void instance_died(struct instance *i, const char *how)
 		if (clock_coarse() - i->ready_at < 1)
 			fleet_failed(f, why);
 	}
-	bool again = state == INSTANCE_READY && f->config->restartable && !f->retired &&
-		     !k->stopping && (i->shared || i->bound);
-	if (again) {
+	/* What ends on the ladder for good was let go of when that began. */
+	if ((state != INSTANCE_STOPPING || i->recycled) && is_restartable(i)) {
+		i->recycled = false;
 		calls_fail(i, why);
+		if (state == INSTANCE_STARTING)
+			waiters_fail(&i->waiters, METRIC_REASON_CLOSED, why);
 		i->page->midway_in = i->page->midway_out = 0;
 		instance_keep(i);
+		waiters_run(&i->waiters);
 	} else {
+		i->recycled = false;
 		instance_stop(i, why);
 	}
 	keeper_check_stopped(k);

@@ -17,7 +17,7 @@ enum instance_state {
 	INSTANCE_STARTING, /* runs, has not answered initialize */
 	INSTANCE_READY,
 	INSTANCE_DOWN,     /* no process; the next request starts one */
-	INSTANCE_STOPPING, /* on the stop ladder */
+	INSTANCE_STOPPING, /* on the stop ladder; `recycled`: only its process ends */
 	INSTANCE_GONE,     /* freed when the loop turns */
 };
 
@@ -64,6 +64,7 @@ struct instance {
 	bool shared;
 	bool bound; /* a session has it; else it goes with its opener */
 	bool is_dirty, input_broken;
+	bool recycled;
 	bool kept; /* the master has the descriptors */
 	bool ours; /* we forked it: its exit status is ours to take */
 	struct peer *opener;
@@ -110,6 +111,8 @@ void instance_handshake(struct instance *i);
 void instance_ready(struct instance *i);
 /* Begin the stop ladder (or end at once what has no process); `why` is told to whoever waits. */
 void instance_stop(struct instance *i, const char *why);
+/* End its process; a restartable one stays, and the next request starts another. */
+void instance_recycle(struct instance *i, const char *why);
 /* It closed its stdout: it ends now, or is ended, for it can't answer any more. */
 void instance_mute(struct instance *i);
 /* Its process is gone. `how`: "exit code 1". */

@@ -122,7 +122,7 @@ static struct instance *instance_of(struct keeper *k, uint64_t id)
 	struct instance *i;
 
 	HASH_FIND(hh, k->by_id, &id, sizeof(id), i);
-	return i && i->state != INSTANCE_STOPPING ? i : NULL;
+	return i && (i->state != INSTANCE_STOPPING || i->recycled) ? i : NULL;
 }
 
 /* The child is this session's. NULL when memory is short. */

@@ -76,7 +76,8 @@ static struct instance *usable(struct fleet *f, bool shared)
 	struct instance *i;
 
 	TAILQ_FOREACH (i, &f->instances, link) {
-		if (shared ? i->state != INSTANCE_STOPPING : i->state == INSTANCE_SPARE)
+		if (shared ? i->state != INSTANCE_STOPPING || i->recycled
+			   : i->state == INSTANCE_SPARE)
 			return i;
 	}
 	return NULL;
@@ -154,7 +155,7 @@ static void open_shared(struct fleet *f, struct peer *p, const struct frame *fra
 		answer_shared(i, p, frame, id_copy, wanted_copy);
 		return;
 	}
-	if (i && i->state == INSTANCE_STARTING) {
+	if (i && i->state != INSTANCE_DOWN) {
 		wait_for(i, p, frame, payload);
 		return;
 	}

@@ -456,6 +456,54 @@ describe('a child', OPTIONS, () => {
 		assert.match(after, /^1 /, 'a new process counts from the start');
 		assert.notEqual(before.split(' ')[1], after.split(' ')[1]);
 		assert.equal((await upstreamOf(margay)).restarts, 1);
+		// The operator and idleness end its process, not its session.
+		assert.equal((await margay.command('restart', 'main')).code, 0);
+		const pid = Number(after.split(' ')[1]);
+		assert.match(textOf(await session.call('counter')), /^1 /);
+		assert.ok(!isAlive(pid));
+		await session.delete();
+		await until('it is gone for good', async () => (await childrenOf(margay)).length === 0);
+		assert.equal((await session.call('counter')).status, 404);
+	});
+
+	test('that is restartable sleeps when it is idle', async () => {
+		const margay = await bench.start({
+			...hostile(),
+			sharing: 'shared',
+			idle_timeout: '500ms',
+			restart: { restartable: true },
+		});
+		const session = await RawSession.open(margay.url);
+		for (let round = 0; round < 2; round++) {
+			const [count, pid] = textOf(await session.call('counter')).split(' ').map(Number);
+			assert.equal(count, 1);
+			await until('it sleeps', async () => (await childrenOf(margay))[0].state === 'down');
+			assert.ok(!isAlive(pid));
+		}
+	});
+
+	test('that is restartable keeps its session when its start fails', async () => {
+		const directory = fs.mkdtempSync('/tmp/margay-moody-');
+		const file = path.join(directory, 'mood');
+		fs.writeFileSync(file, '');
+		const margay = await bench.start({
+			...hostile('moody', file),
+			restart: { restartable: true, failures: 2, delay_max: '300ms' },
+		});
+		try {
+			const session = await RawSession.open(margay.url);
+			fs.rmSync(file);
+			assert.equal((await session.call('die')).status, 502);
+			assert.match((await session.call('counter')).text, /main: .*exit code 9/);
+			fs.writeFileSync(file, '');
+			await until('it works again', async () => {
+				const reply = await session.call('counter');
+				assert.notEqual(reply.status, 404);
+				return reply.status === 200;
+			});
+		} finally {
+			fs.rmSync(directory, { recursive: true });
+		}
 	});
 
 	test('is restarted by the operator', async () => {
