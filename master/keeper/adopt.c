@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/leftovers.h"
 #include "common/procfs.h"
 #include "master/keeper/peer.h"
 
@@ -45,25 +46,47 @@ static bool is_alive(const struct instance *i, const struct vault_entry *kept)
 	       stat.start_time == i->page->start_time && stat.state != 'Z';
 }
 
-static void adopt_process(struct instance *i, const struct vault_entry *kept)
+/* False when it has ended. */
+static bool adopt_process(struct instance *i, const struct vault_entry *kept)
 {
 	struct keeper *k = i->keeper;
 
+	/* Its end is told by this descriptor; without it we would wait for ever. */
+	i->pidfd = is_alive(i, kept) ? (int)syscall(SYS_pidfd_open, i->page->pid, 0) : -1;
+	if (i->pidfd < 0)
+		return false;
+	ev_io_init(&i->pidfd_io, on_adopted_end, i->pidfd, EV_READ);
+	ev_io_start(k->loop, &i->pidfd_io);
 	i->pid = i->page->pid;
 	i->in = kept->fds[1];
 	i->out = kept->fds[2];
 	i->err = kept->fds[3];
-	i->state = i->page->ready ? INSTANCE_READY : INSTANCE_STARTING;
-	i->started = i->ready_at = clock_coarse();
-	i->pidfd = (int)syscall(SYS_pidfd_open, i->pid, 0);
-	if (i->pidfd >= 0) {
-		ev_io_init(&i->pidfd_io, on_adopted_end, i->pidfd, EV_READ);
-		ev_io_start(k->loop, &i->pidfd_io);
-	}
+	i->state = i->page->initialized ? INSTANCE_READY : INSTANCE_STARTING;
+	i->started = i->page->started;
+	i->ready_at = clock_coarse();
 	resume(i);
 	instance_count_process(i, 1);
 	LOG(k->log, LOG_LEVEL_INFO, "child taken over", LOG_STR("upstream", i->fleet->name),
 	    LOG_INT("child_pid", i->pid));
+	return true;
+}
+
+/* It ended while nobody looked: so must what it left. */
+static void bury_process(struct instance *i, const struct vault_entry *kept)
+{
+	struct keeper *k = i->keeper;
+	struct page *page = i->page;
+
+	for (unsigned n = 1; n < kept->count; n++)
+		close(kept->fds[n]);
+	if (page->pid <= 0)
+		return;
+	orphans_sweep(k, page->pid, page->mark);
+	page->pid = 0;
+	if (page->row < k->row_count)
+		k->rows[page->row] = 0;
+	if (leftovers_write(k->boot->children_file, page->row, 0, 0))
+		LOG_TEXT(k->log, LOG_LEVEL_WARN, "the list of children can't be written");
 }
 
 /* Rows are given by number: ours stays ours. */
@@ -107,20 +130,16 @@ bool instance_adopt(struct keeper *k, const struct vault_entry *kept)
 	i->bound = page->bound;
 	bool whole =
 	    retake_row(i) && page_read_texts(i->page_fd, page, &i->handshake, &i->result) == 0;
-	if (is_alive(i, kept)) {
-		adopt_process(i, kept);
-	} else {
-		for (unsigned n = 1; n < kept->count; n++)
-			close(kept->fds[n]);
-		if (page->pid > 0)
-			orphans_sweep(k, page->pid, page->mark);
-		page->pid = 0;
-	}
+	if (!adopt_process(i, kept))
+		bury_process(i, kept);
 	if (i->bound && !i->shared && !link_get(i, &page->session))
 		whole = false;
-	/* What was not initialized has lost the one who waited for it. */
-	if (changed || !whole || (i->pid > 0 && !page->ready) ||
-	    (i->pid <= 0 && !f->config->restartable) || (!i->shared && !i->bound))
+	if (whole && i->shared)
+		whole = links_restore(i) == 0;
+	if (changed || !whole || (!i->shared && !i->bound))
 		instance_stop(i, changed ? "its definition changed" : "the keeper was restarted");
+	else if (i->pid <= 0 || !page->initialized)
+		/* What was not initialized has lost the one who waited for it. */
+		instance_recycle(i, "the keeper was restarted");
 	return true;
 }

@@ -227,6 +227,17 @@ void fleet_gate_text(const struct fleet *f, enum fleet_gate gate, char *out, siz
 		    f->failures, wait > 0 ? wait : 0, f->last_error);
 }
 
+void fleet_await(struct fleet *f)
+{
+	double wait = f->retry_at - clock_coarse();
+
+	/* The timer and the coarse clock do not strike at once: it may be over already. */
+	if (ev_is_active(&f->retry))
+		return;
+	ev_timer_set(&f->retry, wait > 0.01 ? wait : 0.01, 0);
+	ev_timer_start(f->keeper->loop, &f->retry);
+}
+
 void fleet_failed(struct fleet *f, const char *why)
 {
 	struct keeper *k = f->keeper;
@@ -250,11 +261,13 @@ void fleet_failed(struct fleet *f, const char *why)
 	set_metrics(f);
 }
 
-void fleet_started(struct fleet *f)
+/* A child of it has lived for a while. */
+static void fleet_works(struct fleet *f)
 {
-	if (f->failures > 0)
-		LOG(f->keeper->log, LOG_LEVEL_INFO, "upstream works again",
-		    LOG_STR("upstream", f->name), LOG_UINT("failures", f->failures));
+	if (f->failures == 0)
+		return;
+	LOG(f->keeper->log, LOG_LEVEL_INFO, "upstream works again", LOG_STR("upstream", f->name),
+	    LOG_UINT("failures", f->failures));
 	f->failures = 0;
 	set_metrics(f);
 }
@@ -312,6 +325,8 @@ static void instance_tick(struct instance *i, double now)
 	struct link *l, *next;
 
 	noise_tick(i);
+	if (i->state == INSTANCE_READY && now - i->ready_at >= INSTANCE_PROBATION)
+		fleet_works(i->fleet);
 	HASH_ITER (hh, i->links, l, next)
 		link_expire(l, now);
 	if (i->fleet->retired && !i->calls)

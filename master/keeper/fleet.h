@@ -50,9 +50,10 @@ struct fleet *fleet_orphanage(struct keeper *k, const char *name);
 enum fleet_gate fleet_gate(const struct fleet *f);
 /* Why the gate is not open, for the client. */
 void fleet_gate_text(const struct fleet *f, enum fleet_gate gate, char *out, size_t size);
+/* Somebody waits for the next try: see that it comes. */
+void fleet_await(struct fleet *f);
 /* A start came to nothing. */
 void fleet_failed(struct fleet *f, const char *why);
-void fleet_started(struct fleet *f);
 /* Counts changed: the metrics follow, and a retired fleet without children goes. */
 void fleet_changed(struct fleet *f);
 /* Keep `min` spares, end what is idle. Called often. */

@@ -188,6 +188,8 @@ static void begin_ladder(struct instance *i, const char *why)
 	/* The MCP way first: the end of its input (2024-11-05, lifecycle). */
 	instance_flush(i);
 	pipes_end_input(i);
+	/* There is an end only when the master lets go of it, too. */
+	instance_keep(i);
 	i->step = 0;
 	ev_timer_stop(k->loop, &i->timer);
 	ev_timer_set(&i->timer, ladder[0], 0);
@@ -268,7 +270,7 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 	(void)events;
 	if (i->state == INSTANCE_STOPPING) {
 		climb(i);
-	} else if (i->out < 0 && i->state != INSTANCE_STARTING) {
+	} else if (i->out < 0 && i->state == INSTANCE_READY) {
 		instance_recycle(i, mute);
 	} else if (i->out < 0) {
 		instance_fail_start(i, mute);
@@ -337,8 +339,10 @@ void instance_died(struct instance *i, const char *how)
 		f->deaths++;
 		snprintf(f->last_error, sizeof(f->last_error), "%s", why);
 		METRIC_ADD(k->metrics, CHILD_DEATHS, 1, f->metrics_id);
-		/* One that ends as soon as it is ready is no better than one that never was. */
-		if (clock_coarse() - i->ready_at < 1)
+		/* One for all that ends as soon as it is ready is no better than one that never
+		 * was; of others that is for their own session to suffer. */
+		if (clock_coarse() - i->ready_at < INSTANCE_PROBATION &&
+		    (i->shared || f->config->restartable))
 			fleet_failed(f, why);
 	}
 	/* What ends on the ladder for good was let go of when that began. */
@@ -385,12 +389,13 @@ bool instance_spawn(struct instance *i)
 	}
 	i->pid = i->page->pid = s.pid;
 	i->page->start_time = s.start_time;
+	i->page->initialized = 0;
 	i->ours = true;
 	i->in = s.in;
 	i->out = s.out;
 	i->err = s.err;
 	i->report = s.report;
-	i->started = i->last_used = clock_coarse();
+	i->started = i->page->started = i->last_used = clock_coarse();
 	i->state = INSTANCE_STARTING;
 	write_row(i, s.pid, s.start_time);
 	instance_keep(i);
@@ -414,11 +419,10 @@ void instance_ready(struct instance *i)
 	ev_timer_stop(k->loop, &i->timer);
 	i->state = INSTANCE_READY;
 	i->ready_at = clock_coarse();
-	i->page->ready = 1;
+	i->page->ready = i->page->initialized = 1;
 	i->page->restarts = i->restarts;
 	if (page_write_texts(
 		i->page_fd, i->page, buffer_span(&i->handshake), buffer_span(&i->result)))
 		LOG(k->log, LOG_LEVEL_WARN, "a child would not outlive the keeper",
 		    LOG_STR("upstream", i->fleet->name));
-	fleet_started(i->fleet);
 }

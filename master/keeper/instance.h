@@ -21,6 +21,8 @@ enum instance_state {
 	INSTANCE_GONE,     /* freed when the loop turns */
 };
 
+enum { INSTANCE_PROBATION = 1 }; /* seconds after it is ready in which its end is a failed start */
+
 enum call_kind {
 	CALL_REQUEST,
 	CALL_OPEN,      /* initialize of a client's session */

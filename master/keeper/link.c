@@ -1,10 +1,12 @@
 /* link: see link.h. */
+#include <errno.h>
 #include <stdlib.h>
 
 #include "common/clock.h"
+#include "common/ipc/wire.h"
 #include "master/keeper/peer.h"
 
-enum { HELD_BYTES_MAX = 256 * 1024 };
+enum { HELD_BYTES_MAX = 256 * 1024, KEPT_MAX = 16 * 1024 * 1024 };
 
 static const double held_patience = 10; /* seconds */
 
@@ -105,6 +107,61 @@ void link_free(struct link *l)
 	HASH_DEL(i->links, l);
 	i->fleet->sessions--;
 	free(l);
+}
+
+/* --- across keepers
+ * ------------------------------------------------------------------------------ */
+
+/* One row: session, u16 length, URI. */
+static int put_row(struct buffer *out, const struct link *l, const struct text *uri)
+{
+	uint16_t n = (uint16_t)uri->n;
+	int error = uri->n > UINT16_MAX ? -EMSGSIZE : 0;
+
+	if (!error)
+		error = buffer_append(out, l->session.bytes, sizeof(l->session.bytes), KEPT_MAX);
+	if (!error)
+		error = buffer_append(out, &n, sizeof(n), KEPT_MAX);
+	return error ? error : buffer_append(out, uri->p, uri->n, KEPT_MAX);
+}
+
+void links_keep(struct instance *i)
+{
+	struct buffer rows = {0};
+	const struct link *l;
+	const struct text *uri;
+	int error = 0;
+
+	for (l = i->links; l && !error; l = l->hh.next) {
+		TAILQ_FOREACH (uri, &l->uris, link) {
+			if ((error = put_row(&rows, l, uri)))
+				break;
+		}
+	}
+	if (!error)
+		error = page_write_subscriptions(i->page_fd, i->page, buffer_span(&rows));
+	if (error)
+		LOG(i->keeper->log, LOG_LEVEL_WARN, "subscriptions would not outlive the keeper",
+		    LOG_STR("upstream", i->fleet->name), LOG_ERRNO(-error));
+	buffer_release(&rows);
+}
+
+int links_restore(struct instance *i)
+{
+	struct buffer rows = {0};
+	struct session_id session;
+
+	int error = page_read_subscriptions(i->page_fd, i->page, &rows);
+	struct wire_reader r = {.p = buffer_span(&rows).p, .length = buffer_length(&rows)};
+	while (!error && r.offset < r.length) {
+		wire_get_bytes(&r, session.bytes, sizeof(session.bytes));
+		struct span uri = wire_get_string(&r);
+		struct link *l = r.error ? NULL : link_get(i, &session);
+		if (!l || !text_add(&l->uris, &l->uri_count, LINK_URIS_MAX, uri))
+			error = r.error ? -EPROTO : -ENOMEM;
+	}
+	buffer_release(&rows);
+	return error;
 }
 
 void link_end_streams(struct link *l)

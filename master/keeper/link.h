@@ -50,6 +50,10 @@ void link_free(struct link *l);
 /* Tell the session's open streams that there will be no more. */
 void link_end_streams(struct link *l);
 
+/* What the sessions of a shared child subscribed to goes to its page, and comes back from there. */
+void links_keep(struct instance *i);
+int links_restore(struct instance *i) MUST_CHECK;
+
 struct outlet *outlet_create(struct link *l, struct peer *p, uint32_t request);
 void outlet_free(struct outlet *o);
 

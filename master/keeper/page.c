@@ -56,7 +56,7 @@ void page_close(struct page *p)
 
 int page_write_texts(int fd, struct page *p, struct span handshake, struct span result)
 {
-	p->handshake = p->result = 0;
+	p->handshake = p->result = p->subscriptions = 0;
 	if (pwrite(fd, handshake.p, handshake.n, PAGE_SIZE) != (ssize_t)handshake.n ||
 	    pwrite(fd, result.p, result.n, (off_t)(PAGE_SIZE + handshake.n)) != (ssize_t)result.n)
 		return -EIO;
@@ -82,4 +82,25 @@ int page_read_texts(int fd, const struct page *p, struct buffer *handshake, stru
 	int error = read_text(fd, PAGE_SIZE, p->handshake, handshake);
 
 	return error ? error : read_text(fd, PAGE_SIZE + p->handshake, p->result, result);
+}
+
+static size_t texts_end(const struct page *p)
+{
+	return PAGE_SIZE + (size_t)p->handshake + p->result;
+}
+
+int page_write_subscriptions(int fd, struct page *p, struct span subscriptions)
+{
+	/* None is better than half of one, should we be killed here. */
+	p->subscriptions = 0;
+	if (pwrite(fd, subscriptions.p, subscriptions.n, (off_t)texts_end(p)) !=
+	    (ssize_t)subscriptions.n)
+		return -EIO;
+	p->subscriptions = (uint32_t)subscriptions.n;
+	return 0;
+}
+
+int page_read_subscriptions(int fd, const struct page *p, struct buffer *out)
+{
+	return read_text(fd, texts_end(p), p->subscriptions, out);
 }

@@ -1,7 +1,8 @@
 /*
  * page: what the next keeper must know of a child, in a memfd that the master holds.
  *
- * One page, mapped and written in place; behind it the handshake and its result, written once.
+ * One page, mapped and written in place; behind it the handshake and its result, written once, and
+ * the subscriptions.
  * Only processes of the same binary read it.
  */
 #ifndef MARGAY_MASTER_KEEPER_PAGE_H
@@ -22,13 +23,15 @@ struct page {
 	int32_t pid;  /* 0: no process now */
 	uint32_t row; /* in the children file */
 	uint64_t start_time;
-	uint8_t ready;      /* it was initialized */
-	uint8_t bound;      /* it has a session */
-	uint8_t midway_in;  /* a line for it may have been written in part */
-	uint8_t midway_out; /* a line of its was read in part */
+	double started;      /* clock_coarse(), which all processes share */
+	uint8_t ready;       /* one of its processes was initialized once */
+	uint8_t initialized; /* this one was */
+	uint8_t bound;       /* it has a session */
+	uint8_t midway_in;   /* a line for it may have been written in part */
+	uint8_t midway_out;  /* a line of its was read in part */
 	uint32_t restarts;
-	uint32_t handshake, result; /* bytes behind the page */
-	struct session_id session;  /* of a child of one session */
+	uint32_t handshake, result, subscriptions; /* bytes behind the page, in this order */
+	struct session_id session;                 /* of a child of one session */
 	char upstream[PAGE_NAME];
 	char digest[CONFIG_SHA256_TEXT];
 	char mark[64];
@@ -43,5 +46,9 @@ void page_close(struct page *p);
 int page_write_texts(int fd, struct page *p, struct span handshake, struct span result) MUST_CHECK;
 int page_read_texts(
     int fd, const struct page *p, struct buffer *handshake, struct buffer *result) MUST_CHECK;
+
+/* What sessions of a shared child subscribed to, as link.c writes it; after the texts. */
+int page_write_subscriptions(int fd, struct page *p, struct span subscriptions) MUST_CHECK;
+int page_read_subscriptions(int fd, const struct page *p, struct buffer *out) MUST_CHECK;
 
 #endif

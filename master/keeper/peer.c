@@ -260,8 +260,12 @@ static void on_close(struct peer *p, const struct frame *frame, struct span payl
 		return;
 	}
 	struct link *l = link_of(p, frame, payload, &rest);
-	if (l)
-		link_free(l);
+	if (!l)
+		return;
+	bool kept = l->uri_count > 0;
+	link_free(l);
+	if (kept)
+		links_keep(i);
 	fleet_changed(i->fleet);
 }
 

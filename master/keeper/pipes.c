@@ -154,7 +154,7 @@ static bool read_output(struct instance *i)
 {
 	struct keeper *k = i->keeper;
 
-	if (i->out < 0)
+	if (i->out < 0 || i->state == INSTANCE_GONE)
 		return false;
 	ssize_t n = read(i->out, k->scratch, sizeof(k->scratch));
 	if (n > 0) {

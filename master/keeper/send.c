@@ -89,8 +89,10 @@ static void wait_or_refuse(struct fleet *f, enum fleet_gate gate, struct peer *p
 {
 	char why[480];
 
-	if (gate == FLEET_WAIT && waiter_create(&f->waiters, &f->waiter_count, p, frame, payload))
+	if (gate == FLEET_WAIT && waiter_create(&f->waiters, &f->waiter_count, p, frame, payload)) {
+		fleet_await(f);
 		return;
+	}
 	fleet_gate_text(f, gate, why, sizeof(why));
 	peer_fail(p, frame->request, METRIC_REASON_LIMIT, why);
 }
@@ -252,10 +254,12 @@ static bool note_subscription(struct outcome *o, const struct envelope *e)
 	if (span_equal(e->method, subscribe) && !known &&
 	    !text_add(&l->uris, &l->uri_count, LINK_URIS_MAX, e->uri))
 		o->error = -ENOBUFS;
+	if (span_equal(e->method, unsubscribe) && known)
+		text_free(&l->uris, &l->uri_count, known);
+	if (span_equal(e->method, unsubscribe) || span_equal(e->method, subscribe))
+		links_keep(l->instance);
 	if (!span_equal(e->method, unsubscribe))
 		return o->error != 0;
-	if (known)
-		text_free(&l->uris, &l->uri_count, known);
 	if (!others_subscribe(l, e->uri))
 		return false;
 	const struct span pieces[] = {

@@ -168,10 +168,15 @@ describe('sharing', OPTIONS, () => {
 		const other = textOf(await two.call('counter'));
 		assert.match(other, /^1 /);
 		assert.notEqual(first.split(' ')[1], other.split(' ')[1]);
-		// The end of a session is the end of its child.
+		// The end of a session is the end of its child, which ends with its input, unasked.
 		const pid = Number(first.split(' ')[1]);
 		assert.equal((await one.delete()).status, 200);
 		await until('its child is gone', () => !isAlive(pid));
+		const ends = () => margay.log().filter(({ child_pid: child }) => child === pid);
+		await until('its end is in the log', () =>
+			ends().some(({ message }) => message === 'child ended'),
+		);
+		assert.ok(ends().some(({ how }) => how === 'exit code 0'), JSON.stringify(ends()));
 		assert.equal((await one.call('counter')).status, 404);
 		assert.equal((await two.call('counter')).status, 200);
 	});

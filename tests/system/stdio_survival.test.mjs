@@ -105,33 +105,34 @@ describe('survival', OPTIONS, () => {
 				assert.equal((await upstreamOf(margay)).children.length, sessions);
 			});
 
-	test('an open stream goes on with the next keeper', async () => {
-		await start(hostile());
-		const session = await RawSession.open(margay.url);
+	test('an open stream and a subscription go on with the next keeper', async () => {
+		await start({ ...hostile(), sharing: 'shared' });
+		const [session, other] = [
+			await RawSession.open(margay.url),
+			await RawSession.open(margay.url),
+		];
 		const { response, request } = await session.get();
 		let text = '';
 		response.setEncoding('utf8').on('data', (data) => (text += data));
 		response.on('error', () => {});
+		await session.request('resources/subscribe', { uri: 'x:1' });
 		const { keeper } = await margay.status();
 		killPid(keeper.pid, 'SIGKILL');
 		await until('another keeper is there', async () => {
 			const { pid, state } = (await margay.status()).keeper;
 			return pid > 0 && pid !== keeper.pid && state === 'accepting';
 		});
-		await until('it is told of a change', async () => {
-			await session.call('changed');
-			return text.includes('list_changed') || undefined;
-		}).catch(() => {});
-		// While a call is in flight it comes with that; the stream is for what comes by itself.
-		assert.equal(response.destroyed, false);
-		request.destroy();
+		try {
+			await until('the subscriber is told', async () => {
+				await other.call('touch', { uri: 'x:1' });
+				return text.includes('notifications/resources/updated');
+			});
+		} finally {
+			request.destroy();
+		}
 	});
 
-	const ends = [
-		['SIGTERM', async () => {}],
-		['SIGQUIT', async () => {}],
-	];
-	for (const [signal] of ends)
+	for (const signal of ['SIGTERM', 'SIGQUIT'])
 		test(`no child is left after ${signal}`, async () => {
 			await start(hostile('stubborn'));
 			const counters = [await Counter.open(margay.url), await Counter.open(margay.url)];

@@ -25,6 +25,11 @@ Test(page, keeps_its_texts)
 	cr_expect(span_equal(buffer_span(&result), SPAN("the result")));
 	buffer_release(&handshake);
 	buffer_release(&result);
+	cr_assert_eq(page_write_subscriptions(fd, again, SPAN("subscribed")), 0);
+	cr_assert_eq(page_write_subscriptions(fd, again, SPAN("less")), 0);
+	cr_assert_eq(page_read_subscriptions(fd, again, &handshake), 0);
+	cr_expect(span_equal(buffer_span(&handshake), SPAN("less")));
+	buffer_release(&handshake);
 	page_close(again);
 	close(fd);
 }
