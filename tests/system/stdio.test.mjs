@@ -269,7 +269,10 @@ describe('sharing', OPTIONS, () => {
 				answer.result.action = 'cancel';
 				assert.equal((await two.post(answer)).status, 202);
 			}
-			const slow = one.call('sleep', { ms: 300 });
+			const slow = one.call('sleep', { ms: 2000 });
+			await until('that is in flight', async () =>
+				(await childrenOf(margay))[0].calls === 1,
+			);
 			assert.equal(textOf(await two.call('ask')), 'error -32603');
 			await slow;
 		} finally {

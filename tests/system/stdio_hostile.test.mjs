@@ -100,7 +100,7 @@ describe('a hostile child', OPTIONS, () => {
 		const session = await RawSession.open(margay.url);
 		const [slow, died] = await Promise.all([
 			session.call('sleep', { ms: 10_000 }),
-			session.call('die', { after: 100 }),
+			session.call('die', { after: 500 }),
 		]);
 		for (const reply of [slow, died]) {
 			assert.equal(reply.status, 502);
