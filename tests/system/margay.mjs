@@ -85,6 +85,7 @@ export class Margay {
 		return {
 			ASAN_OPTIONS: `${san}:abort_on_error=0`,
 			UBSAN_OPTIONS: `${san}:print_stacktrace=1`,
+			TMPDIR: this.dir,
 		};
 	}
 
@@ -178,14 +179,17 @@ export class Margay {
 		return [...texts, this.child?.stderr ?? ''].filter((text) => SANITIZER.test(text));
 	}
 
-	// Processes of this instance that are alive: those that status named, and all that still run
-	// the binary in this directory.
+	// Processes of this instance that are alive: those that status named, all that still run the
+	// binary in this directory, and all that inherited its TMPDIR: children, and theirs.
 	#left() {
 		const ours = (pid) => {
 			try {
+				const inherited = fs.readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0');
 				return (
-					fs.readlinkSync(`/proc/${pid}/exe`) === fs.realpathSync(binary) &&
-					(this.#pids.has(pid) || fs.readlinkSync(`/proc/${pid}/cwd`) === this.dir)
+					inherited.includes(`TMPDIR=${this.dir}`) ||
+					(fs.readlinkSync(`/proc/${pid}/exe`) === fs.realpathSync(binary) &&
+						(this.#pids.has(pid) ||
+							fs.readlinkSync(`/proc/${pid}/cwd`) === this.dir))
 				);
 			} catch {
 				return false;
