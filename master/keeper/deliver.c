@@ -184,7 +184,7 @@ static bool is_broadcast(struct span method)
 /* A question of a shared child's: the answer must come from whom it was given to. */
 static void ask(struct link *l, const struct envelope *e, struct span line)
 {
-	if (text_add(&l->asks, &l->ask_count, LINK_ASKS_MAX, e->id))
+	if (e->id.n <= LINK_TEXT_MAX && text_add(&l->asks, &l->ask_count, LINK_ASKS_MAX, e->id))
 		give(l, e, line);
 	else
 		deliver_refuse(l->instance, e->id, -32603, "the client has too much to be asked");

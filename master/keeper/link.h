@@ -10,7 +10,13 @@
 #include "common/session_id.h"
 #include "master/keeper/instance.h"
 
-enum { LINK_HELD_MAX = 64, LINK_ASKS_MAX = 64, LINK_URIS_MAX = 256, LINK_OUTLETS_MAX = 64 };
+enum {
+	LINK_TEXT_MAX = 8192,
+	LINK_HELD_MAX = 64,
+	LINK_ASKS_MAX = 64,
+	LINK_URIS_MAX = 256,
+	LINK_OUTLETS_MAX = 64
+};
 
 /* A stream outside of requests (GET) that the session has open at some worker. */
 struct outlet {

@@ -45,7 +45,9 @@ static void tell_gone(struct peer *p, const struct frame *frame)
 bool waiter_create(struct waiter_list *list, unsigned *count, struct peer *p,
     const struct frame *frame, struct span payload)
 {
-	struct waiter *w = *count < KEEPER_WAITERS_MAX ? malloc(sizeof(*w) + payload.n) : NULL;
+	struct keeper *k = p->keeper;
+	bool room = *count < KEEPER_WAITERS_MAX && k->waiting + payload.n <= KEEPER_WAITING_MAX;
+	struct waiter *w = room ? malloc(sizeof(*w) + payload.n) : NULL;
 
 	if (!w)
 		return false;
@@ -58,6 +60,7 @@ bool waiter_create(struct waiter_list *list, unsigned *count, struct peer *p,
 	TAILQ_INSERT_TAIL(list, w, link);
 	TAILQ_INSERT_TAIL(&p->waiters, w, by_peer);
 	*count += 1;
+	k->waiting += payload.n;
 	return true;
 }
 
@@ -66,6 +69,7 @@ void waiter_free(struct waiter *w)
 	TAILQ_REMOVE(w->list, w, link);
 	TAILQ_REMOVE(&w->peer->waiters, w, by_peer);
 	*w->count -= 1;
+	w->peer->keeper->waiting -= w->frame.length;
 	free(w);
 }
 
@@ -79,6 +83,7 @@ static struct waiter *waiter_take(struct waiter_list *list)
 	TAILQ_REMOVE(w->list, w, link);
 	TAILQ_REMOVE(&w->peer->waiters, w, by_peer);
 	*w->count -= 1;
+	w->peer->keeper->waiting -= w->frame.length;
 	return w;
 }
 
@@ -337,6 +342,15 @@ static void unstall(struct peer *p)
 		i->stalled_by = NULL;
 		instance_update(i);
 	}
+}
+
+struct peer *peer_full(const struct keeper *k)
+{
+	for (unsigned i = 0; i < KEEPER_PEERS; i++) {
+		if (k->peers[i] && stream_waiting(&k->peers[i]->stream) >= PEER_FULL)
+			return k->peers[i];
+	}
+	return NULL;
 }
 
 static void on_drained(struct stream *s)

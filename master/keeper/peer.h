@@ -12,7 +12,7 @@
 
 enum {
 	PEER_HIGH_WATER = 4 * 1024 * 1024, /* unread bytes that stop children from being read */
-	PEER_LOW_WATER = 1024 * 1024,
+	PEER_FULL = 64 * 1024 * 1024,      /* that stop all children, whoever they speak to */
 };
 
 struct peer {
@@ -45,6 +45,9 @@ void waiter_free(struct waiter *w);
 /* Run, or fail, all of a list. */
 void waiters_run(struct waiter_list *list);
 void waiters_fail(struct waiter_list *list, enum metric_reason reason, const char *why);
+
+/* A worker that has more to read than it should before any child is read again; NULL: none. */
+struct peer *peer_full(const struct keeper *k);
 
 /* deliver.c: one line of a child's stdout. */
 void deliver_line(struct instance *i, struct span line);

@@ -175,7 +175,12 @@ static void on_output(struct ev_loop *loop, ev_io *io, int events)
 
 	(void)loop;
 	(void)events;
-	read_output(i);
+	/* Each child may add a line: many together must not. */
+	i->stalled_by = peer_full(i->keeper);
+	if (i->stalled_by)
+		instance_update(i);
+	else
+		read_output(i);
 	if (i->out < 0)
 		instance_mute(i);
 }

@@ -31,7 +31,10 @@ static void fail_write(struct instance *i, struct peer *p, uint32_t request, int
 		    buffer_length(&i->input));
 	else
 		snprintf(why, sizeof(why), "%s",
-		    error == -EPIPE ? "it has closed its stdin" : "out of memory");
+		    error == -EPIPE     ? "it has closed its stdin"
+		    : error == -ENOBUFS ? "an id, a token or a URI is too long, or too many are "
+					  "subscribed to"
+					: "out of memory");
 	peer_fail(p, request, error == -EPIPE ? METRIC_REASON_CLOSED : METRIC_REASON_LIMIT, why);
 }
 
@@ -252,7 +255,7 @@ static bool note_subscription(struct outcome *o, const struct envelope *e)
 	if (!l->instance->shared || !e->uri.p)
 		return false;
 	if (span_equal(e->method, subscribe) && !known &&
-	    !text_add(&l->uris, &l->uri_count, LINK_URIS_MAX, e->uri))
+	    (e->uri.n > LINK_TEXT_MAX || !text_add(&l->uris, &l->uri_count, LINK_URIS_MAX, e->uri)))
 		o->error = -ENOBUFS;
 	if (span_equal(e->method, unsubscribe) && known)
 		text_free(&l->uris, &l->uri_count, known);
@@ -274,7 +277,10 @@ static void send_request(struct outcome *o, const struct envelope *e)
 	struct link *l = o->link;
 	struct instance *i = l->instance;
 
-	if (note_subscription(o, e) || o->error)
+	/* They are kept until the answer comes. */
+	if (e->id.n + e->progress_token.n > LINK_TEXT_MAX)
+		o->error = -ENOBUFS;
+	if (o->error || note_subscription(o, e) || o->error)
 		return;
 	struct call *call =
 	    call_create(i, o->peer, l, o->frame->request, CALL_REQUEST, e->id, e->progress_token);

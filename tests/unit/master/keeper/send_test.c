@@ -164,6 +164,35 @@ Test(send, a_child_that_closed_its_stdin_is_told_of)
 	s.input = dup(0);
 }
 
+Test(send, an_id_that_is_long_beyond_reason_is_refused)
+{
+	char message[10000];
+
+	snprintf(message, sizeof(message),
+	    "{\"jsonrpc\":\"2.0\",\"id\":\"%09000d\",\"method\":\"a\"}", 1);
+	bench_send(&s, 1, 1, message);
+	told(KEEPER_FAILED, 1);
+	cr_expect_not_null(strstr(s.text, "too long"));
+	cr_expect_str_eq(bench_heard(&s), "");
+	cr_expect_eq(HASH_COUNT(s.child->calls), 0);
+}
+
+Test(send, what_waits_for_a_start_is_bounded)
+{
+	static char payload[8 << 20];
+	struct waiter_list list;
+	unsigned count = 0, taken = 0;
+
+	TAILQ_INIT(&list);
+	while (waiter_create(&list, &count, s.peer, &(struct frame){.request = 1},
+	    (struct span){payload, sizeof(payload)}))
+		taken++;
+	cr_expect_eq(taken, KEEPER_WAITING_MAX / sizeof(payload));
+	waiters_fail(&list, METRIC_REASON_LIMIT, "full");
+	cr_expect_eq(s.keeper->waiting, 0);
+	cr_expect_eq(count, 0);
+}
+
 Test(send, nobody_waits_for_a_forgotten_request)
 {
 	bench_send(&s, 1, 1, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"a\"}");
