@@ -34,7 +34,9 @@ struct envelope {
 	struct span meta;   /* params._meta, raw JSON object */
 	struct span
 	    protocol_version; /* params.protocolVersion (initialize) or result.protocolVersion */
-	struct span meta_version;   /* params._meta["io.modelcontextprotocol/protocolVersion"] */
+	struct span meta_version; /* params._meta["io.modelcontextprotocol/protocolVersion"] */
+	struct span
+	    client_capabilities;    /* raw JSON of "io.modelcontextprotocol/clientCapabilities" */
 	struct span progress_token; /* raw JSON of params._meta.progressToken */
 	struct span progress_of;    /* raw JSON of params.progressToken (notifications/progress) */
 	struct span cancelled_id;   /* raw JSON of params.requestId */

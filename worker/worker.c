@@ -17,6 +17,7 @@
 #include "common/ipc/frame.h"
 #include "worker/accept.h"
 #include "worker/http/conn.h"
+#include "worker/mcp/era.h"
 #include "worker/mcp/exchange.h"
 #include "worker/mcp/reaper.h"
 #include "worker/mcp/streams.h"
@@ -281,6 +282,7 @@ static void worker_close(struct worker *w)
 		conn_close(TAILQ_FIRST(&w->conns));
 	free_closed(w);
 	reaper_close(w);
+	era_close(w);
 	upstreams_close(w);
 	free_closed(w);
 	sessions_close(w->sessions);

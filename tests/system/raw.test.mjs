@@ -228,7 +228,10 @@ describe('raw requests', DEADLINE, () => {
 		assert.equal(id, '9007199254740993');
 		assert.equal(error.data.requested, version);
 		assert.ok(error.data.supported.includes('2025-11-25'), reply.text);
-		nothingArrived();
+		// It was asked what it is, and nothing else.
+		const methods = server.seen.map(({ message }) => message?.method);
+		assert.deepEqual([...new Set(methods)], ['server/discover']);
+		server.seen.length = 0;
 	});
 
 	test('local Origins and Hosts are welcome', async () => {

@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "worker/mcp/exchange.h"
+#include "worker/mcp/modern.h"
 #include "worker/mcp/streams.h"
 #include "worker/policy/origin.h"
 #include "worker/route.h"
@@ -136,7 +136,7 @@ void admission_head(struct exchange *x, const struct http_head *head)
 
 	if (!admit_place(x, head) || !admit_media(x, head))
 		return;
-	if (keep_forwarded(x, head)) {
+	if (keep_forwarded(x, head) || modern_head(x, head)) {
 		refuse(x, REPLY_NO_MEMORY);
 		return;
 	}
@@ -207,42 +207,6 @@ static void find_session(struct exchange *x)
 		with_session(x, record);
 	else if (error)
 		refuse(x, error == -ENOENT ? REPLY_UNKNOWN_SESSION : REPLY_BROKER_AWAY);
-}
-
-/* The revisions served here, as JSON-RPC error data. */
-static struct span supported_versions(const struct exchange *x, char *out, size_t size)
-{
-	int n = snprintf(out, size, "{\"supported\":[");
-
-	for (int i = MCP_VERSION_COUNT - 1; i >= MCP_2025_03_26; i--)
-		n += snprintf(out + n, size - (size_t)n, "%s\"%.*s\"",
-		    i < MCP_VERSION_COUNT - 1 ? "," : "", (int)mcp_versions[i].date.n,
-		    mcp_versions[i].date.p);
-	n += snprintf(out + n, size - (size_t)n, "],\"requested\":\"%.*s\"}",
-	    (int)x->modern_version.n, x->modern_version.p);
-	return (struct span){out, (size_t)n};
-}
-
-/* A client of the stateless era gets that era's errors (mcp-wire 2.2). True when it was one, and
- * refused. */
-static bool refuse_modern(struct exchange *x, const struct envelope *e)
-{
-	struct span header = span_of(x->version);
-	bool modern_header = mcp_version_is_modern(header);
-	char data[256];
-
-	if (!modern_header && !e->meta_version.p)
-		return false;
-	if (!e->meta_version.p) {
-		refuse(x, REPLY_MODERN_META);
-	} else if (!span_equal(header, e->meta_version)) {
-		refuse(x, REPLY_MODERN_HEADER);
-	} else {
-		x->modern_version = header;
-		exchange_refuse(
-		    x, REPLY_MODERN_VERSION, NULL, supported_versions(x, data, sizeof(data)));
-	}
-	return true;
 }
 
 static void classify(struct exchange *x, const struct envelope *e)
@@ -318,6 +282,8 @@ static void admit_post(struct exchange *x)
 			    x, REPLY_INVALID, "initialize must not be in a batch", no_data);
 		else if (error)
 			refuse_fault(x, &fault);
+		else if (mcp_version_is_modern(span_of(x->version)))
+			refuse(x, REPLY_BATCH);
 		else
 			admit_session(x);
 		return;
@@ -328,7 +294,7 @@ static void admit_post(struct exchange *x)
 		return;
 	}
 	classify(x, e);
-	if (refuse_modern(x, e))
+	if (modern_admit(x, e))
 		return;
 	if (x->is_initialize)
 		start_initialize(x, e);

@@ -74,6 +74,7 @@ void exchange_finish(struct exchange *x)
 		x->upstream_micros = now - x->upstream_started;
 	upstream_call_cancel(&x->call);
 	session_call_cancel(w->sessions, &x->lookup);
+	era_cancel(&x->era);
 	timeout_disarm(&w->timeouts.sse_heartbeat, &x->heartbeat);
 	timeout_disarm(&w->timeouts.session_touch, &x->touch);
 	if (x->counted_stream)
@@ -96,6 +97,7 @@ void exchange_free(struct exchange *x)
 {
 	handshake_free(x);
 	buffer_release(&x->forward);
+	buffer_release(&x->fields);
 	buffer_release(&x->body);
 	buffer_release(&x->call.head);
 	free(x);
@@ -187,7 +189,7 @@ void exchange_timeouts_init(struct worker *w)
 
 void exchange_drain(struct exchange *x)
 {
-	if (x->kind == EXCHANGE_STREAM && x->answering)
+	if (x->call.stream && x->answering)
 		relay_end_stream(x);
 }
 

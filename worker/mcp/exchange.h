@@ -7,6 +7,7 @@
  *
  *   exchange.c   begin, refuse, finish, abort: the life, the access log, the counters
  *   admission.c  what may pass: host, origin, route, session, revision
+ *   modern.c     requests of the stateless era
  *   relay.c      the request built anew for the upstream, the answer streamed back
  *   handshake.c  the answer to initialize, which makes a session
  */
@@ -17,6 +18,7 @@
 
 #include "worker/http/conn.h"
 #include "worker/http/sse.h"
+#include "worker/mcp/era.h"
 #include "worker/mcp/method.h"
 #include "worker/mcp/sessions.h"
 #include "worker/mcp/version.h"
@@ -46,18 +48,22 @@ struct exchange {
 	struct session_id session;
 	char version[EXCHANGE_VERSION_MAX]; /* MCP-Protocol-Version; empty: none */
 	struct buffer forward;              /* header lines that travel on */
+	struct buffer fields;               /* those of the stateless era: Mcp-Method and so on */
+	bool fields_repeated;
 	bool has_session, bad_session;
 
 	/* From the body. */
 	struct buffer body;
 	struct span id; /* raw JSON in body; empty: a notification, an answer or a batch */
 	const struct mcp_method *method; /* of a single request, else NULL */
-	struct span modern_version;      /* while it is classified */
 	enum metric_method class;
 	bool is_initialize, is_request, is_batch, batch_has_requests;
+	bool modern;           /* of the stateless era */
+	bool has_capabilities; /* of such a request: it names its client's */
 
 	/* On the way. */
 	struct session_call lookup;
+	struct era_wait era;
 	struct upstream_call call;
 	enum mcp_version revision;
 	bool streaming;        /* the answer is SSE */
@@ -98,7 +104,7 @@ void admission_head(struct exchange *x, const struct http_head *head);
 void admission_complete(struct exchange *x);
 /* relay.c */
 extern const struct upstream_call_ops relay_ops;
-/* `record` is NULL for initialize. */
+/* `record` is NULL for initialize, and in the stateless era. */
 void relay_start(struct exchange *x, const struct session_record *record);
 /* Begin the client's answer with the media type and more header lines. */
 void relay_begin(struct exchange *x, unsigned status, int64_t length, bool sse, struct span more);

@@ -1,27 +1,33 @@
 /* method: see method.h. Looked up once per request; a handful of rows beats a hash. */
 #include "worker/mcp/method.h"
 
+/* clang-format off */
 static const struct mcp_method methods[] = {
-    {{"tools/call", 10}, METRIC_METHOD_TOOLS_CALL, false},
-    {{"tools/list", 10}, METRIC_METHOD_TOOLS_LIST, true},
-    {{"initialize", 10}, METRIC_METHOD_INITIALIZE, true},
-    {{"ping", 4}, METRIC_METHOD_CONTROL, true},
-    {{"logging/setLevel", 16}, METRIC_METHOD_CONTROL, true},
-    {{"resources/list", 14}, METRIC_METHOD_RESOURCES, true},
-    {{"resources/templates/list", 24}, METRIC_METHOD_RESOURCES, true},
-    {{"resources/read", 14}, METRIC_METHOD_RESOURCES, true},
-    {{"resources/subscribe", 19}, METRIC_METHOD_RESOURCES, true},
-    {{"resources/unsubscribe", 21}, METRIC_METHOD_RESOURCES, true},
-    {{"prompts/list", 12}, METRIC_METHOD_PROMPTS, true},
-    {{"prompts/get", 11}, METRIC_METHOD_PROMPTS, true},
-    {{"completion/complete", 19}, METRIC_METHOD_COMPLETION, true},
-    {{"tasks/get", 9}, METRIC_METHOD_CONTROL, true},
-    {{"tasks/list", 10}, METRIC_METHOD_CONTROL, true},
-    {{"tasks/result", 12}, METRIC_METHOD_CONTROL, true},
-    {{"tasks/cancel", 12}, METRIC_METHOD_CONTROL, true},
+    /* name, class, eras, subject, repeatable, stream */
+    {{"tools/call", 10}, METRIC_METHOD_TOOLS_CALL, METHOD_ALWAYS, SUBJECT_NAME, false, false},
+    {{"tools/list", 10}, METRIC_METHOD_TOOLS_LIST, METHOD_ALWAYS, SUBJECT_NONE, true, false},
+    {{"initialize", 10}, METRIC_METHOD_INITIALIZE, METHOD_LEGACY, SUBJECT_NONE, true, false},
+    {{"ping", 4}, METRIC_METHOD_CONTROL, METHOD_LEGACY, SUBJECT_NONE, true, false},
+    {{"logging/setLevel", 16}, METRIC_METHOD_CONTROL, METHOD_LEGACY, SUBJECT_NONE, true, false},
+    {{"server/discover", 15}, METRIC_METHOD_CONTROL, METHOD_MODERN, SUBJECT_NONE, true, false},
+    {{"subscriptions/listen", 20}, METRIC_METHOD_STREAM, METHOD_MODERN, SUBJECT_NONE, true, true},
+    {{"resources/list", 14}, METRIC_METHOD_RESOURCES, METHOD_ALWAYS, SUBJECT_NONE, true, false},
+    {{"resources/templates/list", 24}, METRIC_METHOD_RESOURCES, METHOD_ALWAYS, SUBJECT_NONE, true, false},
+    {{"resources/read", 14}, METRIC_METHOD_RESOURCES, METHOD_ALWAYS, SUBJECT_URI, true, false},
+    {{"resources/subscribe", 19}, METRIC_METHOD_RESOURCES, METHOD_LEGACY, SUBJECT_NONE, true, false},
+    {{"resources/unsubscribe", 21}, METRIC_METHOD_RESOURCES, METHOD_LEGACY, SUBJECT_NONE, true, false},
+    {{"prompts/list", 12}, METRIC_METHOD_PROMPTS, METHOD_ALWAYS, SUBJECT_NONE, true, false},
+    {{"prompts/get", 11}, METRIC_METHOD_PROMPTS, METHOD_ALWAYS, SUBJECT_NAME, true, false},
+    {{"completion/complete", 19}, METRIC_METHOD_COMPLETION, METHOD_ALWAYS, SUBJECT_NONE, true, false},
+    {{"tasks/get", 9}, METRIC_METHOD_CONTROL, METHOD_ALWAYS, SUBJECT_NONE, true, false},
+    {{"tasks/list", 10}, METRIC_METHOD_CONTROL, METHOD_LEGACY, SUBJECT_NONE, true, false},
+    {{"tasks/result", 12}, METRIC_METHOD_CONTROL, METHOD_LEGACY, SUBJECT_NONE, true, false},
+    {{"tasks/update", 12}, METRIC_METHOD_CONTROL, METHOD_MODERN, SUBJECT_NONE, false, false},
+    {{"tasks/cancel", 12}, METRIC_METHOD_CONTROL, METHOD_ALWAYS, SUBJECT_NONE, true, false},
 };
+/* clang-format on */
 
-static const struct mcp_method other = {{"", 0}, METRIC_METHOD_OTHER, false};
+static const struct mcp_method other = {.name = {"", 0}, .class = METRIC_METHOD_OTHER};
 
 const struct mcp_method *mcp_method_find(struct span name)
 {

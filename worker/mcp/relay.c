@@ -75,9 +75,9 @@ void relay_start(struct exchange *x, const struct session_record *record)
 	}
 	x->upstream_session = record && record->upstream_session[0];
 	x->call.upstream = x->route->upstream;
-	x->call.ops = record ? &relay_ops : &handshake_ops;
+	x->call.ops = record || x->modern ? &relay_ops : &handshake_ops;
 	x->call.body = post ? body : (struct span){0};
-	x->call.stream = x->kind == EXCHANGE_STREAM;
+	x->call.stream = x->kind == EXCHANGE_STREAM || (x->modern && x->method->stream);
 	x->call.repeatable = !post || (x->is_request && x->method->repeatable);
 	x->call.action = !record ? UPSTREAM_OPEN : post ? UPSTREAM_POST : UPSTREAM_LISTEN;
 	x->call.session = x->session;
@@ -145,11 +145,18 @@ static bool is_type(const struct http_head *head, struct span type)
 	return h && header_has_token(h->value, type);
 }
 
-/* An error that the upstream explains itself: its status and JSON body go through. */
-static bool may_pass_error(unsigned status)
+/* An error that the upstream explains itself: its status and JSON body go through. In the stateless
+ * era 404 says that there is no such method, before it that there is no such session. */
+static bool may_pass_error(const struct exchange *x, unsigned status)
 {
-	return status >= 400 && status < 600 && status != 401 && status != 403 && status != 404 &&
-	       status != 407;
+	return status >= 400 && status < 600 && status != 401 && status != 403 && status != 407 &&
+	       (status != 404 || x->modern);
+}
+
+/* No modern server refuses a modern request without saying why: it may be one no longer. */
+static bool denies_its_era(const struct exchange *x, unsigned status, bool json)
+{
+	return x->modern && !json && (status == 400 || status == 404 || status == 405);
 }
 
 static void begin_json(struct exchange *x, const struct http_head *head)
@@ -174,13 +181,15 @@ static void on_head(struct upstream_call *call, const struct http_head *head)
 	struct exchange *x = exchange_of(call);
 	bool json = is_type(head, SPAN("application/json"));
 
+	if (denies_its_era(x, head->status, json))
+		era_forget(x->route->upstream);
 	if (head->status == 404 && x->upstream_session)
 		upstream_forgot(x);
 	else if (head->status == 405 && x->kind == EXCHANGE_STREAM)
 		exchange_refuse(x, REPLY_NO_STREAM, NULL, (struct span){0});
 	else if (head->status == 200 && is_type(head, SPAN("text/event-stream")))
 		relay_begin(x, 200, CONN_LENGTH_UNKNOWN, true, (struct span){0});
-	else if (json && (may_pass_error(head->status) ||
+	else if (json && (may_pass_error(x, head->status) ||
 			     (head->status == 200 && x->kind == EXCHANGE_POST)))
 		begin_json(x, head);
 	else if (head->status == 202 || head->status == 204)

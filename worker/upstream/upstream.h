@@ -24,6 +24,7 @@
 #include "worker/upstream/resolver.h"
 #include "worker/worker.h"
 
+struct era_probe;
 struct upstream_call;
 TAILQ_HEAD(upstream_call_list, upstream_call);
 
@@ -35,6 +36,9 @@ struct upstream {
 	struct upstream_call_list waiting;    /* for a connection to come free */
 	unsigned open_count, idle_count, waiting_count;
 	struct resolved addresses; /* of the last look-up */
+	int era;                   /* enum era (mcp/era.h), which keeps these three */
+	double era_since;
+	struct era_probe *probe;
 };
 
 struct upstream_connection {

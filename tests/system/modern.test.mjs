@@ -1,0 +1,336 @@
+// The stateless era (2026-07-28): requests are validated in the order of the revision and passed on to
+// an upstream of the same era; what era an upstream is of is found out by asking it.
+import { afterEach, after, before, beforeEach, describe, test } from 'node:test';
+import assert from 'node:assert/strict';
+import { binary, events, Margay, post, RawSession, request, until } from './harness.mjs';
+import { ScriptedServer, reply } from './upstreams.mjs';
+
+const OPTIONS = { timeout: 60_000, skip: binary ? false : 'needs MARGAY_BIN' };
+const VERSION = '2026-07-28';
+const P = 'io.modelcontextprotocol/';
+
+const metaOf = (more = {}) => ({
+	[`${P}protocolVersion`]: VERSION,
+	[`${P}clientCapabilities`]: {},
+	...more,
+});
+
+// A request as a modern client sends it; `headers` and `params` change it.
+function send(url, method, { params = {}, headers = {}, id = 1, ...options } = {}) {
+	const all = {
+		'mcp-protocol-version': VERSION,
+		'mcp-method': method,
+		'mcp-name': params.name ?? params.uri,
+		...headers,
+	};
+	const given = Object.entries(all).filter(([, value]) => value !== undefined);
+	const message = { jsonrpc: '2.0', id, method, params: { _meta: metaOf(), ...params } };
+	return post(url, message, { headers: Object.fromEntries(given), ...options });
+}
+
+// What a modern server says, method by method.
+const modern = {
+	'server/discover': ({ response, message }) =>
+		reply(response, message, {
+			resultType: 'complete',
+			supportedVersions: [VERSION],
+			capabilities: { tools: {} },
+			ttlMs: 0,
+			cacheScope: 'private',
+		}),
+	'tools/call': ({ response, message }) =>
+		reply(response, message, {
+			resultType: 'complete',
+			content: [{ type: 'text', text: message.params.arguments?.text ?? 'done' }],
+		}),
+	'resources/read': ({ response, message }) =>
+		reply(response, message, { resultType: 'complete', contents: [] }),
+};
+
+describe('modern clients and a modern upstream', OPTIONS, () => {
+	let server;
+	let margay;
+
+	before(async () => {
+		server = await ScriptedServer.start();
+		margay = await Margay.start({ upstream: server.url, config: { workers: 1 } });
+	});
+	beforeEach(() => {
+		server.on = { ...modern };
+		server.seen.length = 0;
+	});
+	afterEach((t) => t.error && t.diagnostic(margay.report()));
+	after(async () => {
+		try {
+			await margay?.stop();
+		} finally {
+			await server?.stop();
+		}
+	});
+
+	test('a call goes through as it is, with the fields that say what it is', async () => {
+		const answer = await send(margay.url, 'tools/call', {
+			params: { name: 'echo', arguments: { text: 'hi', big: 2 ** 60 } },
+			headers: { 'mcp-param-region': 'eu', authorization: 'Bearer secret' },
+			id: 'my id',
+		});
+		assert.equal(answer.status, 200);
+		assert.equal(answer.json.id, 'my id');
+		assert.equal(answer.json.result.content[0].text, 'hi');
+		assert.equal(answer.headers['mcp-session-id'], undefined);
+		const { headers, message } = server.seen.at(-1);
+		assert.equal(message.params._meta[`${P}protocolVersion`], VERSION);
+		assert.deepEqual(
+			['mcp-protocol-version', 'mcp-method', 'mcp-name', 'mcp-param-region'].map(
+				(name) => headers[name],
+			),
+			[VERSION, 'tools/call', 'echo', 'eu'],
+		);
+		assert.equal(headers.authorization, undefined);
+		assert.equal(headers['mcp-session-id'], undefined);
+	});
+
+	test('the era is asked for once', async () => {
+		for (let i = 0; i < 3; i++)
+			assert.equal((await send(margay.url, 'tools/call', { params: { name: 'x' } })).status, 200);
+		const asked = server.seen.filter(({ message }) => message.id === 'margay-discover');
+		assert.ok(asked.length <= 1);
+	});
+
+	// Each row: what is wrong, and what is said of it; nothing may reach the upstream.
+	const wrong = [
+		['no version in _meta', { params: { name: 'x', _meta: {} } }, 400, -32602],
+		[
+			'no version in the header',
+			{ params: { name: 'x' }, headers: { 'mcp-protocol-version': undefined } },
+			400,
+			-32020,
+		],
+		[
+			'another version in the header',
+			{ params: { name: 'x' }, headers: { 'mcp-protocol-version': '2026-12-01' } },
+			400,
+			-32020,
+		],
+		[
+			'no Mcp-Method',
+			{ params: { name: 'x' }, headers: { 'mcp-method': undefined } },
+			400,
+			-32020,
+		],
+		[
+			'another Mcp-Method',
+			{ params: { name: 'x' }, headers: { 'mcp-method': 'tools/list' } },
+			400,
+			-32020,
+		],
+		[
+			'Mcp-Method in other case',
+			{ params: { name: 'x' }, headers: { 'mcp-method': 'Tools/Call' } },
+			400,
+			-32020,
+		],
+		['no Mcp-Name', { params: { name: 'x' }, headers: { 'mcp-name': undefined } }, 400, -32020],
+		['another Mcp-Name', { params: { name: 'x' }, headers: { 'mcp-name': 'y' } }, 400, -32020],
+		[
+			'Mcp-Name in bad base64',
+			{ params: { name: 'x' }, headers: { 'mcp-name': '=?base64?eA=?=' } },
+			400,
+			-32020,
+		],
+		[
+			'a version that nobody speaks',
+			{
+				params: { name: 'x', _meta: metaOf({ [`${P}protocolVersion`]: '2027-01-01' }) },
+				headers: { 'mcp-protocol-version': '2027-01-01' },
+			},
+			400,
+			-32022,
+		],
+		[
+			'no capabilities',
+			{ params: { name: 'x', _meta: { [`${P}protocolVersion`]: VERSION } } },
+			400,
+			-32602,
+		],
+	];
+	for (const [what, options, status, code] of wrong)
+		test(`${what}: ${code}`, async () => {
+			await send(margay.url, 'tools/call', { params: { name: 'warm' } });
+			server.seen.length = 0;
+			const { status: got, json } = await send(margay.url, 'tools/call', options);
+			assert.deepEqual([got, json.error.code, json.id], [status, code, 1]);
+			if (code === -32022)
+				assert.deepEqual(json.error.data, {
+					supported: [VERSION],
+					requested: '2027-01-01',
+				});
+			assert.equal(server.seen.length, 0);
+		});
+
+	for (const method of ['initialize', 'ping', 'logging/setLevel', 'resources/subscribe', 'no/such'])
+		test(`${method} is no method of this revision`, async () => {
+			await send(margay.url, 'tools/call', { params: { name: 'warm' } });
+			server.seen.length = 0;
+			const { status, json } = await send(margay.url, method);
+			assert.deepEqual([status, json.error.code], [404, -32601]);
+			assert.equal(server.seen.length, 0);
+		});
+
+	test('a name that no header can hold comes in base64', async () => {
+		const uri = 'file:///tmp/größe';
+		const code = Buffer.from(uri).toString('base64');
+		const { status } = await send(margay.url, 'resources/read', {
+			params: { uri },
+			headers: { 'mcp-name': `=?base64?${code}?=` },
+		});
+		assert.equal(status, 200);
+		assert.equal(server.seen.at(-1).headers['mcp-name'], `=?base64?${code}?=`);
+	});
+
+	test('responses and batches are refused, GET and DELETE have no session', async () => {
+		const headers = { 'mcp-protocol-version': VERSION, 'mcp-method': 'x' };
+		for (const message of [{ jsonrpc: '2.0', id: 1, result: {} }, [{ jsonrpc: '2.0', method: 'x' }]])
+			assert.equal((await post(margay.url, message, { headers })).json.error.code, -32600);
+		for (const method of ['GET', 'DELETE']) {
+			const { status } = await request(margay.url, {
+				method,
+				headers: { ...headers, accept: 'text/event-stream' },
+			});
+			assert.equal(status, 405);
+		}
+	});
+
+	test("the upstream's own errors go through, 404 with a body too", async () => {
+		for (const [status, code] of [
+			[404, -32601],
+			[400, -32021],
+			[200, -32602],
+		]) {
+			server.on['tools/call'] = ({ response, message }) => {
+				response.writeHead(status, { 'content-type': 'application/json' });
+				const error = { code, message: 'no' };
+				response.end(JSON.stringify({ jsonrpc: '2.0', id: message.id, error }));
+			};
+			const answer = await send(margay.url, 'tools/call', { params: { name: 'x' } });
+			assert.deepEqual([answer.status, answer.json.error.code], [status, code]);
+		}
+	});
+
+	test('a stream of notifications is passed on, and its end ends with the client', async () => {
+		let closed = false;
+		server.on['subscriptions/listen'] = ({ response, message }) => {
+			response.writeHead(200, { 'content-type': 'text/event-stream' });
+			const ack = {
+				jsonrpc: '2.0',
+				method: 'notifications/subscriptions/acknowledged',
+				params: { _meta: { [`${P}subscriptionId`]: message.id }, notifications: {} },
+			};
+			response.write(`data: ${JSON.stringify(ack)}\n\n`);
+			response.once('close', () => (closed = true));
+		};
+		const { response, request: sent } = await send(margay.url, 'subscriptions/listen', {
+			params: { notifications: { toolsListChanged: true } },
+			stream: true,
+		});
+		for await (const { data } of events(response)) {
+			assert.equal(JSON.parse(data).params._meta[`${P}subscriptionId`], 1);
+			break;
+		}
+		sent.destroy();
+		await until('the upstream sees that nobody listens', () => closed);
+	});
+
+	test('legacy clients of the same path are told in their own words', async () => {
+		server.on = {};
+		const session = await RawSession.open(margay.url);
+		assert.equal((await session.call('echo')).status, 200);
+	});
+
+	test('an upstream that is modern no longer is asked again', async () => {
+		await send(margay.url, 'tools/call', { params: { name: 'warm' } });
+		server.on = {
+			'tools/call': ({ response }) => response.writeHead(400).end(),
+			'server/discover': ({ response }) => response.writeHead(400).end(),
+		};
+		assert.equal((await send(margay.url, 'tools/call', { params: { name: 'x' } })).status, 502);
+		const { status, json } = await send(margay.url, 'tools/call', { params: { name: 'x' } });
+		assert.deepEqual([status, json.error.code], [400, -32022]);
+		assert.ok(json.error.data.supported.includes('2025-11-25'));
+	});
+});
+
+describe('what era an upstream is of', OPTIONS, () => {
+	// Each row: how it answers server/discover, and what a modern client is told then.
+	const answers = [
+		['a result', modern['server/discover'], 200],
+		[
+			'a result in a stream',
+			({ response, message }) => {
+				response.writeHead(200, { 'content-type': 'text/event-stream' });
+				const result = { supportedVersions: [VERSION] };
+				response.end(
+					`: hello\n\ndata: ${JSON.stringify({ jsonrpc: '2.0', id: message.id, result })}\n\n`,
+				);
+			},
+			200,
+		],
+		['an error of that era', error(400, -32022), 200],
+		['no such method', error(404, -32601), -32022],
+		['no session', error(400, -32000), -32022],
+		['an empty 400', ({ response }) => response.writeHead(400).end(), -32022],
+		['rubbish', ({ response }) => response.writeHead(200).end('<html>'), -32022],
+		['trouble', ({ response }) => response.writeHead(503).end(), 502],
+		['a wish for credentials', ({ response }) => response.writeHead(401).end(), 502],
+		['nothing', ({ request }) => request.socket.destroy(), 502],
+	];
+	function error(status, code) {
+		return ({ response, message }) => {
+			response.writeHead(status, { 'content-type': 'application/json' });
+			response.end(
+				JSON.stringify({ jsonrpc: '2.0', id: message.id, error: { code, message: 'no' } }),
+			);
+		};
+	}
+
+	test('is told by its answer to server/discover', async () => {
+		for (const [what, discover, expected] of answers) {
+			const server = await ScriptedServer.start({ ...modern, 'server/discover': discover });
+			const margay = await Margay.start({ upstream: server.url, config: { workers: 1 } });
+			try {
+				// Two at once ask once.
+				const both = await Promise.all(
+					[1, 2].map((id) =>
+						send(margay.url, 'tools/call', { params: { name: 'x' }, id }),
+					),
+				);
+				for (const { status, json } of both)
+					assert.equal(expected < 0 ? json.error.code : status, expected, what);
+				const asked = server.seen.filter(({ message }) => message?.method === 'server/discover');
+				if (expected !== 502) assert.equal(asked.length, 1, what);
+				if (expected < 0)
+					assert.ok(server.seen.every(({ message }) => message.method !== 'tools/call'));
+			} finally {
+				await margay.stop();
+				await server.stop();
+			}
+		}
+	});
+
+	test('stdio children are of the legacy era so far', async () => {
+		const margay = await Margay.start({
+			config: {
+				upstreams: {
+					main: { http: undefined, stdio: { command: binary, args: ['demo-server'] } },
+				},
+			},
+		});
+		try {
+			const { json } = await send(margay.url, 'tools/call', { params: { name: 'echo' } });
+			assert.equal(json.error.code, -32022);
+			assert.ok(!json.error.data.supported.includes(VERSION));
+		} finally {
+			await margay.stop();
+		}
+	});
+});
