@@ -24,6 +24,7 @@
 #include <bsd/libutil.h>
 #include <cjson/cJSON.h>
 
+#include "common/address.h"
 #include "common/clock.h"
 #include "common/exit_code.h"
 #include "common/ipc/channel.h"
@@ -505,6 +506,11 @@ static int parse_options(int argc, char **argv, struct options *out)
 	}
 	if (optind < argc)
 		source->command = argv + optind;
+	uint16_t port;
+	if (source->port && address_port_parse(source->port, &port)) {
+		say("--port takes a number from 1 to 65535");
+		return EXIT_USAGE;
+	}
 	int sources =
 	    !!source->config + !!source->mcp_servers + !!source->upstream + !!source->command;
 	if (sources == 1 && !(source->port && source->config))

@@ -646,6 +646,8 @@ describe('run without a configuration', OPTIONS, () => {
 			[['-c', 'x', '--', 'y'], /is enough/],
 			[['--', 'no-such-program-at-all'], /is not in PATH/],
 			[['--mcp-servers', '/nonexistent'], /can't be read/],
+			[['--port', '99999', '--', 'true'], /--port takes a number/],
+			[['--port', '1', '-c', 'x'], /the configuration says where to listen/],
 		]) {
 			const { code, stderr } = await run(binary, ['run', ...args]);
 			assert.notEqual(code, 0);
