@@ -105,7 +105,7 @@ static void print_children(const cJSON *status)
 {
 	const cJSON *broker = cJSON_GetObjectItemCaseSensitive(status, "broker");
 	const cJSON *keeper = cJSON_GetObjectItemCaseSensitive(status, "keeper"), *row;
-	char name[32], load[64];
+	char name[32], load[96];
 
 	printf("%-10s %10s %4s  %-10s %14s %8s  %s\n", "process", "pid", "gen", "state", "uptime",
 	    "restarts", "load");
