@@ -188,6 +188,16 @@ describe('modern clients and a modern upstream', OPTIONS, () => {
 		assert.equal(server.seen.at(-1).headers['mcp-name'], `=?base64?${code}?=`);
 	});
 
+	test('a notification may come without Mcp-Method, but not with another', async () => {
+		server.on['notifications/x'] = ({ response }) => response.writeHead(202).end();
+		const message = { jsonrpc: '2.0', method: 'notifications/x', params: { _meta: metaOf() } };
+		const headers = { 'mcp-protocol-version': VERSION };
+		assert.equal((await post(margay.url, message, { headers })).status, 202);
+		headers['mcp-method'] = 'notifications/y';
+		const { json } = await post(margay.url, message, { headers });
+		assert.equal(json.error.code, -32020);
+	});
+
 	test('responses and batches are refused, GET and DELETE have no session', async () => {
 		const headers = { 'mcp-protocol-version': VERSION, 'mcp-method': 'x' };
 		for (const message of [{ jsonrpc: '2.0', id: 1, result: {} }, [{ jsonrpc: '2.0', method: 'x' }]])

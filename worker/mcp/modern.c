@@ -107,9 +107,9 @@ static const char *check_fields(const struct exchange *x, const struct envelope 
 		return "Mcp-Method or Mcp-Name is there twice";
 	if (!span_equal(span_of(x->version), e->meta_version))
 		return "MCP-Protocol-Version is missing or not that of params._meta";
-	if (!method.p)
+	if (!method.p && x->is_request)
 		return "Mcp-Method is missing";
-	if (!span_equal(method, e->method))
+	if (method.p && !span_equal(method, e->method))
 		return "Mcp-Method is not the body's method";
 	if (x->method->subject != SUBJECT_NONE && !name.p)
 		return "Mcp-Name is missing";
