@@ -105,11 +105,9 @@ static void take_list(struct parse *p, const struct node *node, const char *key,
 		return;
 	}
 	for (const struct node *child = node->first; child; child = child->next) {
-		/* An empty argument is one, too. */
-		if (child->kind != NODE_SCALAR) {
-			parse_expect(p, child, key, NODE_SCALAR);
+		/* An empty argument is one, too: in quotes. */
+		if (!parse_expect(p, child, key, NODE_SCALAR))
 			continue;
-		}
 		if (references)
 			check_references(p, child, key, child->text);
 		(*rows)[(*count)++] = parse_copy(p, child->text);
@@ -163,10 +161,8 @@ static void take_env(struct parse *p, const struct node *node, const char *key, 
 		if (!is_variable(child->key))
 			parse_error(p, child->key_line, name, "choose another name",
 			    "is no name of a variable");
-		if (child->kind != NODE_SCALAR) {
-			parse_expect(p, child, name, NODE_SCALAR);
+		if (!parse_expect(p, child, name, NODE_SCALAR))
 			continue;
-		}
 		check_references(p, child, name, child->text);
 		stdio->env[stdio->env_count++] =
 		    (struct config_variable){parse_copy(p, child->key), parse_copy(p, child->text)};
