@@ -11,6 +11,8 @@
 #include "common/procfs.h"
 #include "master/keeper/peer.h"
 
+static const double await_least = 0.002; /* seconds */
+
 /* What children without a definition go by until they have ended. */
 static const struct config_stdio undefined = {
     .line = 4 * 1024 * 1024, .children = 1, .failures = 1, .delay_max = 1, .handshake_timeout = 1};
@@ -205,7 +207,7 @@ enum fleet_gate fleet_gate(const struct fleet *f)
 	if (f->running >= fleet_max(f))
 		return FLEET_FULL;
 	if (now >= f->retry_at)
-		return FLEET_OPEN;
+		return f->keeper->spawns < KEEPER_SPAWN_BUDGET ? FLEET_OPEN : FLEET_WAIT;
 	return f->failures >= f->config->failures ? FLEET_BROKEN : FLEET_WAIT;
 }
 
@@ -221,6 +223,8 @@ void fleet_gate_text(const struct fleet *f, enum fleet_gate gate, char *out, siz
 		snprintf(out, size, "all of its %u children are in use (%s)", f->running,
 		    f->config->sharing == CONFIG_POOL ? "sharing.pool.max or limits.children"
 						      : "limits.children");
+	else if (gate == FLEET_WAIT)
+		snprintf(out, size, "too many wait for its children to start");
 	else
 		snprintf(out, size,
 		    "crash loop: %u starts in a row failed, next try in %.1f s; last: %s",
@@ -234,7 +238,7 @@ void fleet_await(struct fleet *f)
 	/* The timer and the coarse clock do not strike at once: it may be over already. */
 	if (ev_is_active(&f->retry))
 		return;
-	ev_timer_set(&f->retry, wait > 0.01 ? wait : 0.01, 0);
+	ev_timer_set(&f->retry, wait > await_least ? wait : await_least, 0);
 	ev_timer_start(f->keeper->loop, &f->retry);
 }
 

@@ -35,7 +35,7 @@ struct fleet {
 /* Whether another process may be started now. */
 enum fleet_gate {
 	FLEET_OPEN,
-	FLEET_WAIT, /* for fleet->retry: the request may wait, too */
+	FLEET_WAIT, /* for fleet->retry, or the next turn: the request may wait, too */
 	FLEET_FULL, /* as many as there may be */
 	FLEET_BROKEN,
 };

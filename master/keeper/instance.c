@@ -374,6 +374,7 @@ bool instance_spawn(struct instance *i)
 	/* One for each process: what the last one left must not be taken for the next. */
 	snprintf(i->page->mark, sizeof(i->page->mark), "MARGAY_CHILD=%s.%llu.%u", k->run,
 	    (unsigned long long)i->id, i->restarts);
+	k->spawns++;
 	bool row = take_row(i);
 	int group = cgroup_join(&k->cgroup, i->page->mark, f->config);
 	int error =

@@ -292,6 +292,7 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
 
 	(void)loop;
 	(void)events;
+	k->spawns = 0;
 	while ((i = TAILQ_FIRST(&k->dirty))) {
 		TAILQ_REMOVE(&k->dirty, i, dirty);
 		i->is_dirty = false;

@@ -38,6 +38,7 @@ enum {
 	KEEPER_SCRATCH = 65536,
 	KEEPER_JSON_DEPTH = 256,
 	KEEPER_MARK = 64,
+	KEEPER_SPAWN_BUDGET = 8,               /* forks per turn of the loop */
 	KEEPER_WAITERS_MAX = 1000,             /* requests that wait for one child or fleet */
 	KEEPER_WAITING_MAX = 64 * 1024 * 1024, /* bytes of all that wait */
 };
@@ -69,6 +70,7 @@ struct keeper {
 	struct instance *by_id;
 	struct peer *peers[KEEPER_PEERS];
 	size_t waiting;             /* bytes of waiters */
+	unsigned spawns;            /* in this turn of the loop */
 	struct instance_list dirty; /* have bytes for their child */
 	struct instance_list dead;  /* freed when the loop turns */
 	LIST_HEAD(peer_dead, peer) dead_peers;

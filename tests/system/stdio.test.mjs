@@ -409,7 +409,7 @@ describe('a child', OPTIONS, () => {
 			{
 				command: binary,
 				args: ['demo-server'],
-				idle_timeout: '4s',
+				idle_timeout: '6s',
 				limits: { children: 256 },
 			},
 			{ workers: 2 },

@@ -61,3 +61,11 @@ Test(fleet, who_waits_after_the_timer_struck_is_served_all_the_same)
 		cr_assert_lt(clock_coarse() - begun, 5);
 	}
 }
+
+Test(fleet, starts_no_more_in_a_turn_than_its_budget)
+{
+	s.keeper->spawns = KEEPER_SPAWN_BUDGET - 1;
+	cr_expect_eq(fleet_gate(s.fleet), FLEET_OPEN);
+	s.keeper->spawns = KEEPER_SPAWN_BUDGET;
+	cr_expect_eq(fleet_gate(s.fleet), FLEET_WAIT);
+}
