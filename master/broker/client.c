@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/ipc/credentials.h"
 #include "common/ipc/frame.h"
 #include "master/broker/broker.h"
 
@@ -332,14 +333,11 @@ static void client_readable(struct ev_loop *loop, ev_io *w, int events)
 
 void client_open(struct broker *b, int fd)
 {
-	struct ucred peer;
-	socklen_t length = sizeof(peer);
 	unsigned index = 0;
 
 	while (index < BROKER_CLIENTS && b->clients[index])
 		index++;
-	bool trusted = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 &&
-		       (peer.uid == geteuid() || peer.uid == 0);
+	bool trusted = credentials_trusted(fd);
 	struct client *c = trusted && index < BROKER_CLIENTS ? calloc(1, sizeof(*c)) : NULL;
 	if (!c) {
 		LOG(b->boot->log, LOG_LEVEL_WARN, "broker refused a connection",

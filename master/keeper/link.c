@@ -60,16 +60,13 @@ struct link *link_get(struct instance *i, const struct session_id *session)
 {
 	struct link *l = link_find(i, session);
 
-	if (l) {
-		l->last_used = clock_coarse();
+	if (l)
 		return l;
-	}
 	l = calloc(1, sizeof(*l));
 	if (!l)
 		return NULL;
 	l->session = *session;
 	l->instance = i;
-	l->last_used = clock_coarse();
 	TAILQ_INIT(&l->outlets);
 	TAILQ_INIT(&l->uris);
 	TAILQ_INIT(&l->asks);

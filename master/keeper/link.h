@@ -45,7 +45,6 @@ struct link {
 	struct text_list uris, asks, held;
 	unsigned outlet_count, uri_count, ask_count, held_count, requests;
 	size_t held_bytes;
-	double last_used;
 };
 
 /* The session's link, made when it is not there. NULL when memory is short. */

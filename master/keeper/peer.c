@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/ipc/credentials.h"
 #include "common/ipc/wire.h"
 #include "master/keeper/send.h"
 
@@ -405,14 +406,11 @@ void peers_reap(struct keeper *k)
 
 void peer_open(struct keeper *k, int fd)
 {
-	struct ucred who;
-	socklen_t length = sizeof(who);
 	unsigned index = 0;
 
 	while (index < KEEPER_PEERS && k->peers[index])
 		index++;
-	bool trusted = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) == 0 &&
-		       (who.uid == geteuid() || who.uid == 0);
+	bool trusted = credentials_trusted(fd);
 	struct peer *p = trusted && index < KEEPER_PEERS ? calloc(1, sizeof(*p)) : NULL;
 	if (!p) {
 		LOG(k->log, LOG_LEVEL_WARN, "keeper refused a connection",

@@ -19,6 +19,7 @@
 
 #include "common/buffer.h"
 #include "common/ipc/channel.h"
+#include "common/ipc/credentials.h"
 #include "common/suggest.h"
 #include "master/supervisor/request.h"
 #include "master/supervisor/supervisor.h"
@@ -327,15 +328,6 @@ static void on_client(struct ev_loop *loop, ev_io *io, int events)
 		client_update(cl);
 }
 
-static bool is_allowed(int fd)
-{
-	struct ucred peer;
-	socklen_t length = sizeof(peer);
-
-	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 &&
-	       (peer.uid == 0 || peer.uid == geteuid());
-}
-
 static void on_pause_over(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	(void)events;
@@ -357,7 +349,8 @@ static void on_connect(struct ev_loop *loop, ev_io *io, int events)
 		}
 		return;
 	}
-	if (!is_allowed(fd) || c->client_count == CLIENTS_MAX || !(cl = calloc(1, sizeof(*cl)))) {
+	if (!credentials_trusted(fd) || c->client_count == CLIENTS_MAX ||
+	    !(cl = calloc(1, sizeof(*cl)))) {
 		close(fd);
 		return;
 	}
