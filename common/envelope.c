@@ -7,9 +7,11 @@
  */
 #include "common/envelope.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdint.h>
 
+#include "common/escape.h"
 #include "common/utf8.h"
 
 enum { DEPTH_MAX = 256, KEY_MAX = 64 };
@@ -116,14 +118,6 @@ static bool plain8(const char *p)
 	return ((special | v) & highs) == 0;
 }
 
-static int hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = (char)(c | 0x20);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static int scan_escape(struct scan *s)
 {
 	static const char simple[] = "\"\\/bfnrt";
@@ -138,7 +132,7 @@ static int scan_escape(struct scan *s)
 	}
 	s->p++;
 	for (int i = 0; i < 4; i++, s->p++) {
-		if (s->p == s->end || hex_value(*s->p) < 0)
+		if (s->p == s->end || !isxdigit((unsigned char)*s->p))
 			return not_json(s, "malformed \\u escape");
 	}
 	return 0;
@@ -227,85 +221,6 @@ static int scan_literal(struct scan *s)
 	return not_json(s, "unexpected character");
 }
 
-static size_t put_utf8(char *out, uint32_t c)
-{
-	if (c < 0x80) {
-		out[0] = (char)c;
-		return 1;
-	}
-	if (c < 0x800) {
-		out[0] = (char)(0xc0 | c >> 6);
-		out[1] = (char)(0x80 | (c & 0x3f));
-		return 2;
-	}
-	if (c < 0x10000) {
-		out[0] = (char)(0xe0 | c >> 12);
-		out[1] = (char)(0x80 | (c >> 6 & 0x3f));
-		out[2] = (char)(0x80 | (c & 0x3f));
-		return 3;
-	}
-	out[0] = (char)(0xf0 | c >> 18);
-	out[1] = (char)(0x80 | (c >> 12 & 0x3f));
-	out[2] = (char)(0x80 | (c >> 6 & 0x3f));
-	out[3] = (char)(0x80 | (c & 0x3f));
-	return 4;
-}
-
-static uint32_t hex4(const char *p)
-{
-	uint32_t v = 0;
-
-	for (int i = 0; i < 4; i++)
-		v = v << 4 | (uint32_t)hex_value(p[i]);
-	return v;
-}
-
-/* One escape of a scanned string, at `raw.p[*i]` behind the backslash. The character, or UINT32_MAX
- * for half a pair. */
-static uint32_t escape_value(struct span raw, size_t *i)
-{
-	static const char names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
-	char c = raw.p[*i];
-
-	if (c != 'u') {
-		*i += 1;
-		return (unsigned char)values[strchr(names, c) - names];
-	}
-	uint32_t v = hex4(raw.p + *i + 1);
-	*i += 5;
-	if (v < 0xd800 || v > 0xdfff)
-		return v;
-	if (v > 0xdbff || raw.n - *i < 6 || raw.p[*i] != '\\' || raw.p[*i + 1] != 'u')
-		return UINT32_MAX;
-	uint32_t low = hex4(raw.p + *i + 2);
-	if (low < 0xdc00 || low > 0xdfff)
-		return UINT32_MAX;
-	*i += 6;
-	return 0x10000 + ((v - 0xd800) << 10) + (low - 0xdc00);
-}
-
-/* Undo the escapes of a scanned string. Length, or -1 when it does not fit or holds half a
- * surrogate pair. */
-static long unescape(struct span raw, char *out, size_t size)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < raw.n;) {
-		if (size - n < 4)
-			return -1;
-		if (raw.p[i] != '\\') {
-			out[n++] = raw.p[i++];
-			continue;
-		}
-		i++;
-		uint32_t c = escape_value(raw, &i);
-		if (c == UINT32_MAX)
-			return -1;
-		n += put_utf8(out + n, c);
-	}
-	return (long)n;
-}
-
 /* Which wanted member a key of this place is. */
 static enum member find_member(enum place place, struct span key, bool escaped)
 {
@@ -314,7 +229,7 @@ static enum member find_member(enum place place, struct span key, bool escaped)
 	if (place == ELSEWHERE)
 		return NO_MEMBER;
 	if (escaped) {
-		long n = unescape(key, text, sizeof(text));
+		long n = escape_undo(key, text, sizeof(text));
 		if (n < 0)
 			return NO_MEMBER;
 		key = (struct span){text, (size_t)n};
@@ -336,7 +251,7 @@ static int keep_unescaped(struct scan *s, struct span raw, struct span *out)
 {
 	struct envelope *e = s->out;
 	char *at = e->unescaped + e->unescaped_length;
-	long n = unescape(raw, at, sizeof(e->unescaped) - e->unescaped_length);
+	long n = escape_undo(raw, at, sizeof(e->unescaped) - e->unescaped_length);
 
 	if (n < 0)
 		return fail(s, -32600, "a name is too long or holds half a surrogate pair");

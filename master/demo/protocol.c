@@ -9,7 +9,7 @@
 #include "master/demo/call.h"
 #include "master/demo/content.h"
 #include "master/demo/json.h"
-#include "master/demo/raw.h"
+#include "common/raw.h"
 #include "master/demo/tools.h"
 
 /* Strings and integers may identify a request or a progress token; null may not. */

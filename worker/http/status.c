@@ -1,6 +1,8 @@
 /* status: see status.h. */
 #include "worker/http/status.h"
 
+#include "common/escape.h"
+
 #include <errno.h>
 
 enum { ERROR_BODY_MAX = 64 * 1024 };
@@ -42,23 +44,6 @@ const char *status_reason(unsigned status)
 	return "Unknown";
 }
 
-/* RFC 8259, 7: quotes, backslashes and control characters. */
-static int append_escaped(struct buffer *out, const char *text)
-{
-	for (const char *p = text; *p; p++) {
-		int error;
-		if (*p == '"' || *p == '\\')
-			error = buffer_printf(out, ERROR_BODY_MAX, "\\%c", *p);
-		else if ((unsigned char)*p < 0x20)
-			error = buffer_printf(out, ERROR_BODY_MAX, "\\u%04x", (unsigned char)*p);
-		else
-			error = buffer_append(out, p, 1, ERROR_BODY_MAX);
-		if (error)
-			return error;
-	}
-	return 0;
-}
-
 int status_error_body(
     struct buffer *out, struct span id, int code, const char *message, struct span data)
 {
@@ -70,7 +55,7 @@ int status_error_body(
 		error = buffer_printf(
 		    out, ERROR_BODY_MAX, "\"error\":{\"code\":%d,\"message\":\"", code);
 	if (!error)
-		error = append_escaped(out, message);
+		error = escape_append(out, span_of(message), ERROR_BODY_MAX);
 	if (!error)
 		error = buffer_append(out, "\"", 1, ERROR_BODY_MAX);
 	if (!error && data.n > 0)

@@ -5,8 +5,8 @@
  * back exactly as it was sent is therefore found in the text. The text must already have been
  * parsed: these functions stay inside it whatever it holds, but only find things in valid JSON.
  */
-#ifndef MARGAY_MASTER_DEMO_RAW_H
-#define MARGAY_MASTER_DEMO_RAW_H
+#ifndef MARGAY_COMMON_RAW_H
+#define MARGAY_COMMON_RAW_H
 
 #include <stdbool.h>
 
@@ -15,8 +15,16 @@
 /* The value of the first member called `key` (spelled without escapes). False when there is none.
  */
 bool raw_member(struct span object, const char *key, struct span *value);
+/* The same, if it is an object. */
+bool raw_object(struct span object, const char *key, struct span *value);
 /* Digits, perhaps after a minus, without a leading zero. */
 bool raw_is_integer(struct span value);
+/* Walk over an object's members: `rest` is the object, then what is left of it. The key is given
+ * without its quotes, as written. */
+bool raw_next_member(struct span *rest, struct span *key, struct span *value);
+/* Whether a key as written, perhaps with escapes, means this one. */
+bool raw_key_is(struct span key, const char *name);
+bool raw_key_begins(struct span key, const char *beginning);
 /* Take the next element from the array or, after the first call, from the rest of it. */
 bool raw_next(struct span *rest, struct span *element);
 

@@ -1,0 +1,144 @@
+/* raw: see raw.h. One pass over the bytes, strings skipped as wholes, depth counted by brackets. */
+#include "common/raw.h"
+
+#include <stddef.h>
+
+#include "common/escape.h"
+
+static bool is_space(char c)
+{
+	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+static size_t skip_space(struct span s, size_t at)
+{
+	while (at < s.n && is_space(s.p[at]))
+		at++;
+	return at;
+}
+
+/* `at` is the opening quote; returns one past the closing one, or the end. */
+static size_t skip_string(struct span s, size_t at)
+{
+	for (at++; at < s.n && s.p[at] != '"'; at++)
+		if (s.p[at] == '\\')
+			at++;
+	return at < s.n ? at + 1 : s.n;
+}
+
+static size_t skip_value(struct span s, size_t at)
+{
+	size_t depth = 0;
+
+	while (at < s.n) {
+		char c = s.p[at];
+
+		if (c == '"') {
+			at = skip_string(s, at);
+			continue;
+		}
+		if (c == '{' || c == '[') {
+			depth++;
+		} else if (c == '}' || c == ']') {
+			if (depth == 0)
+				return at;
+			depth--;
+		} else if (depth == 0 && (c == ',' || is_space(c))) {
+			return at;
+		}
+		at++;
+	}
+	return at;
+}
+
+bool raw_next_member(struct span *rest, struct span *key, struct span *value)
+{
+	size_t at = skip_space(*rest, 0);
+
+	if (at >= rest->n || (rest->p[at] != '{' && rest->p[at] != ','))
+		return false;
+	at = skip_space(*rest, at + 1);
+	if (at >= rest->n || rest->p[at] != '"')
+		return false;
+	size_t end = skip_string(*rest, at);
+	*key = (struct span){rest->p + at + 1, end - at >= 2 ? end - at - 2 : 0};
+	at = skip_space(*rest, end);
+	if (at >= rest->n || rest->p[at] != ':')
+		return false;
+	at = skip_space(*rest, at + 1);
+	end = skip_value(*rest, at);
+	*value = (struct span){rest->p + at, end - at};
+	end = skip_space(*rest, end);
+	*rest = (struct span){rest->p + end, rest->n - end};
+	return value->n > 0;
+}
+
+/* The key without escapes, in `plain` if it has any; empty when it is longer than any known key. */
+static struct span plain_key(struct span key, char *plain, size_t size)
+{
+	if (key.n == 0 || !memchr(key.p, '\\', key.n))
+		return key;
+	long n = escape_undo(key, plain, size);
+	return (struct span){plain, n < 0 ? 0 : (size_t)n};
+}
+
+bool raw_key_is(struct span key, const char *name)
+{
+	char plain[128];
+
+	return span_equal(plain_key(key, plain, sizeof(plain)), span_of(name));
+}
+
+bool raw_key_begins(struct span key, const char *beginning)
+{
+	char plain[128];
+	struct span wanted = span_of(beginning);
+
+	key = plain_key(key, plain, sizeof(plain));
+	key.n = key.n < wanted.n ? key.n : wanted.n;
+	return span_equal(key, wanted);
+}
+
+bool raw_member(struct span object, const char *key, struct span *value)
+{
+	struct span name, found;
+
+	while (raw_next_member(&object, &name, &found)) {
+		if (raw_key_is(name, key)) {
+			*value = found;
+			return true;
+		}
+	}
+	return false;
+}
+
+bool raw_object(struct span object, const char *key, struct span *value)
+{
+	return raw_member(object, key, value) && value->p[0] == '{';
+}
+
+bool raw_is_integer(struct span value)
+{
+	size_t at = value.n > 0 && value.p[0] == '-';
+
+	if (at == value.n || (value.p[at] == '0' && at + 1 < value.n))
+		return false;
+	for (; at < value.n; at++)
+		if (value.p[at] < '0' || value.p[at] > '9')
+			return false;
+	return true;
+}
+
+bool raw_next(struct span *rest, struct span *element)
+{
+	size_t at = skip_space(*rest, 0);
+
+	if (at >= rest->n || (rest->p[at] != '[' && rest->p[at] != ','))
+		return false;
+	at = skip_space(*rest, at + 1);
+	size_t end = skip_value(*rest, at);
+	*element = (struct span){rest->p + at, end - at};
+	end = skip_space(*rest, end);
+	*rest = (struct span){rest->p + end, rest->n - end};
+	return element->n > 0;
+}
