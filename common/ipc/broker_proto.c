@@ -11,6 +11,7 @@ void session_record_put(struct wire_writer *w, const struct session_record *reco
 	wire_put_string(w, span_of(record->route));
 	wire_put_string(w, span_of(record->upstream));
 	wire_put_string(w, span_of(record->upstream_session));
+	wire_put_string(w, record->state);
 }
 
 /* Copy a string into an array with its NUL; too long or with a NUL inside is an error. */
@@ -34,5 +35,8 @@ bool session_record_get(struct wire_reader *r, struct session_record *out)
 	record_string(r, out->route, sizeof(out->route));
 	record_string(r, out->upstream, sizeof(out->upstream));
 	record_string(r, out->upstream_session, sizeof(out->upstream_session));
+	out->state = wire_get_string(r);
+	if (out->state.n > SESSION_STATE_MAX)
+		r->error = true;
 	return !r->error;
 }

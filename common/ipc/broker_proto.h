@@ -15,7 +15,7 @@
 #include "common/metrics/metrics.h"
 #include "common/session_id.h"
 
-enum { BROKER_PROTOCOL = 1 };
+enum { BROKER_PROTOCOL = 2 };
 
 enum broker_type {
 	BROKER_HELLO =
@@ -30,9 +30,10 @@ enum broker_type {
 
 enum broker_status { BROKER_OK, BROKER_UNKNOWN, BROKER_FULL, BROKER_BAD };
 
-enum { SESSION_UPSTREAM_ID_MAX = 512, SESSION_NAME_MAX = 128 };
+enum { SESSION_UPSTREAM_ID_MAX = 512, SESSION_NAME_MAX = 128, SESSION_STATE_MAX = 32768 };
 
-/* A session as the broker stores it and workers cache it. Strings are copied, NUL-terminated. */
+/* A session as the broker stores it and workers cache it. Strings are copied, NUL-terminated;
+ * `state` points to where the record came from. */
 struct session_record {
 	struct session_id id;
 	uint8_t version;       /* enum mcp_version (worker/mcp/version.h); opaque to the broker */
@@ -40,6 +41,7 @@ struct session_record {
 	char route[SESSION_NAME_MAX];    /* path of the route: a session serves no other */
 	char upstream[SESSION_NAME_MAX]; /* name */
 	char upstream_session[SESSION_UPSTREAM_ID_MAX]; /* empty: the upstream keeps no session */
+	struct span state; /* what else its workers must know, opaque to the broker; mostly empty */
 };
 
 void session_record_put(struct wire_writer *w, const struct session_record *record);

@@ -11,7 +11,7 @@
 #include "common/ipc/frame.h"
 #include "master/broker/broker.h"
 
-enum { CLIENT_QUEUE_MAX = 1 << 20, CLIENT_REPLY_MAX = 2048 };
+enum { CLIENT_QUEUE_MAX = 1 << 20, CLIENT_REPLY_MAX = SESSION_STATE_MAX + 2048 };
 
 struct client_frame {
 	TAILQ_ENTRY(client_frame) link;
@@ -195,7 +195,8 @@ static enum broker_status client_create(struct client *c, const struct session_r
 		    held.idle_timeout != record->idle_timeout ||
 		    strcmp(held.route, record->route) != 0 ||
 		    strcmp(held.upstream, record->upstream) != 0 ||
-		    strcmp(held.upstream_session, record->upstream_session) != 0)
+		    strcmp(held.upstream_session, record->upstream_session) != 0 ||
+		    !span_equal(held.state, record->state))
 			return BROKER_BAD;
 		s->cached |= client_bit(c);
 		return BROKER_OK;

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 enum journal_type { JOURNAL_CREATE = 1, JOURNAL_END };
-enum { JOURNAL_VERSION = 1, JOURNAL_PAYLOAD_MAX = 1024 };
+enum { JOURNAL_VERSION = 2, JOURNAL_PAYLOAD_MAX = SESSION_STATE_MAX + 1024 };
 
 static const uint64_t journal_magic = 0x6c6e726a79617267;
 

@@ -5,9 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TABLE_RECORD_MAX = 1024 };
+enum { TABLE_RECORD_MAX = SESSION_STATE_MAX + 1024 };
 
-_Static_assert(sizeof(struct session_record) + 16 < TABLE_RECORD_MAX, "the wire form always fits");
+_Static_assert(sizeof(struct session_record) + SESSION_STATE_MAX + 16 < TABLE_RECORD_MAX,
+    "the wire form always fits");
 
 /* The sessions of one idle timeout, the longest unused first. Freed with its last session. */
 struct table_fifo {

@@ -14,7 +14,8 @@ struct session_entry {
 	uint8_t version;
 	uint32_t idle_timeout;
 	uint32_t epoch, batch;
-	char text[]; /* route NUL upstream NUL upstream_session NUL */
+	size_t state; /* bytes */
+	char text[];  /* route NUL upstream NUL upstream_session NUL state */
 };
 
 struct session_cache {
@@ -78,7 +79,8 @@ void session_cache_put(struct session_cache *c, const struct session_record *rec
 	session_cache_drop(c, &record->id);
 	if (c->count == SESSION_CACHE_MAX)
 		entry_drop(c, TAILQ_FIRST(&c->used));
-	struct session_entry *entry = calloc(1, sizeof(*entry) + route + upstream + session);
+	struct session_entry *entry =
+	    calloc(1, sizeof(*entry) + route + upstream + session + record->state.n);
 	if (!entry)
 		return;
 	entry->id = record->id;
@@ -88,6 +90,9 @@ void session_cache_put(struct session_cache *c, const struct session_record *rec
 	memcpy(entry->text, record->route, route);
 	memcpy(entry->text + route, record->upstream, upstream);
 	memcpy(entry->text + route + upstream, record->upstream_session, session);
+	entry->state = record->state.n;
+	if (record->state.n > 0)
+		memcpy(entry->text + route + upstream + session, record->state.p, record->state.n);
 	HASH_ADD(hh, c->rows, id, sizeof(entry->id), entry);
 	TAILQ_INSERT_TAIL(&c->used, entry, link);
 	c->count++;
@@ -104,7 +109,8 @@ const struct session_record *session_entry_expand(
 	r->idle_timeout = entry->idle_timeout;
 	text = stpcpy(r->route, text) - r->route + text + 1;
 	text = stpcpy(r->upstream, text) - r->upstream + text + 1;
-	strcpy(r->upstream_session, text);
+	text = stpcpy(r->upstream_session, text) - r->upstream_session + text + 1;
+	r->state = (struct span){text, entry->state};
 	return r;
 }
 

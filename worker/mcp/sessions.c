@@ -465,7 +465,7 @@ const struct session_record *sessions_get(
 int sessions_create(
     struct sessions *s, const struct session_record *record, struct session_call *call)
 {
-	struct session_record *copy = malloc(sizeof(*copy));
+	struct session_record *copy = malloc(sizeof(*copy) + record->state.n);
 	struct question *q;
 
 	if (!copy || s->call_count >= QUESTIONS_MAX ||
@@ -474,6 +474,9 @@ int sessions_create(
 		return -ENOBUFS;
 	}
 	*copy = *record;
+	copy->state.p = (char *)(copy + 1);
+	if (record->state.n > 0)
+		memcpy(copy + 1, record->state.p, record->state.n);
 	q->record = copy;
 	send_unsent(s);
 	return 0;
