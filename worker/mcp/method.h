@@ -25,7 +25,9 @@ struct mcp_method {
 	 * turns out to be stale after it was written. Never true of tools/call.
 	 */
 	bool repeatable;
-	bool stream; /* its answer is a stream that may be silent for as long as it likes */
+	bool stream;    /* its answer is a stream that may be silent for as long as it likes */
+	bool cacheable; /* its result says for how long it is true (2026-07-28, caching) */
+	bool asks; /* while it runs the server may ask the client (2026-07-28, input_required) */
 };
 
 /* The row of that method; one of class "other", of no era, when it is unknown. Never NULL. */

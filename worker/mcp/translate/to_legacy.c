@@ -1,0 +1,220 @@
+/* to_legacy: see translate.h. */
+#include <stdlib.h>
+
+#include "common/raw.h"
+#include "worker/mcp/translate/translate.h"
+
+static const char *const modern_params[] = {
+    "_meta", "task", "inputResponses", "requestState", NULL};
+static const char *const reserved_meta[] = {"io.modelcontextprotocol/", "progressToken", NULL};
+
+void to_legacy_request(struct compose *c, const struct envelope *e, struct span id)
+{
+	compose_open(c, '{');
+	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
+	compose_member(c, "id", id);
+	compose_text(c, "method", e->method);
+	compose_key(c, "params");
+	compose_open(c, '{');
+	compose_key(c, "_meta");
+	compose_open(c, '{');
+	if (e->progress_token.p)
+		compose_member(c, "progressToken", id);
+	compose_members(c, e->meta, reserved_meta);
+	compose_close(c, '}');
+	compose_members(c, e->params, modern_params);
+	compose_close(c, '}');
+	compose_close(c, '}');
+}
+
+/* --- answers ------------------------------------------------------------------------------------
+ */
+
+/* A schema of what is not an object is unknown before 2026-07-28. */
+static void put_tools(struct compose *c, struct span tools)
+{
+	static const char *const output[] = {"outputSchema", NULL};
+	struct span tool, schema, type;
+
+	compose_key(c, "tools");
+	compose_open(c, '[');
+	while (raw_next(&tools, &tool)) {
+		bool keep = raw_object(tool, "outputSchema", &schema) &&
+			    raw_member(schema, "type", &type) &&
+			    span_equal(type, SPAN("\"object\""));
+		compose_element(c, (struct span){0});
+		compose_open(c, '{');
+		compose_members(c, tool, keep ? NULL : output);
+		compose_close(c, '}');
+	}
+	compose_close(c, ']');
+}
+
+/* What is no object can't be structured content there: its text stands in (mcp-wire 3.6). */
+static void put_as_text(struct compose *c, struct span value)
+{
+	compose_key(c, "content");
+	compose_open(c, '[');
+	compose_open(c, '{');
+	compose_text(c, "type", SPAN("text"));
+	compose_text(c, "text", value);
+	compose_close(c, '}');
+	compose_close(c, ']');
+}
+
+static void put_result(struct compose *c, struct span result)
+{
+	static const char *const rewritten[] = {"resultType", "ttlMs", "cacheScope", "_meta",
+	    "tools", "structuredContent", "content", NULL};
+	struct span value, content = {0}, meta;
+	bool has_content = raw_member(result, "content", &content);
+
+	compose_key(c, "result");
+	compose_open(c, '{');
+	compose_members(c, result, rewritten);
+	if (raw_member(result, "tools", &value) && value.p[0] == '[')
+		put_tools(c, value);
+	bool structured = raw_member(result, "structuredContent", &value);
+	struct span rest = content, first;
+	if (structured && value.p[0] != '{' && has_content && !raw_next(&rest, &first))
+		put_as_text(c, value);
+	else if (has_content)
+		compose_member(c, "content", content);
+	if (structured && value.p[0] == '{')
+		compose_member(c, "structuredContent", value);
+	if (raw_member(result, "_meta", &meta)) {
+		compose_key(c, "_meta");
+		compose_open(c, '{');
+		compose_members(c, meta, reserved_meta);
+		compose_close(c, '}');
+	}
+	compose_close(c, '}');
+}
+
+/* The codes -32020 to -32022 would tell a dual-era client that the server is modern. */
+static void put_error(struct compose *c, struct span error)
+{
+	struct span code = {0};
+
+	raw_member(error, "code", &code);
+	long number = code.n > 0 && code.n < 20 ? strtol(code.p, NULL, 10) : -32603;
+	if (number > -32020 || number < -32099) {
+		compose_member(c, "error", error);
+		return;
+	}
+	struct span message = SPAN("\"\"");
+	raw_member(error, "message", &message);
+	compose_key(c, "error");
+	compose_open(c, '{');
+	compose_integer(c, "code", -32603);
+	compose_member(c, "message", message);
+	compose_member(c, "data", error);
+	compose_close(c, '}');
+}
+
+void to_legacy_answer(struct compose *c, const struct envelope *e, const struct translation *t)
+{
+	compose_open(c, '{');
+	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
+	compose_member(c, "id", t->id);
+	if (e->kind == ENVELOPE_RESULT)
+		put_result(c, e->result);
+	else
+		put_error(c, e->error);
+	compose_close(c, '}');
+}
+
+/* --- initialize ---------------------------------------------------------------------------------
+ */
+
+static void put_server_info(struct compose *c, struct span result, const char *name)
+{
+	struct span meta, info;
+
+	if (raw_member(result, "_meta", &meta) &&
+	    raw_object(meta, "io.modelcontextprotocol/serverInfo", &info)) {
+		compose_member(c, "serverInfo", info);
+		return;
+	}
+	compose_key(c, "serverInfo");
+	compose_open(c, '{');
+	compose_text(c, "name", span_of(name));
+	compose_text(c, "version", SPAN("unknown"));
+	compose_close(c, '}');
+}
+
+void to_legacy_initialize(struct compose *c, struct span result, struct span id,
+    enum mcp_version version, const char *name)
+{
+	static const char *const unknown[] = {"extensions", "tasks", NULL};
+	struct span capabilities = SPAN("{}"), instructions;
+
+	raw_member(result, "capabilities", &capabilities);
+	compose_open(c, '{');
+	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
+	compose_member(c, "id", id);
+	compose_key(c, "result");
+	compose_open(c, '{');
+	compose_text(c, "protocolVersion", mcp_versions[version].date);
+	compose_key(c, "capabilities");
+	compose_open(c, '{');
+	compose_members(c, capabilities, unknown);
+	compose_close(c, '}');
+	put_server_info(c, result, name);
+	if (raw_member(result, "instructions", &instructions))
+		compose_member(c, "instructions", instructions);
+	compose_close(c, '}');
+	compose_close(c, '}');
+}
+
+/* --- both ---------------------------------------------------------------------------------------
+ */
+
+static const struct span progress = {"notifications/progress", 22};
+static const struct span log_message = {"notifications/message", 21};
+
+static void put_progress(struct compose *c, const struct envelope *e, const struct translation *t)
+{
+	static const char *const token[] = {"progressToken", NULL};
+	static const char *const no_message[] = {"progressToken", "message", NULL};
+
+	compose_key(c, "params");
+	compose_open(c, '{');
+	compose_member(c, "progressToken", t->token);
+	compose_members(c, e->params, t->revision == MCP_2024_11_05 ? no_message : token);
+	compose_close(c, '}');
+}
+
+bool translate_notification(
+    struct compose *c, const struct envelope *e, const struct translation *t)
+{
+	bool is_progress = span_equal(e->method, progress);
+
+	if (is_progress ? t->token.n == 0 : !span_equal(e->method, log_message) || !t->keep_log)
+		return false;
+	compose_open(c, '{');
+	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
+	compose_text(c, "method", e->method);
+	if (is_progress)
+		put_progress(c, e, t);
+	else if (e->params.p)
+		compose_member(c, "params", e->params);
+	compose_close(c, '}');
+	return true;
+}
+
+void translate_error(
+    struct compose *c, struct span id, int code, struct span message, struct span data)
+{
+	compose_open(c, '{');
+	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
+	compose_member(c, "id", id);
+	compose_key(c, "error");
+	compose_open(c, '{');
+	compose_integer(c, "code", code);
+	compose_text(c, "message", message);
+	if (data.n > 0)
+		compose_member(c, "data", data);
+	compose_close(c, '}');
+	compose_close(c, '}');
+}

@@ -1,0 +1,199 @@
+/* to_modern: see translate.h. */
+#include <stdlib.h>
+
+#include "common/raw.h"
+#include "worker/mcp/translate/translate.h"
+
+/* Of results: what the eras say differently. */
+static const char *const result_members[] = {
+    "resultType", "ttlMs", "cacheScope", "_meta", "tools", NULL};
+static const char *const legacy_params[] = {"_meta", "task", NULL};
+static const char *const reserved_meta[] = {"io.modelcontextprotocol/", "progressToken", NULL};
+
+static void put_meta(
+    struct compose *c, const struct envelope *e, struct span id, const struct client_identity *who)
+{
+	compose_key(c, "_meta");
+	compose_open(c, '{');
+	compose_text(c, "io.modelcontextprotocol/protocolVersion", SPAN("2026-07-28"));
+	compose_member(c, "io.modelcontextprotocol/clientCapabilities", who->capabilities);
+	if (who->info.n > 0)
+		compose_member(c, "io.modelcontextprotocol/clientInfo", who->info);
+	if (who->level.n > 0)
+		compose_member(c, "io.modelcontextprotocol/logLevel", who->level);
+	if (e->progress_token.p)
+		compose_member(c, "progressToken", id);
+	if (e->meta.p)
+		compose_members(c, e->meta, reserved_meta);
+	compose_close(c, '}');
+}
+
+void to_modern_request(struct compose *c, const struct envelope *e, struct span id,
+    const struct client_identity *who, const struct retry_inputs *inputs)
+{
+	compose_open(c, '{');
+	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
+	compose_member(c, "id", id);
+	compose_text(c, "method", e->method);
+	compose_key(c, "params");
+	compose_open(c, '{');
+	put_meta(c, e, id, who);
+	if (e->params.p)
+		compose_members(c, e->params, legacy_params);
+	if (inputs && inputs->responses.n > 0)
+		compose_member(c, "inputResponses", inputs->responses);
+	if (inputs && inputs->state.n > 0)
+		compose_member(c, "requestState", inputs->state);
+	compose_close(c, '}');
+	compose_close(c, '}');
+}
+
+/* --- answers ------------------------------------------------------------------------------------
+ */
+
+/* Tools that only run as tasks of the experimental kind can't be called in the stateless era. */
+static bool needs_task(struct span tool)
+{
+	struct span execution, support;
+
+	return raw_member(tool, "execution", &execution) &&
+	       raw_member(execution, "taskSupport", &support) &&
+	       span_equal(support, SPAN("\"required\""));
+}
+
+static void put_tools(struct compose *c, struct span tools)
+{
+	static const char *const execution[] = {"execution", NULL};
+	struct span tool;
+
+	compose_key(c, "tools");
+	compose_open(c, '[');
+	while (raw_next(&tools, &tool)) {
+		if (needs_task(tool))
+			continue;
+		compose_element(c, (struct span){0});
+		compose_open(c, '{');
+		compose_members(c, tool, execution);
+		compose_close(c, '}');
+	}
+	compose_close(c, ']');
+}
+
+static void put_result_meta(struct compose *c, struct span meta, struct span server_info)
+{
+	static const char *const ours[] = {"io.modelcontextprotocol/serverInfo", NULL};
+
+	compose_key(c, "_meta");
+	compose_open(c, '{');
+	if (server_info.n > 0)
+		compose_member(c, "io.modelcontextprotocol/serverInfo", server_info);
+	compose_members(c, meta, ours);
+	compose_close(c, '}');
+}
+
+static void put_result(struct compose *c, struct span result, const struct translation *t)
+{
+	struct span tools, meta = {0};
+
+	compose_key(c, "result");
+	compose_open(c, '{');
+	compose_member(c, "resultType", SPAN("\"complete\""));
+	compose_members(c, result, result_members);
+	if (raw_member(result, "tools", &tools) && tools.p[0] == '[')
+		put_tools(c, tools);
+	if (t->method->cacheable) {
+		compose_integer(c, "ttlMs", 0);
+		compose_text(c, "cacheScope", SPAN("private"));
+	}
+	raw_member(result, "_meta", &meta);
+	put_result_meta(c, meta, t->server_info);
+	compose_close(c, '}');
+}
+
+/* -32002 is -32602 now; what is reserved now meant something else before (mcp-wire 3.6). */
+static void put_error(struct compose *c, struct span error)
+{
+	static const char *const rewritten[] = {"code", "message", "data", NULL};
+	struct span code = {0}, message = SPAN("\"\""), data = {0};
+
+	raw_member(error, "code", &code);
+	raw_member(error, "message", &message);
+	raw_member(error, "data", &data);
+	long number = code.n > 0 && code.n < 20 ? strtol(code.p, NULL, 10) : -32603;
+	bool reserved = number <= -32020 && number >= -32099;
+	compose_key(c, "error");
+	compose_open(c, '{');
+	compose_integer(c, "code", number == -32002 ? -32602 : reserved ? -32603 : number);
+	compose_member(c, "message", message);
+	if (reserved) {
+		compose_key(c, "data");
+		compose_open(c, '{');
+		compose_member(c, "code", code);
+		if (data.n > 0)
+			compose_member(c, "data", data);
+		compose_close(c, '}');
+	} else if (data.n > 0) {
+		compose_member(c, "data", data);
+	}
+	compose_members(c, error, rewritten);
+	compose_close(c, '}');
+}
+
+void to_modern_answer(struct compose *c, const struct envelope *e, const struct translation *t)
+{
+	compose_open(c, '{');
+	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
+	compose_member(c, "id", t->id);
+	if (e->kind == ENVELOPE_RESULT)
+		put_result(c, e->result, t);
+	else
+		put_error(c, e->error);
+	compose_close(c, '}');
+}
+
+/* --- discover -----------------------------------------------------------------------------------
+ */
+
+static void put_server_capabilities(struct compose *c, struct span capabilities, bool notices)
+{
+	static const char *const of_tasks[] = {"tasks", "tools", "prompts", "resources", NULL};
+	static const char *const of_notices[] = {"listChanged", "subscribe", NULL};
+	struct span value;
+
+	compose_key(c, "capabilities");
+	compose_open(c, '{');
+	for (int i = 1; of_tasks[i]; i++) {
+		if (!raw_object(capabilities, of_tasks[i], &value))
+			continue;
+		compose_key(c, of_tasks[i]);
+		compose_open(c, '{');
+		compose_members(c, value, notices ? NULL : of_notices);
+		compose_close(c, '}');
+	}
+	compose_members(c, capabilities, of_tasks);
+	compose_close(c, '}');
+}
+
+void to_modern_discover(struct compose *c, struct span result, struct span id, bool notices)
+{
+	struct span capabilities = SPAN("{}"), info = {0}, instructions;
+
+	raw_member(result, "capabilities", &capabilities);
+	raw_member(result, "serverInfo", &info);
+	compose_open(c, '{');
+	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
+	compose_member(c, "id", id);
+	compose_key(c, "result");
+	compose_open(c, '{');
+	compose_member(c, "resultType", SPAN("\"complete\""));
+	compose_member(c, "supportedVersions", SPAN("[\"2026-07-28\"]"));
+	put_server_capabilities(c, capabilities, notices);
+	if (raw_member(result, "instructions", &instructions))
+		compose_member(c, "instructions", instructions);
+	/* The server may be another one tomorrow, but is seldom asked. */
+	compose_integer(c, "ttlMs", 60000);
+	compose_text(c, "cacheScope", SPAN("private"));
+	put_result_meta(c, (struct span){0}, info);
+	compose_close(c, '}');
+	compose_close(c, '}');
+}

@@ -1,0 +1,99 @@
+/*
+ * translate: one message of one era written anew for the other (mcp-wire 3).
+ *
+ * Pure: bytes in, bytes out, no state, no input or output, so that each can be fuzzed. Values pass
+ * as they came; only what differs between the eras is touched. The messages that come in were
+ * scanned (envelope.h). Errors are latched in the compose.
+ *
+ *   to_modern.c     what a legacy side said, for a modern one
+ *   to_legacy.c     what a modern side said, for a legacy one
+ *   capabilities.c  what clients can do: fingerprints of the one era, objects of the other
+ *   ask.c           questions of servers: requests of the one era, input_required of the other
+ */
+#ifndef MARGAY_WORKER_MCP_TRANSLATE_TRANSLATE_H
+#define MARGAY_WORKER_MCP_TRANSLATE_TRANSLATE_H
+
+#include "common/compose.h"
+#include "common/envelope.h"
+#include "worker/mcp/method.h"
+#include "worker/mcp/version.h"
+
+/* What an answer and what comes before it are translated by. */
+struct translation {
+	const struct mcp_method *method;
+	struct span id;            /* the client's, raw JSON */
+	struct span token;         /* its progress token, raw JSON, or empty */
+	struct span server_info;   /* of a legacy upstream, raw JSON, or empty */
+	enum mcp_version revision; /* of the legacy side */
+	bool keep_log;             /* notifications/message are wanted */
+};
+
+/* --- to_modern.c ------------------------------------------------------------------------------ */
+
+/* Who a legacy client is; all raw JSON. */
+struct client_identity {
+	struct span capabilities; /* as a modern client would give them */
+	struct span info;         /* or empty */
+	struct span level;        /* of log messages, or empty */
+};
+
+/* What a request that is sent again brings along; raw JSON, or empty. */
+struct retry_inputs {
+	struct span responses, state;
+};
+
+/* A request of a legacy client, with an id of ours, which is its progress token, too. */
+void to_modern_request(struct compose *c, const struct envelope *e, struct span id,
+    const struct client_identity *who, const struct retry_inputs *inputs);
+/* A legacy server's answer. */
+void to_modern_answer(struct compose *c, const struct envelope *e, const struct translation *t);
+/* A legacy server's InitializeResult as the answer to server/discover. `notices`: what it says
+ * outside of requests can be listened to. */
+void to_modern_discover(struct compose *c, struct span result, struct span id, bool notices);
+
+/* --- to_legacy.c ------------------------------------------------------------------------------ */
+
+/* A request of a modern client, with an id of ours, which is its progress token, too. */
+void to_legacy_request(struct compose *c, const struct envelope *e, struct span id);
+/* A modern server's complete answer or error. */
+void to_legacy_answer(struct compose *c, const struct envelope *e, const struct translation *t);
+/* A modern server's DiscoverResult as the answer to initialize; `name` stands in for its own. */
+void to_legacy_initialize(struct compose *c, struct span result, struct span id,
+    enum mcp_version version, const char *name);
+
+/* --- both ---------------------------------------------------------------------------------------
+ */
+
+/* A notification that came before an answer, either way: progress under the client's own token.
+ * False when it is not for this client; then nothing was written. */
+bool translate_notification(
+    struct compose *c, const struct envelope *e, const struct translation *t);
+/* An error of ours as a whole message; `data` raw or empty. */
+void translate_error(
+    struct compose *c, struct span id, int code, struct span message, struct span data);
+
+/* --- capabilities.c -----------------------------------------------------------------------------
+ */
+
+/* What a client can be asked for, as bits: sessions with a legacy server are shared by clients
+ * that can do the same. */
+enum capability {
+	CAPABILITY_ROOTS = 1,
+	CAPABILITY_SAMPLING = 2,
+	CAPABILITY_SAMPLING_TOOLS = 4,
+	CAPABILITY_SAMPLING_CONTEXT = 8,
+	CAPABILITY_ELICITATION_FORM = 16,
+	CAPABILITY_ELICITATION_URL = 32,
+	CAPABILITY_ALL = 63,
+};
+
+/* Of a modern client's clientCapabilities. */
+unsigned capabilities_bits(struct span capabilities);
+/* ClientCapabilities of revision 2025-11-25. */
+void capabilities_to_legacy(struct compose *c, unsigned bits);
+/* A legacy client's, as a modern one would say it. */
+void capabilities_to_modern(struct compose *c, struct span capabilities, enum mcp_version revision);
+/* The capability that a question needs; 0 for what is none. `params` raw. */
+unsigned capability_needed(struct span method, struct span params);
+
+#endif
