@@ -17,9 +17,9 @@
 #include "common/ipc/frame.h"
 #include "worker/accept.h"
 #include "worker/http/conn.h"
+#include "worker/mcp/aside.h"
 #include "worker/mcp/era.h"
-#include "worker/mcp/exchange.h"
-#include "worker/mcp/reaper.h"
+#include "worker/mcp/errand.h"
 #include "worker/mcp/streams.h"
 #include "worker/policy/clients.h"
 #include "worker/route.h"
@@ -39,7 +39,7 @@ void worker_ready(struct worker *w, struct conn *c)
 
 void worker_check_done(struct worker *w)
 {
-	if (w->draining && w->conn_count == 0 && w->reap_count == 0)
+	if (w->draining && w->conn_count == 0 && w->aside_count == 0)
 		ev_break(w->loop, EVBREAK_ALL);
 }
 
@@ -166,6 +166,8 @@ static void free_closed(struct worker *w)
 	struct exchange *x;
 	struct upstream_connection *uc;
 
+	errands_free_closed(w);
+	liaisons_free_closed(w);
 	while ((x = TAILQ_FIRST(&w->closed_exchanges))) {
 		TAILQ_REMOVE(&w->closed_exchanges, x, link);
 		exchange_free(x);
@@ -224,7 +226,7 @@ static void on_broker_ready(void *context)
 
 static void on_reap(void *context, const struct session_record *record)
 {
-	reaper_end_upstream(context, record);
+	aside_end_session(context, record);
 }
 
 /* The timeouts of a terminal's signals are the master's business: it tells us what to do. */
@@ -259,6 +261,8 @@ static int worker_open(struct worker *w)
 	TAILQ_INIT(&w->closed_conns);
 	TAILQ_INIT(&w->closed_exchanges);
 	TAILQ_INIT(&w->closed_upstreams);
+	/* Errands of all workers in one session with an upstream differ. */
+	w->last_errand = (uint64_t)((unsigned)rand() & 0xfffff) << 32;
 	conn_timeouts_init(w);
 	upstream_timeouts_init(w);
 	exchange_timeouts_init(w);
@@ -281,7 +285,8 @@ static void worker_close(struct worker *w)
 	while (!TAILQ_EMPTY(&w->conns))
 		conn_close(TAILQ_FIRST(&w->conns));
 	free_closed(w);
-	reaper_close(w);
+	liaisons_close(w);
+	asides_close(w);
 	era_close(w);
 	upstreams_close(w);
 	free_closed(w);

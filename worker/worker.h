@@ -28,7 +28,9 @@ enum {
 
 TAILQ_HEAD(conn_list, conn);
 TAILQ_HEAD(exchange_list, exchange);
-LIST_HEAD(reap_list, reap);
+LIST_HEAD(aside_list, aside);
+LIST_HEAD(errand_list, errand);
+LIST_HEAD(liaison_list, liaison);
 TAILQ_HEAD(upstream_connection_list, upstream_connection);
 
 struct accept_slots;
@@ -67,12 +69,17 @@ struct worker {
 	struct conn_list ready; /* with whole requests in their buffer */
 	unsigned conn_count;
 	struct exchange_list exchanges; /* in flight */
-	struct reap_list reaps;         /* upstream sessions being ended, see mcp/reaper */
-	unsigned reap_count;
+	struct aside_list asides;
+	struct errand_list errands;   /* to upstreams of another era */
+	struct liaison_list liaisons; /* being opened */
+	uint64_t last_errand;
+	unsigned aside_count;
 	/* Closed in this turn; freed before the next poll. */
 	struct conn_list closed_conns;
 	struct exchange_list closed_exchanges;
 	struct upstream_connection_list closed_upstreams;
+	struct errand_list closed_errands;
+	struct liaison_list closed_liaisons;
 
 	ev_io channel;
 	ev_prepare prepare;

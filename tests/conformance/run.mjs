@@ -38,6 +38,7 @@ function readChecks(directory) {
 	const checks = new Map();
 	for (const name of fs.readdirSync(directory).sort()) {
 		const file = path.join(directory, name, 'checks.json');
+		if (!fs.existsSync(file)) continue; // it does not apply
 		const scenario = name.replace(/^server-/, '').replace(/-\d{4}-\d\d-\d\dT.*$/, '');
 		const times = new Map();
 		for (const check of JSON.parse(fs.readFileSync(file, 'utf8'))) {

@@ -7,6 +7,7 @@
 
 #include "common/clock.h"
 #include "worker/http/status.h"
+#include "worker/mcp/errand.h"
 #include "worker/mcp/streams.h"
 #include "worker/policy/clients.h"
 #include "worker/route.h"
@@ -75,6 +76,9 @@ void exchange_finish(struct exchange *x)
 	upstream_call_cancel(&x->call);
 	session_call_cancel(w->sessions, &x->lookup);
 	era_cancel(&x->era);
+	liaison_cancel(&x->liaison);
+	if (x->errand)
+		errand_leave(x->errand);
 	timeout_disarm(&w->timeouts.sse_heartbeat, &x->heartbeat);
 	timeout_disarm(&w->timeouts.session_touch, &x->touch);
 	if (x->counted_stream)

@@ -10,6 +10,7 @@
  *   modern.c     requests of the stateless era
  *   relay.c      the request built anew for the upstream, the answer streamed back
  *   handshake.c  the answer to initialize, which makes a session
+ *   down.c       what goes to an upstream of the era before
  */
 #ifndef MARGAY_WORKER_MCP_EXCHANGE_H
 #define MARGAY_WORKER_MCP_EXCHANGE_H
@@ -19,12 +20,14 @@
 #include "worker/http/conn.h"
 #include "worker/http/sse.h"
 #include "worker/mcp/era.h"
+#include "worker/mcp/liaison.h"
 #include "worker/mcp/method.h"
 #include "worker/mcp/sessions.h"
 #include "worker/mcp/version.h"
 #include "worker/upstream/upstream.h"
 #include "worker/worker.h"
 
+struct errand;
 struct route;
 
 enum reply_id {
@@ -60,11 +63,15 @@ struct exchange {
 	bool is_initialize, is_request, is_batch, batch_has_requests;
 	bool modern;           /* of the stateless era */
 	bool has_capabilities; /* of such a request: it names its client's */
+	unsigned capabilities; /* those, as enum capability (translate.h) */
+	int log_level;         /* of messages it wants, see liaison_level */
 
 	/* On the way. */
 	struct session_call lookup;
 	struct era_wait era;
+	struct liaison_wait liaison;
 	struct upstream_call call;
+	struct errand *errand; /* towards the other era */
 	enum mcp_version revision;
 	bool streaming;        /* the answer is SSE */
 	bool counted_stream;   /* in streams.h */

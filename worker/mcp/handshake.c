@@ -12,7 +12,7 @@
 
 #include "common/clock.h"
 #include "worker/mcp/exchange.h"
-#include "worker/mcp/reaper.h"
+#include "worker/mcp/aside.h"
 #include "worker/route.h"
 #include "worker/upstream/stdio.h"
 
@@ -41,7 +41,7 @@ void handshake_free(struct exchange *x)
 	if (!h)
 		return;
 	if (!h->settled)
-		reaper_end_upstream(x->worker, &h->record);
+		aside_end_session(x->worker, &h->record);
 	buffer_release(&h->answer);
 	sse_data_release(&h->events);
 	free(h);

@@ -3,9 +3,10 @@
 
 #include <errno.h>
 #include <openssl/evp.h>
-#include <stdio.h>
 #include <stdlib.h>
 
+#include "common/compose.h"
+#include "worker/mcp/down.h"
 #include "worker/mcp/era.h"
 #include "worker/route.h"
 
@@ -121,23 +122,18 @@ static const char *check_fields(const struct exchange *x, const struct envelope 
 /* --- admission
  * -------------------------------------------------------------------------------------- */
 
-/* What this path can speak, as JSON-RPC error data. An upstream of the legacy era can be used by
- * its revisions only. */
-static struct span supported(const struct exchange *x, enum era era, char *out, size_t size)
+/* With the versions that server/discover names. */
+static void refuse_version(struct exchange *x, struct span requested)
 {
-	int n = snprintf(out, size, "{\"supported\":[");
+	struct buffer data = {0};
+	struct compose c = {.out = &data, .bound = x->worker->config->limits.header_size + 256};
 
-	if (era == ERA_MODERN)
-		n += snprintf(out + n, size - (size_t)n, "\"%.*s\"", (int)revision.n, revision.p);
-	for (int i = MCP_VERSION_COUNT - 1; era == ERA_LEGACY && i >= MCP_2025_03_26; i--)
-		n += snprintf(out + n, size - (size_t)n, "%s\"%.*s\"",
-		    i < MCP_VERSION_COUNT - 1 ? "," : "", (int)mcp_versions[i].date.n,
-		    mcp_versions[i].date.p);
-	/* Only what can be a revision is repeated. */
-	bool plain = x->version[strspn(x->version, "0123456789-")] == '\0';
-	n +=
-	    snprintf(out + n, size - (size_t)n, "],\"requested\":\"%s\"}", plain ? x->version : "");
-	return (struct span){out, (size_t)n};
+	compose_open(&c, '{');
+	compose_raw(&c, SPAN("\"supported\":[\"2026-07-28\"],"));
+	compose_text(&c, "requested", requested);
+	compose_close(&c, '}');
+	exchange_refuse(x, REPLY_MODERN_VERSION, NULL, c.error ? no_data : buffer_span(&data));
+	buffer_release(&data);
 }
 
 static void pass_on(struct exchange *x)
@@ -154,15 +150,8 @@ static void pass_on(struct exchange *x)
 
 static void with_era(struct exchange *x, enum era era)
 {
-	char data[256];
-
-	if (era == ERA_LEGACY || !span_equal(span_of(x->version), revision))
-		exchange_refuse(
-		    x, REPLY_MODERN_VERSION, NULL, supported(x, era, data, sizeof(data)));
-	else if (x->is_request && !x->has_capabilities)
-		exchange_refuse(x, REPLY_MODERN_CAPABILITIES, NULL, no_data);
-	else if (x->is_request && !(x->method->eras & METHOD_MODERN))
-		exchange_refuse(x, REPLY_MODERN_METHOD, x->method_name, no_data);
+	if (era == ERA_LEGACY)
+		down_start(x);
 	else
 		pass_on(x);
 }
@@ -205,6 +194,12 @@ bool modern_admit(struct exchange *x, const struct envelope *e)
 		exchange_refuse(x, REPLY_MODERN_META, NULL, no_data);
 	else if ((wrong = check_fields(x, e)))
 		exchange_refuse(x, REPLY_MODERN_HEADER, wrong, no_data);
+	else if (!span_equal(e->meta_version, revision))
+		refuse_version(x, e->meta_version);
+	else if (x->is_request && !x->has_capabilities)
+		exchange_refuse(x, REPLY_MODERN_CAPABILITIES, NULL, no_data);
+	else if (x->is_request && !(x->method->eras & METHOD_MODERN))
+		exchange_refuse(x, REPLY_MODERN_METHOD, x->method_name, no_data);
 	else
 		need_era(x);
 	return true;

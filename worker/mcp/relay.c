@@ -10,8 +10,8 @@
 
 #include "common/clock.h"
 #include "worker/http/status.h"
-#include "worker/mcp/exchange.h"
-#include "worker/mcp/reaper.h"
+#include "worker/mcp/errand.h"
+#include "worker/mcp/aside.h"
 #include "worker/route.h"
 
 enum { RELAY_HEAD_MAX = 128 * 1024, RELAY_RETRY_MIN = 500, RELAY_RETRY_SPREAD = 2000 };
@@ -55,7 +55,7 @@ static void end_session(struct exchange *x, const struct session_record *record)
 {
 	struct conn *c = x->conn;
 
-	reaper_end_upstream(x->worker, record);
+	aside_end_session(x->worker, record);
 	sessions_end(x->worker->sessions, &x->session, METRIC_END_CLIENT);
 	x->status = 200;
 	conn_answer(c, 200, (struct span){0}, (struct span){0});
@@ -264,7 +264,7 @@ static void on_read_end(struct upstream_call *call)
 
 void relay_drained(struct exchange *x)
 {
-	upstream_call_resume(&x->call);
+	upstream_call_resume(x->errand ? &x->errand->call : &x->call);
 }
 
 void relay_end_stream(struct exchange *x)

@@ -1,0 +1,334 @@
+// Clients of the stateless era at upstreams of the legacy era: the request in the words of the one,
+// the answer in the words of the other, in sessions that Margay keeps.
+import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
+import assert from 'node:assert/strict';
+import { binary, events, killPid, Margay, messagesOf, reply, ScriptedServer, until } from './harness.mjs';
+import { metaOf, P, send } from './modern.mjs';
+import { hostile } from './stdio.mjs';
+
+const OPTIONS = { timeout: 60_000, skip: binary ? false : 'needs MARGAY_BIN' };
+const CAPABILITIES = {
+	logging: {},
+	prompts: { listChanged: true },
+	resources: { subscribe: true, listChanged: true },
+	tasks: { list: {} },
+	tools: { listChanged: true },
+};
+
+function stream(response, ...messages) {
+	response.writeHead(200, { 'content-type': 'text/event-stream' });
+	for (const message of messages)
+		response.write(`data: ${JSON.stringify({ jsonrpc: '2.0', ...message })}\n\n`);
+	response.end();
+}
+
+const failure = (code, data) => ({ response, message }) => {
+	const error = { code, message: 'no', ...(data && { data }) };
+	response.writeHead(200, { 'content-type': 'application/json' });
+	response.end(JSON.stringify({ jsonrpc: '2.0', id: message.id, error }));
+};
+
+describe('modern clients and a legacy upstream', OPTIONS, () => {
+	let server;
+	let margay;
+	let opened = 0;
+
+	before(async () => {
+		server = await ScriptedServer.start();
+	});
+	beforeEach(async () => {
+		server.seen.length = 0;
+		server.on = {
+			'server/discover': ({ response }) => response.writeHead(400).end(),
+			initialize: ({ response, message }) => {
+				const id = `session-${++opened}`;
+				server.sessions.add(id);
+				reply(
+					response,
+					message,
+					{
+						protocolVersion: '2025-11-25',
+						capabilities: CAPABILITIES,
+						serverInfo: { name: 'old', version: '9' },
+						instructions: 'be kind',
+					},
+					{ 'mcp-session-id': id },
+				);
+			},
+		};
+		margay = await Margay.start({ upstream: server.url });
+	});
+	afterEach(async (t) => {
+		if (t.error) t.diagnostic(margay.report());
+		await margay.stop();
+	});
+	after(() => server?.stop());
+
+	const call = (params, options) => send(margay.url, 'tools/call', { params, ...options });
+
+	test('a call in the words of both', async () => {
+		const answer = await call(
+			{
+				name: 'echo',
+				arguments: { big: 1 },
+				task: {},
+				_meta: metaOf({ 'example.com/key': 12345678901234567890n.toString(), traceparent: '00-1' }),
+			},
+			{ id: 'mine' },
+		);
+		assert.equal(answer.status, 200);
+		assert.deepEqual(answer.json, {
+			jsonrpc: '2.0',
+			id: 'mine',
+			result: {
+				resultType: 'complete',
+				content: [{ type: 'text', text: 'done' }],
+				_meta: { [`${P}serverInfo`]: { name: 'old', version: '9' } },
+			},
+		});
+		assert.equal(answer.headers['mcp-session-id'], undefined);
+		const { headers, message } = server.seen.at(-1);
+		assert.deepEqual(message.params, {
+			_meta: { 'example.com/key': '12345678901234567890', traceparent: '00-1' },
+			name: 'echo',
+			arguments: { big: 1 },
+		});
+		assert.ok(Number.isSafeInteger(message.id));
+		assert.equal(headers['mcp-protocol-version'], '2025-11-25');
+		assert.ok(server.sessions.has(headers['mcp-session-id']));
+		assert.equal(headers['mcp-method'], undefined);
+		assert.equal(headers['mcp-name'], undefined);
+	});
+
+	test('numbers and unknown members arrive as they were written', async () => {
+		server.on['tools/call'] = ({ response, message }) => {
+			response.writeHead(200, { 'content-type': 'application/json' });
+			response.end(
+				`{"jsonrpc":"2.0","id":${message.id},"result":{"content":[],"structuredContent":{"n":12345678901234567890,"f":1.0},"more":1e400}}`,
+			);
+		};
+		const { text } = await call({ name: 'x' });
+		assert.match(text, /"structuredContent":\{"n":12345678901234567890,"f":1\.0\},"more":1e400/);
+	});
+
+	test('clients that can do the same share a session over all workers', async () => {
+		const many = (capabilities) =>
+			Promise.all(
+				Array.from({ length: 40 }, () =>
+					call({ name: 'x', _meta: metaOf({ [`${P}clientCapabilities`]: capabilities }) }),
+				),
+			);
+		for (const { status } of await many({})) assert.equal(status, 200);
+		const open = () => {
+			const used = server.seen.filter(({ message }) => message?.method === 'tools/call');
+			return new Set(used.map(({ headers }) => headers['mcp-session-id']));
+		};
+		// Several workers may have opened one in the same moment; all but one were ended again.
+		await until('all other sessions are over', () => {
+			const begun = server.count('initialize');
+			return server.count('DELETE') === begun - 1;
+		});
+		server.seen.length = 0;
+		for (const { status } of await many({ extensions: { 'example.com/x': {} } }))
+			assert.equal(status, 200);
+		assert.equal(open().size, 1);
+		await many({ sampling: {}, elicitation: { url: {} } });
+		assert.equal(open().size, 2);
+		const { message } = server.seen.find(({ message }) => message?.method === 'initialize');
+		assert.deepEqual(message.params.capabilities, { sampling: {}, elicitation: { url: {} } });
+		assert.equal(message.params.protocolVersion, '2025-11-25');
+	});
+
+	test('a worker that dies takes no session along', async () => {
+		assert.equal((await call({ name: 'x' })).status, 200);
+		for (const { pid } of (await margay.status()).workers) killPid(pid, 'SIGKILL');
+		await until('others serve', async () =>
+			(await call({ name: 'x' }).catch(() => ({}))).status === 200,
+		);
+		assert.equal(server.count('initialize'), 1);
+	});
+
+	test('a session that the upstream forgot is opened anew, the call made once', async () => {
+		await call({ name: 'x' });
+		const before = server.count('initialize');
+		server.sessions.clear();
+		const { status, json } = await call({ name: 'x' });
+		assert.equal(status, 200);
+		assert.equal(json.result.content[0].text, 'done');
+		assert.equal(server.count('initialize'), before + 1);
+	});
+
+	test('server/discover is answered from the handshake', async () => {
+		const { status, json } = await send(margay.url, 'server/discover');
+		assert.equal(status, 200);
+		assert.deepEqual(json.result, {
+			resultType: 'complete',
+			supportedVersions: ['2026-07-28'],
+			capabilities: { logging: {}, prompts: {}, resources: {}, tools: {} },
+			instructions: 'be kind',
+			ttlMs: 60000,
+			cacheScope: 'private',
+			_meta: { [`${P}serverInfo`]: { name: 'old', version: '9' } },
+		});
+	});
+
+	test('lists say for how long they are true and hide what only runs as a task', async () => {
+		const inputSchema = { type: 'object' };
+		server.on['tools/list'] = ({ response, message }) =>
+			reply(response, message, {
+				tools: [
+					{ name: 'a', inputSchema, execution: { taskSupport: 'optional' } },
+					{ name: 'b', inputSchema, execution: { taskSupport: 'required' } },
+				],
+				nextCursor: 'c',
+			});
+		const { json } = await send(margay.url, 'tools/list');
+		assert.deepEqual(json.result, {
+			resultType: 'complete',
+			nextCursor: 'c',
+			tools: [{ name: 'a', inputSchema }],
+			ttlMs: 0,
+			cacheScope: 'private',
+			_meta: { [`${P}serverInfo`]: { name: 'old', version: '9' } },
+		});
+	});
+
+	const codes = [
+		[-32602, 200, -32602],
+		[-32002, 200, -32602],
+		[-32601, 404, -32601],
+		[-32005, 200, -32005],
+		[-32021, 200, -32603],
+		[17, 200, 17],
+	];
+	for (const [old, status, code] of codes)
+		test(`error ${old} is ${code}`, async () => {
+			server.on['tools/call'] = failure(old, { why: 1 });
+			const answer = await call({ name: 'x' });
+			assert.deepEqual([answer.status, answer.json.error.code], [status, code]);
+			assert.deepEqual(
+				answer.json.error.data,
+				old === -32021 ? { code: old, data: { why: 1 } } : { why: 1 },
+			);
+		});
+
+	test('progress comes under the own token, log messages only if they are wanted', async () => {
+		server.on['tools/call'] = ({ response, message }) =>
+			stream(
+				response,
+				{
+					method: 'notifications/progress',
+					params: { progressToken: message.params._meta.progressToken, progress: 0.5 },
+				},
+				{ method: 'notifications/message', params: { level: 'info', data: 'hi' } },
+				{ id: message.id, result: { content: [] } },
+			);
+		const meta = { progressToken: 'tok' };
+		const seen = async (more) =>
+			messagesOf(await call({ name: 'x', _meta: metaOf({ ...meta, ...more }) })).map(JSON.parse);
+		const [progress, last, ...none] = await seen({});
+		assert.deepEqual(progress.params, { progressToken: 'tok', progress: 0.5 });
+		assert.equal(last.result.resultType, 'complete');
+		assert.equal(none.length, 0);
+		const three = await seen({ [`${P}logLevel`]: 'info' });
+		assert.deepEqual(three[1].params, { level: 'info', data: 'hi' });
+		await seen({ [`${P}logLevel`]: 'info' });
+		const levels = server.seen.filter(({ message }) => message?.method === 'logging/setLevel');
+		assert.deepEqual(new Set(levels.map(({ message }) => message.params.level)), new Set(['info']));
+		const bad = await call({ name: 'x', _meta: metaOf({ [`${P}logLevel`]: 'loud' }) });
+		assert.deepEqual([bad.status, bad.json.error.code], [400, -32602]);
+	});
+
+	test('nothing but the answer is JSON, although it came as a stream', async () => {
+		server.on['tools/call'] = ({ response, message }) =>
+			stream(response, { id: message.id, result: { content: [] } });
+		const answer = await call({ name: 'x' });
+		assert.equal(answer.headers['content-type'], 'application/json');
+		assert.equal(answer.json.result.resultType, 'complete');
+	});
+
+	test('a client that goes cancels its request', async () => {
+		server.on['tools/call'] = ({ response, message }) => {
+			response.writeHead(200, { 'content-type': 'text/event-stream' });
+			const { progressToken } = message.params._meta;
+			const params = { progressToken, progress: 1 };
+			const notice = { jsonrpc: '2.0', method: 'notifications/progress', params };
+			response.write(`data: ${JSON.stringify(notice)}\n\n`);
+		};
+		const { response, request } = await call(
+			{ name: 'x', _meta: metaOf({ progressToken: 1 }) },
+			{ stream: true },
+		);
+		for await (const event of events(response)) {
+			assert.ok(event);
+			break;
+		}
+		request.destroy();
+		await until('the upstream hears of it', () => server.count('notifications/cancelled') === 1);
+		const asked = server.seen.find(({ message }) => message?.method === 'tools/call');
+		const cancelled = server.seen.at(-1);
+		assert.equal(cancelled.message.params.requestId, asked.message.id);
+		assert.equal(cancelled.headers['mcp-session-id'], asked.headers['mcp-session-id']);
+	});
+
+	test('what the upstream asks of nobody is refused, ping answered', async () => {
+		server.on['tools/call'] = ({ response, message }) =>
+			stream(
+				response,
+				{ id: 'p', method: 'ping' },
+				{ id: 'q', method: 'sampling/createMessage', params: {} },
+				{ id: message.id, result: { content: [] } },
+			);
+		assert.equal((await call({ name: 'x' })).status, 200);
+		const replies = () =>
+			server.seen.filter(({ message }) => ['p', 'q'].includes(message?.id)).map((one) => one.message);
+		await until('both are answered', () => replies().length === 2);
+		const [ping, question] = replies().sort((a, b) => (a.id < b.id ? -1 : 1));
+		assert.deepEqual(ping.result, {});
+		assert.equal(question.error.code, -32601);
+	});
+
+	test('an upstream that breaks off is an error in the place of the answer', async () => {
+		server.on['tools/call'] = ({ response, request, message }) => {
+			if (message.params.name === 'rude') return request.socket.destroy();
+			stream(response, { method: 'notifications/message', params: {} });
+		};
+		for (const name of ['rude', 'x']) {
+			const { status, json } = await call({ name });
+			assert.deepEqual([status, json.error.code], [502, -32603]);
+			assert.match(json.error.message, /main/);
+		}
+	});
+
+	test('nothing can be listened to yet, as server/discover says', async () => {
+		const { status, json } = await send(margay.url, 'subscriptions/listen', {
+			params: { notifications: {} },
+		});
+		assert.deepEqual([status, json.error.code], [404, -32601]);
+	});
+});
+
+describe('modern clients and legacy stdio children', OPTIONS, () => {
+	for (const sharing of ['per_session', 'shared', { pool: { min: 1, max: 2 } }])
+		test(`${JSON.stringify(sharing)}: many clients, few children`, async () => {
+			const stdio = { ...hostile(), sharing };
+			const margay = await Margay.start({
+				config: { upstreams: { main: { http: undefined, stdio } } },
+			});
+			try {
+				const discover = await send(margay.url, 'server/discover');
+				assert.deepEqual(discover.json.result.supportedVersions, ['2026-07-28']);
+				const { json } = await send(margay.url, 'tools/list');
+				assert.equal(json.result.resultType, 'complete');
+				const answers = await Promise.all(
+					Array.from({ length: 20 }, (_, i) =>
+						send(margay.url, 'tools/list', { id: `call ${i}` }),
+					),
+				);
+				for (const [i, answer] of answers.entries())
+					assert.equal(answer.json.id, `call ${i}`);
+			} finally {
+				await margay.stop();
+			}
+		});
+});

@@ -1,0 +1,277 @@
+/* down: see down.h. */
+#include "worker/mcp/down.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/raw.h"
+#include "worker/mcp/aside.h"
+#include "worker/mcp/errand.h"
+#include "worker/mcp/liaison.h"
+#include "worker/route.h"
+
+enum { TRIES_MAX = 2 };
+
+static const struct errand_way down_way;
+
+static void with_session(struct exchange *x, const struct session_record *record);
+
+/* The request once more: what pointed into the scan is gone whenever something was waited for. */
+static const struct envelope *request_of(struct exchange *x)
+{
+	struct envelope *e = &x->worker->envelope;
+	struct envelope_fault fault;
+
+	return envelope_scan(buffer_span(&x->body), x->worker->config->limits.json_depth, e, &fault)
+		   ? NULL
+		   : e;
+}
+
+/* --- the session --- */
+
+static void on_opened(
+    struct liaison_wait *wait, const struct session_record *record, int reason, const char *detail)
+{
+	struct exchange *x = container_of(wait, struct exchange, liaison);
+
+	if (record)
+		with_session(x, record);
+	else
+		exchange_upstream_failed(x, reason, detail);
+}
+
+static struct liaison_want want_of(const struct exchange *x)
+{
+	return (struct liaison_want){x->route->upstream, x->capabilities, x->log_level};
+}
+
+static void open_session(struct exchange *x)
+{
+	struct liaison_want want = want_of(x);
+
+	x->liaison.done = on_opened;
+	if (!liaison_open(&want, &x->liaison))
+		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
+}
+
+static void on_found(struct session_call *call, int status, const struct session_record *record)
+{
+	struct exchange *x = container_of(call, struct exchange, lookup);
+
+	if (status == 0)
+		with_session(x, record);
+	else if (status == -ENOENT)
+		open_session(x);
+	else
+		exchange_refuse(x, REPLY_BROKER_AWAY, NULL, (struct span){0});
+}
+
+static void find_session(struct exchange *x)
+{
+	struct liaison_want want = want_of(x);
+	int error = 0;
+
+	x->session = liaison_id(&want);
+	x->has_session = true;
+	x->lookup.done = on_found;
+	const struct session_record *record =
+	    sessions_get(x->worker->sessions, &x->session, &x->lookup, &error);
+	if (record)
+		with_session(x, record);
+	else if (error)
+		exchange_refuse(x, REPLY_BROKER_AWAY, NULL, (struct span){0});
+}
+
+/* --- the request --- */
+
+static void answer_discover(struct exchange *x, const struct session_record *record)
+{
+	struct buffer body = {0};
+	struct compose c = {.out = &body, .bound = 2 * SESSION_STATE_MAX};
+	struct conn *conn = x->conn;
+
+	to_modern_discover(&c, record->state, x->id, false);
+	if (c.error) {
+		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
+	} else {
+		relay_begin(x, 200, (int64_t)buffer_length(&body), false, (struct span){0});
+		if (conn->exchange == x)
+			relay_piece(x, buffer_span(&body));
+		if (conn->exchange == x)
+			relay_over(x, UPSTREAM_OK, "");
+	}
+	buffer_release(&body);
+}
+
+/* What the errand must remember of the session. 0 or -ENOMEM. */
+static int keep_session(struct errand *r, const struct session_record *record)
+{
+	struct exchange *x = r->exchange;
+	struct span info = {0};
+
+	raw_object(record->state, "serverInfo", &info);
+	int error = buffer_append(&r->kept, info.p ? info.p : "", info.n, SESSION_STATE_MAX);
+	r->record = *record;
+	r->record.state = (struct span){0};
+	r->translation.server_info = buffer_span(&r->kept);
+	r->translation.revision = (enum mcp_version)record->version;
+	r->translation.keep_log = x->log_level >= 0;
+	return error;
+}
+
+static int build(struct errand *r, const struct envelope *e)
+{
+	struct exchange *x = r->exchange;
+	struct compose c = {.out = &r->body, .bound = 2 * x->worker->config->limits.body_size};
+
+	r->translation.token = e->progress_token;
+	to_legacy_request(&c, e, span_of(r->id));
+	if (c.error || x->route->upstream->config->kind == CONFIG_STDIO)
+		return c.error;
+	struct span body = buffer_span(&r->body);
+	return relay_build_head(&r->call.head, "POST", x->route->upstream, &r->record,
+	    (struct span){0}, buffer_span(&x->forward), &body);
+}
+
+static void with_session(struct exchange *x, const struct session_record *record)
+{
+	const struct envelope *e;
+	struct errand *r;
+
+	if (span_equal(x->method->name, SPAN("server/discover"))) {
+		answer_discover(x, record);
+		return;
+	}
+	e = request_of(x);
+	r = x->errand ? x->errand : errand_create(x, &down_way);
+	if (!e || !r || keep_session(r, record) || build(r, e)) {
+		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
+		return;
+	}
+	timeout_arm(&x->worker->timeouts.session_touch, &x->touch);
+	errand_send(r);
+}
+
+/* --- the answer --- */
+
+/* JSON-RPC errors have a status of their own in the stateless era (2026-07-28, streamable HTTP). */
+static unsigned status_of(const struct envelope *e)
+{
+	struct span code;
+
+	if (e->kind == ENVELOPE_ERROR && raw_member(e->error, "code", &code) &&
+	    span_equal(code, SPAN("-32601")))
+		return 404;
+	return 200;
+}
+
+/* Questions of a server that its session can't have. */
+static void refuse_question(struct errand *r, const struct envelope *e)
+{
+	struct buffer body = {0};
+	struct compose c = {.out = &body, .bound = ERRAND_MESSAGE_MAX};
+
+	if (span_equal(e->method, SPAN("ping"))) {
+		compose_open(&c, '{');
+		compose_member(&c, "jsonrpc", SPAN("\"2.0\""));
+		compose_member(&c, "id", e->id);
+		compose_member(&c, "result", SPAN("{}"));
+		compose_close(&c, '}');
+	} else {
+		translate_error(
+		    &c, e->id, -32601, SPAN("the client can't be asked this"), (struct span){0});
+	}
+	if (!c.error)
+		aside_post(r->call.upstream, &r->record, buffer_span(&body));
+	buffer_release(&body);
+}
+
+static void on_message(struct errand *r, const struct envelope *e)
+{
+	struct compose c;
+
+	if (e->kind == ENVELOPE_REQUEST) {
+		refuse_question(r, e);
+		return;
+	}
+	c = errand_compose(r);
+	if (e->kind == ENVELOPE_NOTIFICATION) {
+		if (translate_notification(&c, e, &r->translation))
+			errand_notice(r, &c);
+	} else if (span_equal(e->id, span_of(r->id)) || e->kind == ENVELOPE_ERROR) {
+		unsigned status = status_of(e);
+		to_modern_answer(&c, e, &r->translation);
+		errand_answer(r, &c, status);
+	}
+}
+
+/* It was not carried out, so it may be sent again, in a new session. */
+static bool on_lost(struct errand *r)
+{
+	struct exchange *x = r->exchange;
+	struct worker *w = r->worker;
+
+	if (!r->record.upstream_session[0])
+		return false;
+	LOG(w->log, LOG_LEVEL_INFO, "upstream forgot its session",
+	    LOG_STR("upstream", x->route->upstream->config->name));
+	sessions_end(w->sessions, &x->session, METRIC_END_UPSTREAM);
+	if (r->tries >= TRIES_MAX) {
+		errand_fail(r, METRIC_REASON_CLOSED, "it forgets its sessions");
+		return true;
+	}
+	upstream_call_cancel(&r->call);
+	buffer_consume(&r->call.head, buffer_length(&r->call.head));
+	buffer_consume(&r->body, buffer_length(&r->body));
+	buffer_consume(&r->kept, buffer_length(&r->kept));
+	open_session(x);
+	return true;
+}
+
+/* The client closed its stream, which is how it cancels there and not how it is done here. */
+static void on_abandoned(struct errand *r)
+{
+	char text[128];
+	int n;
+
+	if (r->call.state == CALL_OVER)
+		return;
+	n = snprintf(text, sizeof(text),
+	    "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/"
+	    "cancelled\",\"params\":{\"requestId\":%s,"
+	    "\"reason\":\"the client went\"}}",
+	    r->id);
+	aside_post(r->call.upstream, &r->record, (struct span){text, (size_t)n});
+}
+
+static const struct errand_way down_way = {on_message, on_lost, on_abandoned};
+
+void down_start(struct exchange *x)
+{
+	const struct envelope *e = request_of(x);
+	struct span level;
+
+	if (!x->is_request) { /* none of this era's has a counterpart */
+		conn_answer(x->conn, x->status = 202, (struct span){0}, (struct span){0});
+		if (x->conn->exchange == x)
+			exchange_finish(x);
+		return;
+	}
+	if (!e) {
+		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
+		return;
+	}
+	x->capabilities = capabilities_bits(e->client_capabilities);
+	x->log_level = -1;
+	if (raw_member(e->meta, "io.modelcontextprotocol/logLevel", &level) &&
+	    (x->log_level = liaison_level(level)) < 0) {
+		exchange_refuse(x, REPLY_MODERN_LEVEL, NULL, (struct span){0});
+		return;
+	}
+	/* Nothing can be listened to, as server/discover says. */
+	if (x->method->stream)
+		exchange_refuse(x, REPLY_MODERN_METHOD, x->method_name, (struct span){0});
+	else
+		find_session(x);
+}
