@@ -8,6 +8,7 @@ void session_record_put(struct wire_writer *w, const struct session_record *reco
 	wire_put_bytes(w, record->id.bytes, sizeof(record->id.bytes));
 	wire_put_u8(w, record->version);
 	wire_put_u32(w, record->idle_timeout);
+	wire_put_u32(w, record->changes);
 	wire_put_string(w, span_of(record->route));
 	wire_put_string(w, span_of(record->upstream));
 	wire_put_string(w, span_of(record->upstream_session));
@@ -32,6 +33,7 @@ bool session_record_get(struct wire_reader *r, struct session_record *out)
 	wire_get_bytes(r, out->id.bytes, sizeof(out->id.bytes));
 	out->version = wire_get_u8(r);
 	out->idle_timeout = wire_get_u32(r);
+	out->changes = wire_get_u32(r);
 	record_string(r, out->route, sizeof(out->route));
 	record_string(r, out->upstream, sizeof(out->upstream));
 	record_string(r, out->upstream_session, sizeof(out->upstream_session));

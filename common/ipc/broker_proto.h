@@ -25,10 +25,12 @@ enum broker_type {
 	BROKER_TOUCH,  /* u16 count, ids: used just now; no reply */
 	BROKER_END,    /* id, u8 enum metric_end -> reply u32 status */
 	BROKER_INVALIDATE, /* push: id; drop it from the cache, it ended */
+	BROKER_UPDATE,     /* session record with one more change than the one of that id, which it
+			      replaces -> reply u32 status (BROKER_STALE: somebody was faster) */
 	BROKER_REAP,       /* push: session record; expired: end the upstream's session */
 };
 
-enum broker_status { BROKER_OK, BROKER_UNKNOWN, BROKER_FULL, BROKER_BAD };
+enum broker_status { BROKER_OK, BROKER_UNKNOWN, BROKER_FULL, BROKER_BAD, BROKER_STALE };
 
 enum { SESSION_UPSTREAM_ID_MAX = 512, SESSION_NAME_MAX = 128, SESSION_STATE_MAX = 32768 };
 
@@ -38,6 +40,7 @@ struct session_record {
 	struct session_id id;
 	uint8_t version;       /* enum mcp_version (worker/mcp/version.h); opaque to the broker */
 	uint32_t idle_timeout; /* seconds */
+	uint32_t changes;      /* how often it was updated */
 	char route[SESSION_NAME_MAX];    /* path of the route: a session serves no other */
 	char upstream[SESSION_NAME_MAX]; /* name */
 	char upstream_session[SESSION_UPSTREAM_ID_MAX]; /* empty: the upstream keeps no session */

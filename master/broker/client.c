@@ -226,6 +226,43 @@ static void on_create(struct client *c, const struct frame *asked, struct wire_r
 	client_reply(c, asked, status, NULL);
 }
 
+/* The record changes as a whole: whoever has cached it must ask again. */
+static enum broker_status client_update(struct client *c, const struct session_record *record)
+{
+	struct broker *b = c->broker;
+	struct session *s = table_find(&b->table, &record->id);
+
+	if (!s)
+		return BROKER_UNKNOWN;
+	struct session_record held;
+	struct wire_reader r = {.p = s->record, .length = s->length};
+	if (!session_record_get(&r, &held))
+		return BROKER_BAD;
+	/* The same again is a worker that lost the reply when it lost its connection. */
+	if (held.changes == record->changes && span_equal(held.state, record->state))
+		return BROKER_OK;
+	if (held.changes + 1 != record->changes)
+		return BROKER_STALE;
+	clients_invalidate(b, s, c);
+	journal_forget(&b->journal, s);
+	table_remove(&b->table, s);
+	if (table_add(&b->table, record, clock_coarse(), &s) != 0 ||
+	    journal_create(&b->journal, s) != 0)
+		return BROKER_FULL;
+	s->cached = client_bit(c);
+	return BROKER_OK;
+}
+
+static void on_update(struct client *c, const struct frame *asked, struct wire_reader *r)
+{
+	struct session_record record;
+	enum broker_status status = BROKER_BAD;
+
+	if (session_record_get(r, &record) && wire_complete(r) && record.idle_timeout > 0)
+		status = client_update(c, &record);
+	client_reply(c, asked, status, NULL);
+}
+
 static void on_get(struct client *c, const struct frame *asked, struct wire_reader *r)
 {
 	struct session_id id;
@@ -289,6 +326,7 @@ static const struct client_request {
 } requests[] = {
     {BROKER_HELLO, on_hello},
     {BROKER_CREATE, on_create},
+    {BROKER_UPDATE, on_update},
     {BROKER_GET, on_get},
     {BROKER_TOUCH, on_touch},
     {BROKER_END, on_end},

@@ -121,9 +121,12 @@ static int journal_apply(struct table *t, uint8_t type, struct wire_reader *r, d
 	}
 	if (type != JOURNAL_CREATE || !session_record_get(r, &record) || !wire_complete(r))
 		return -EPROTO;
+	s = table_find(t, &record.id);
+	if (s)
+		table_remove(t, s);
 	int error = table_add(t, &record, now, &s);
 	if (error)
-		return error == -EEXIST ? 0 : error;
+		return error;
 	s->cached = UINT64_MAX; /* who caches what died with the broker before us */
 	return 0;
 }
@@ -212,10 +215,15 @@ static void journal_abandon(struct journal *j)
 		return;
 }
 
-int journal_end(struct journal *j, const struct session *s)
+void journal_forget(struct journal *j, const struct session *s)
 {
 	if (j->cursor == s)
 		j->cursor = s->hh.next;
+}
+
+int journal_end(struct journal *j, const struct session *s)
+{
+	journal_forget(j, s);
 	int error =
 	    journal_append(j->fds[j->active], &j->offset, JOURNAL_END, s->record, SESSION_ID_BYTES);
 	if (j->compacting && journal_append(j->fds[!j->active], &j->copy_offset, JOURNAL_END,

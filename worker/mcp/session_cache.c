@@ -12,7 +12,7 @@ struct session_entry {
 	UT_hash_handle hh;
 	struct session_id id;
 	uint8_t version;
-	uint32_t idle_timeout;
+	uint32_t idle_timeout, changes;
 	uint32_t epoch, batch;
 	size_t state; /* bytes */
 	char text[];  /* route NUL upstream NUL upstream_session NUL state */
@@ -86,6 +86,7 @@ void session_cache_put(struct session_cache *c, const struct session_record *rec
 	entry->id = record->id;
 	entry->version = record->version;
 	entry->idle_timeout = record->idle_timeout;
+	entry->changes = record->changes;
 	entry->epoch = epoch;
 	memcpy(entry->text, record->route, route);
 	memcpy(entry->text + route, record->upstream, upstream);
@@ -107,6 +108,7 @@ const struct session_record *session_entry_expand(
 	r->id = entry->id;
 	r->version = entry->version;
 	r->idle_timeout = entry->idle_timeout;
+	r->changes = entry->changes;
 	text = stpcpy(r->route, text) - r->route + text + 1;
 	text = stpcpy(r->upstream, text) - r->upstream + text + 1;
 	text = stpcpy(r->upstream_session, text) - r->upstream_session + text + 1;

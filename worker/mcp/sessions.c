@@ -45,7 +45,7 @@ struct question {
 	bool sent;
 	uint8_t reason; /* of an END */
 	struct session_id id;
-	struct session_record *record; /* of a CREATE */
+	struct session_record *record; /* of a CREATE or UPDATE */
 };
 
 TAILQ_HEAD(question_list, question);
@@ -152,7 +152,7 @@ static int question_send(struct sessions *s, struct question *q)
 {
 	struct wire_writer w = {.p = s->payload, .capacity = sizeof(s->payload)};
 
-	if (q->type == BROKER_CREATE) {
+	if (q->record) {
 		session_record_put(&w, q->record);
 	} else {
 		wire_put_bytes(&w, q->id.bytes, sizeof(q->id.bytes));
@@ -217,7 +217,8 @@ static int status_to_errno(uint32_t status)
 	static const int errors[] = {[BROKER_OK] = 0,
 	    [BROKER_UNKNOWN] = -ENOENT,
 	    [BROKER_FULL] = -ENOSPC,
-	    [BROKER_BAD] = -EPROTO};
+	    [BROKER_BAD] = -EPROTO,
+	    [BROKER_STALE] = -EAGAIN};
 
 	return status < sizeof(errors) / sizeof(errors[0]) ? errors[status] : -EPROTO;
 }
@@ -256,9 +257,9 @@ static void on_reply(struct sessions *s, const struct frame *frame, struct wire_
 		status = -EPROTO;
 	if (q->type == BROKER_GET && status == 0)
 		session_cache_put(s->cache, &record, s->epoch);
-	else if (q->type == BROKER_GET && status == -ENOENT)
+	else if (status == -ENOENT || status == -EAGAIN)
 		session_cache_drop(s->cache, &q->id);
-	else if (q->type == BROKER_CREATE && status == 0)
+	else if (q->record && status == 0)
 		session_cache_put(s->cache, q->record, s->epoch);
 	question_answer(q, status, q->type == BROKER_GET && status == 0 ? &record : NULL);
 }
@@ -462,14 +463,14 @@ const struct session_record *sessions_get(
 	return NULL;
 }
 
-int sessions_create(
-    struct sessions *s, const struct session_record *record, struct session_call *call)
+static int ask_with_record(struct sessions *s, enum broker_type type,
+    const struct session_record *record, struct session_call *call)
 {
 	struct session_record *copy = malloc(sizeof(*copy) + record->state.n);
 	struct question *q;
 
 	if (!copy || s->call_count >= QUESTIONS_MAX ||
-	    !(q = question_ask(s, BROKER_CREATE, &record->id, call))) {
+	    !(q = question_ask(s, (uint16_t)type, &record->id, call))) {
 		free(copy);
 		return -ENOBUFS;
 	}
@@ -480,6 +481,18 @@ int sessions_create(
 	q->record = copy;
 	send_unsent(s);
 	return 0;
+}
+
+int sessions_create(
+    struct sessions *s, const struct session_record *record, struct session_call *call)
+{
+	return ask_with_record(s, BROKER_CREATE, record, call);
+}
+
+int sessions_update(
+    struct sessions *s, const struct session_record *record, struct session_call *call)
+{
+	return ask_with_record(s, BROKER_UPDATE, record, call);
 }
 
 void sessions_end(struct sessions *s, const struct session_id *id, enum metric_end reason)

@@ -50,6 +50,10 @@ const struct session_record *sessions_get(
 /* Register a new session (copied, cached on success). 0 with `call` under way, or -ENOBUFS. */
 int sessions_create(
     struct sessions *s, const struct session_record *record, struct session_call *call) MUST_CHECK;
+/* Replace the record of its id, everywhere, by one with one more change; status -EAGAIN when
+ * somebody was faster: get it and try again. Otherwise as sessions_create. */
+int sessions_update(
+    struct sessions *s, const struct session_record *record, struct session_call *call) MUST_CHECK;
 /* End it here and, unasked, at the broker (which tells the other workers). Repeats until the broker
  * knows. */
 void sessions_end(struct sessions *s, const struct session_id *id, enum metric_end reason);

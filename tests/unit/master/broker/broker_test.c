@@ -111,6 +111,20 @@ static uint32_t about(int fd, enum broker_type type, uint8_t number)
 	return ask(fd, type, &(struct wire_writer){.p = bytes, .length = n});
 }
 
+static uint32_t update(int fd, uint8_t number, uint32_t changes, const char *state)
+{
+	struct session_record r = {.id = {{number}},
+	    .idle_timeout = 60,
+	    .route = "/mcp",
+	    .changes = changes,
+	    .state = span_of(state)};
+	char bytes[1024];
+	struct wire_writer w = {.p = bytes, .capacity = sizeof(bytes)};
+
+	session_record_put(&w, &r);
+	return ask(fd, BROKER_UPDATE, &w);
+}
+
 /* The master's death ends the broker. */
 static void finish(pid_t pid)
 {
@@ -156,5 +170,29 @@ Test(broker, kill_9_loses_no_session_and_revives_no_ended_one, .timeout = 20)
 	cr_assert_eq(header.type, BROKER_INVALIDATE);
 	receive(a);
 	cr_assert_eq(header.type, BROKER_REAP);
+	finish(pid);
+}
+
+Test(broker, an_update_is_made_once_and_survives, .timeout = 20)
+{
+	pid_t pid = prepare();
+	int a = hello(BROKER_PROTOCOL, BROKER_OK), b = hello(BROKER_PROTOCOL, BROKER_OK);
+
+	cr_assert_eq(create(a, 1, 60), BROKER_OK);
+	cr_assert_eq(update(b, 2, 1, "x"), BROKER_UNKNOWN);
+	cr_assert_eq(update(b, 1, 1, "x"), BROKER_OK);
+	receive(a);
+	cr_assert_eq(header.type, BROKER_INVALIDATE, "who has it in its cache must hear of it");
+	cr_assert_eq(update(b, 1, 1, "x"), BROKER_OK, "a repeated update is no error");
+	cr_assert_eq(update(a, 1, 1, "y"), BROKER_STALE);
+	cr_assert_eq(update(a, 1, 3, "y"), BROKER_STALE);
+	cr_assert_eq(update(a, 1, 2, "y"), BROKER_OK);
+	kill(pid, SIGKILL);
+	cr_assert_eq(waitpid(pid, NULL, 0), pid);
+	close(channel);
+	pid = start();
+	a = hello(BROKER_PROTOCOL, BROKER_OK);
+	cr_assert_eq(update(a, 1, 2, "z"), BROKER_STALE, "it is at its second change");
+	cr_assert_eq(update(a, 1, 3, "z"), BROKER_OK);
 	finish(pid);
 }
