@@ -28,6 +28,22 @@ enum broker_type {
 	BROKER_UPDATE,     /* session record with one more change than the one of that id, which it
 			      replaces -> reply u32 status (BROKER_STALE: somebody was faster) */
 	BROKER_REAP,       /* push: session record; expired: end the upstream's session */
+	BROKER_BOX_OPEN,   /* box id: mail for it comes to the sender -> reply u32 status */
+	BROKER_BOX_CLOSE,  /* box id -> reply u32 status */
+	BROKER_MAIL, /* box id, u8 kind, bytes or a memfd with them -> reply u32 status; a push of
+			the same to the box's owner */
+};
+
+/*
+ * Mail: what one worker has to say about a call that another one has under way. Whoever may be
+ * spoken to opens a box under a random id and opens it anew after a reconnect; mail for a box that
+ * is not there is refused, so that its sender knows. What is long travels in a memfd beside the
+ * frame.
+ */
+enum { MAIL_BOX_BYTES = 16, MAIL_INLINE_MAX = 32768, MAIL_MAX = 32 << 20 };
+
+struct mail_box_id {
+	uint8_t bytes[MAIL_BOX_BYTES]; /* all zero: every other worker */
 };
 
 enum broker_status { BROKER_OK, BROKER_UNKNOWN, BROKER_FULL, BROKER_BAD, BROKER_STALE };

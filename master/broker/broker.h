@@ -11,6 +11,7 @@
 
 #include "common/turn.h"
 #include "master/broker/journal.h"
+#include "master/broker/mail.h"
 #include "master/broker/table.h"
 
 enum {
@@ -28,6 +29,7 @@ struct broker {
 	struct metrics_slot *metrics;
 	struct table table;
 	struct journal journal;
+	struct mail mail;
 	struct client *clients[BROKER_CLIENTS];
 	LIST_HEAD(client_dead, client) dead; /* freed when the loop turns */
 	TAILQ_HEAD(reaps, reap) reaps;

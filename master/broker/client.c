@@ -16,6 +16,7 @@ enum { CLIENT_QUEUE_MAX = 1 << 20, CLIENT_REPLY_MAX = SESSION_STATE_MAX + 2048 }
 struct client_frame {
 	TAILQ_ENTRY(client_frame) link;
 	struct frame header;
+	int fd; /* goes along, or -1 */
 	char payload[];
 };
 
@@ -23,6 +24,7 @@ struct client {
 	struct broker *broker;
 	unsigned index; /* the bit in session.cached */
 	bool greeted, closed;
+	int passed; /* the descriptor that came with the request being handled, or -1 */
 	ev_io readable, writable;
 	TAILQ_HEAD(client_frames, client_frame) queue;
 	size_t queued; /* bytes */
@@ -38,6 +40,7 @@ void client_close(struct client *c)
 	ev_io_stop(c->broker->loop, &c->writable);
 	close(c->readable.fd);
 	c->broker->clients[c->index] = NULL;
+	mail_forget(&c->broker->mail, c);
 	LIST_INSERT_HEAD(&c->broker->dead, c, dead);
 }
 
@@ -45,6 +48,8 @@ static void client_frame_drop(struct client *c, struct client_frame *f)
 {
 	TAILQ_REMOVE(&c->queue, f, link);
 	c->queued -= sizeof(*f) + f->header.length;
+	if (f->fd >= 0)
+		close(f->fd);
 	free(f);
 }
 
@@ -60,15 +65,16 @@ void clients_reap(struct broker *b)
 	}
 }
 
-/* Send now or queue. A push to a full queue closes the client: it asks anew after it reconnects. */
-static void client_send(struct client *c, const struct frame *header, const void *payload)
+/* Send now or queue, with a descriptor or -1 (the caller's). A push to a full queue closes the
+ * client: it asks anew after it reconnects. */
+static void client_pass(struct client *c, const struct frame *header, const void *payload, int fd)
 {
 	int error = -EAGAIN;
 
 	if (c->closed)
 		return;
 	if (TAILQ_EMPTY(&c->queue))
-		error = frame_send(c->readable.fd, header, payload, -1);
+		error = frame_send(c->readable.fd, header, payload, fd);
 	if (!error)
 		return;
 	size_t size = sizeof(struct client_frame) + header->length;
@@ -80,6 +86,12 @@ static void client_send(struct client *c, const struct frame *header, const void
 		return;
 	}
 	f->header = *header;
+	f->fd = fd >= 0 ? dup(fd) : -1;
+	if (fd >= 0 && f->fd < 0) {
+		free(f);
+		client_close(c);
+		return;
+	}
 	if (header->length > 0)
 		memcpy(f->payload, payload, header->length);
 	TAILQ_INSERT_TAIL(&c->queue, f, link);
@@ -89,6 +101,11 @@ static void client_send(struct client *c, const struct frame *header, const void
 		ev_io_stop(c->broker->loop, &c->readable);
 }
 
+static void client_send(struct client *c, const struct frame *header, const void *payload)
+{
+	client_pass(c, header, payload, -1);
+}
+
 static void client_writable(struct ev_loop *loop, ev_io *w, int events)
 {
 	struct client *c = container_of(w, struct client, writable);
@@ -96,7 +113,7 @@ static void client_writable(struct ev_loop *loop, ev_io *w, int events)
 
 	(void)events;
 	for (int i = 0; i < BROKER_FRAME_BUDGET && (f = TAILQ_FIRST(&c->queue)); i++) {
-		int error = frame_send(w->fd, &f->header, f->payload, -1);
+		int error = frame_send(w->fd, &f->header, f->payload, f->fd);
 		if (error == -EAGAIN)
 			break;
 		if (error) {
@@ -320,6 +337,63 @@ static void on_end(struct client *c, const struct frame *asked, struct wire_read
 	client_reply(c, asked, BROKER_OK, NULL);
 }
 
+static void on_box(struct client *c, const struct frame *asked, struct wire_reader *r)
+{
+	struct mail *m = &c->broker->mail;
+	struct mail_box_id id;
+	int error = 0;
+
+	wire_get_bytes(r, id.bytes, sizeof(id.bytes));
+	if (!wire_complete(r))
+		error = -EPROTO;
+	else if (asked->type == BROKER_BOX_CLOSE)
+		mail_box_close(m, &id, c);
+	else
+		error = mail_box_open(m, &id, c);
+	client_reply(c, asked, error ? BROKER_BAD : BROKER_OK, NULL);
+	if (error)
+		LOG(c->broker->boot->log, LOG_LEVEL_WARN, "a box could not be opened",
+		    LOG_ERRNO(-error));
+}
+
+/* A worker that is far behind gets no mail: its sender learns that, and nobody else is held up. */
+static enum broker_status deliver(
+    struct client *to, const struct frame *asked, const struct wire_reader *r, int fd)
+{
+	struct frame push = {.type = BROKER_MAIL, .length = asked->length};
+
+	if (!to || !to->greeted)
+		return BROKER_UNKNOWN;
+	if (to->queued + asked->length >= CLIENT_QUEUE_MAX)
+		return BROKER_FULL;
+	client_pass(to, &push, r->p, fd);
+	return to->closed ? BROKER_UNKNOWN : BROKER_OK;
+}
+
+static void on_mail(struct client *c, const struct frame *asked, struct wire_reader *r)
+{
+	static const struct mail_box_id everybody = {{0}};
+	struct broker *b = c->broker;
+	struct mail_box_id id;
+
+	wire_get_bytes(r, id.bytes, sizeof(id.bytes));
+	wire_get_u8(r); /* kind */
+	if (r->error) {
+		client_close(c);
+		return;
+	}
+	if (memcmp(&id, &everybody, sizeof(id)) != 0) {
+		struct client *owner = mail_box_owner(&b->mail, &id);
+		client_reply(c, asked, deliver(owner, asked, r, c->passed), NULL);
+		return;
+	}
+	for (unsigned i = 0; i < BROKER_CLIENTS; i++) {
+		if (b->clients[i] != c)
+			deliver(b->clients[i], asked, r, c->passed);
+	}
+	client_reply(c, asked, BROKER_OK, NULL);
+}
+
 static const struct client_request {
 	enum broker_type type;
 	void (*handle)(struct client *c, const struct frame *asked, struct wire_reader *r);
@@ -330,6 +404,9 @@ static const struct client_request {
     {BROKER_GET, on_get},
     {BROKER_TOUCH, on_touch},
     {BROKER_END, on_end},
+    {BROKER_BOX_OPEN, on_box},
+    {BROKER_BOX_CLOSE, on_box},
+    {BROKER_MAIL, on_mail},
 };
 
 static void client_request(struct client *c, const struct frame *asked, const char *payload)
@@ -358,15 +435,15 @@ static void client_readable(struct ev_loop *loop, ev_io *w, int events)
 	(void)loop;
 	(void)events;
 	for (int i = 0; i < BROKER_FRAME_BUDGET && !c->closed && ev_is_active(w); i++) {
-		int fd, got = frame_receive(w->fd, &header, payload, &fd);
-		if (fd >= 0)
-			close(fd);
+		int got = frame_receive(w->fd, &header, payload, &c->passed);
 		if (got == -EAGAIN)
 			return;
 		if (got == 1)
 			client_request(c, &header, payload);
 		else
 			client_close(c);
+		if (c->passed >= 0)
+			close(c->passed);
 	}
 }
 

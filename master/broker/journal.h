@@ -39,7 +39,8 @@ struct journal {
  * by every client. 0 or -errno. */
 int journal_open(
     struct journal *j, const int fds[JOURNAL_COUNT], struct table *t, double now) MUST_CHECK;
-/* The session was added to the table; it takes the place of an earlier one of its id. 0 or -errno (-ENOSPC): then it must not be confirmed. */
+/* The session was added to the table; it takes the place of an earlier one of its id. 0 or -errno
+ * (-ENOSPC): then it must not be confirmed. */
 int journal_create(struct journal *j, struct session *s) MUST_CHECK;
 /* The session is about to leave the table. 0 or -errno: after a crash it would come back. Whatever
  * the result, the journal no longer knows `s`. */

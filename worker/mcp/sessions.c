@@ -10,8 +10,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <uthash.h>
@@ -24,7 +26,7 @@
 
 enum {
 	QUESTIONS_MAX = 1000,
-	ENDS_MAX = 10000,   /* sessions whose end the broker does not know yet */
+	ENDS_MAX = 100000,  /* things that the broker is told and does not know yet */
 	TOUCHES_MAX = 3000, /* ids that fit one frame */
 	REPLY_BUDGET = 64,
 };
@@ -39,13 +41,19 @@ struct question {
 	UT_hash_handle hh;
 	struct timeout timeout;
 	struct sessions *sessions;
-	struct session_call *call; /* NULL: cancelled, or an END */
+	struct session_call *call; /* NULL: cancelled, or nobody asked */
+	unsigned *count;           /* of questions of its kind */
 	uint32_t request;
 	uint16_t type;
 	bool sent;
 	uint8_t reason; /* of an END */
 	struct session_id id;
 	struct session_record *record; /* of a CREATE or UPDATE */
+	struct mail_box_id box;
+	uint8_t kind;
+	char *mail; /* of a MAIL */
+	size_t mail_length;
+	int fd; /* that holds it when it is long, else -1 */
 };
 
 TAILQ_HEAD(question_list, question);
@@ -71,6 +79,9 @@ struct sessions {
 	unsigned touch_count;
 	session_reaper *reap;
 	void *reap_context;
+	session_mail *mail;
+	void (*reopen)(void *context);
+	void *mail_context;
 	void (*ready)(void *context);
 	void *ready_context;
 	char payload[FRAME_PAYLOAD_MAX];
@@ -85,8 +96,11 @@ static void question_free(struct question *q)
 	timeout_disarm(&s->patience, &q->timeout);
 	TAILQ_REMOVE(q->sent ? &s->asked : &s->unsent, q, link);
 	HASH_DEL(s->by_request, q);
-	*(q->type == BROKER_END ? &s->end_count : &s->call_count) -= 1;
+	*q->count -= 1;
 	free(q->record);
+	free(q->mail);
+	if (q->fd >= 0)
+		close(q->fd);
 	free(q);
 }
 
@@ -139,13 +153,13 @@ static void broker_lost(struct sessions *s)
 }
 
 static int send_frame(
-    struct sessions *s, uint16_t type, uint32_t request, const struct wire_writer *w)
+    struct sessions *s, uint16_t type, uint32_t request, const struct wire_writer *w, int fd)
 {
 	struct frame frame = {.type = type, .request = request, .length = (uint32_t)w->length};
 
 	if (w->error)
 		return -EMSGSIZE;
-	return frame_send(s->io.fd, &frame, w->p, -1);
+	return frame_send(s->io.fd, &frame, w->p, fd);
 }
 
 static int question_send(struct sessions *s, struct question *q)
@@ -154,12 +168,19 @@ static int question_send(struct sessions *s, struct question *q)
 
 	if (q->record) {
 		session_record_put(&w, q->record);
+	} else if (q->type == BROKER_BOX_OPEN || q->type == BROKER_BOX_CLOSE) {
+		wire_put_bytes(&w, q->box.bytes, sizeof(q->box.bytes));
+	} else if (q->type == BROKER_MAIL) {
+		wire_put_bytes(&w, q->box.bytes, sizeof(q->box.bytes));
+		wire_put_u8(&w, q->kind);
+		if (q->fd < 0)
+			wire_put_bytes(&w, q->mail, q->mail_length);
 	} else {
 		wire_put_bytes(&w, q->id.bytes, sizeof(q->id.bytes));
 		if (q->type == BROKER_END)
 			wire_put_u8(&w, q->reason);
 	}
-	return send_frame(s, q->type, q->request, &w);
+	return send_frame(s, q->type, q->request, &w, q->fd);
 }
 
 static void send_unsent(struct sessions *s)
@@ -198,7 +219,9 @@ static struct question *question_ask(
 	while (q->request == 0);
 	HASH_ADD(hh, s->by_request, request, sizeof(q->request), q);
 	TAILQ_INSERT_TAIL(&s->unsent, q, link);
-	*(type == BROKER_END ? &s->end_count : &s->call_count) += 1;
+	q->fd = -1;
+	q->count = call ? &s->call_count : &s->end_count;
+	*q->count += 1;
 	if (call) {
 		call->request = q->request;
 		timeout_arm(&s->patience, &q->timeout);
@@ -234,7 +257,8 @@ static void on_greeted(struct sessions *s, uint32_t status)
 	if (s->epoch > 0)
 		METRIC_ADD(s->metrics, BROKER_RECONNECTS, 1, 0);
 	s->state = BROKER_HERE;
-	s->epoch++;
+	if (s->epoch++ > 0 && s->reopen)
+		s->reopen(s->mail_context);
 	s->connected_at = clock_coarse();
 	if (s->ready) {
 		void (*ready)(void *) = s->ready;
@@ -264,7 +288,40 @@ static void on_reply(struct sessions *s, const struct frame *frame, struct wire_
 	question_answer(q, status, q->type == BROKER_GET && status == 0 ? &record : NULL);
 }
 
-static void on_push(struct sessions *s, const struct frame *frame, struct wire_reader *r)
+/* A piece of mail in memory that came beside its frame. */
+static void take_memfd(struct sessions *s, const struct mail_box_id *box, unsigned kind, int fd)
+{
+	struct stat status;
+
+	if (fstat(fd, &status) < 0 || status.st_size <= 0 || status.st_size > MAIL_MAX)
+		return;
+	size_t n = (size_t)status.st_size;
+	char *p = mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (p == MAP_FAILED)
+		return;
+	s->mail(s->mail_context, box, kind, (struct span){p, n});
+	munmap(p, n);
+}
+
+static void on_mail(struct sessions *s, struct wire_reader *r, int fd)
+{
+	struct mail_box_id box;
+	char copy[MAIL_INLINE_MAX];
+
+	wire_get_bytes(r, box.bytes, sizeof(box.bytes));
+	unsigned kind = wire_get_u8(r);
+	size_t n = r->length - r->offset;
+	if (r->error || !s->mail || n > sizeof(copy))
+		return;
+	/* What it leads to may be said to the broker, whose frames are built where this one is. */
+	memcpy(copy, r->p + r->offset, n);
+	if (fd >= 0)
+		take_memfd(s, &box, kind, fd);
+	else
+		s->mail(s->mail_context, &box, kind, (struct span){copy, n});
+}
+
+static void on_push(struct sessions *s, const struct frame *frame, struct wire_reader *r, int fd)
 {
 	struct session_record record;
 	struct session_id id;
@@ -276,15 +333,17 @@ static void on_push(struct sessions *s, const struct frame *frame, struct wire_r
 	} else if (frame->type == BROKER_REAP && session_record_get(r, &record)) {
 		session_cache_drop(s->cache, &record.id);
 		s->reap(s->reap_context, &record);
+	} else if (frame->type == BROKER_MAIL) {
+		on_mail(s, r, fd);
 	}
 }
 
-static void on_frame(struct sessions *s, const struct frame *frame)
+static void on_frame(struct sessions *s, const struct frame *frame, int fd)
 {
 	struct wire_reader r = {.p = s->payload, .length = frame->length};
 
 	if (!(frame->flags & FRAME_REPLY))
-		on_push(s, frame, &r);
+		on_push(s, frame, &r, fd);
 	else if (frame->type == BROKER_HELLO)
 		on_greeted(s, wire_get_u32(&r));
 	else
@@ -301,14 +360,14 @@ static void on_io(struct ev_loop *loop, ev_io *io, int events)
 		struct frame frame;
 		int fd = -1;
 		int status = frame_receive(io->fd, &frame, s->payload, &fd);
-		if (fd >= 0)
-			close(fd);
 		if (status == -EAGAIN)
 			break;
 		if (status <= 0)
 			broker_lost(s);
 		else
-			on_frame(s, &frame);
+			on_frame(s, &frame, fd);
+		if (fd >= 0)
+			close(fd);
 	}
 	if (s->state == BROKER_HERE)
 		send_unsent(s);
@@ -323,7 +382,7 @@ static int greet(struct sessions *s)
 	wire_put_u16(&w, ROLE_WORKER);
 	wire_put_u32(&w, s->boot->generation);
 	wire_put_u32(&w, s->boot->number);
-	return send_frame(s, BROKER_HELLO, ++s->next_request, &w);
+	return send_frame(s, BROKER_HELLO, ++s->next_request, &w, -1);
 }
 
 static void broker_connect(struct sessions *s)
@@ -358,7 +417,7 @@ static void send_touches(struct sessions *s)
 	wire_put_u16(&w, (uint16_t)s->touch_count);
 	for (unsigned i = 0; i < s->touch_count; i++)
 		wire_put_bytes(&w, s->touches[i].bytes, sizeof(s->touches[i].bytes));
-	int error = send_frame(s, BROKER_TOUCH, 0, &w);
+	int error = send_frame(s, BROKER_TOUCH, 0, &w, -1);
 	if (error == -EAGAIN)
 		return;
 	s->touch_count = 0;
@@ -506,6 +565,72 @@ void sessions_end(struct sessions *s, const struct session_id *id, enum metric_e
 		return;
 	q->reason = (uint8_t)reason;
 	send_unsent(s);
+}
+
+void sessions_on_mail(
+    struct sessions *s, session_mail *mail, void (*reopen)(void *context), void *context)
+{
+	s->mail = mail;
+	s->reopen = reopen;
+	s->mail_context = context;
+}
+
+/* The mail as it will be sent. 0 or -errno. */
+static int pack(struct question *q, struct span payload)
+{
+	if (payload.n <= MAIL_INLINE_MAX) {
+		q->mail = malloc(payload.n + 1);
+		if (!q->mail)
+			return -ENOMEM;
+		memcpy(q->mail, payload.p, payload.n);
+		q->mail_length = payload.n;
+		return 0;
+	}
+	q->fd = memfd_create("mail", MFD_CLOEXEC);
+	if (q->fd < 0)
+		return -errno;
+	for (size_t done = 0; done < payload.n;) {
+		ssize_t n = write(q->fd, payload.p + done, payload.n - done);
+		if (n < 0)
+			return -errno;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+int sessions_mail(struct sessions *s, const struct mail_box_id *box, unsigned kind,
+    struct span payload, struct session_call *call)
+{
+	static const struct session_id none = {{0}};
+	struct question *q;
+
+	if (payload.n > MAIL_MAX || s->call_count >= QUESTIONS_MAX || s->end_count >= ENDS_MAX ||
+	    !(q = question_ask(s, BROKER_MAIL, &none, call)))
+		return -ENOBUFS;
+	q->box = *box;
+	q->kind = (uint8_t)kind;
+	if (pack(q, payload)) {
+		if (call)
+			call->request = 0;
+		question_free(q);
+		return -ENOBUFS;
+	}
+	send_unsent(s);
+	return 0;
+}
+
+int sessions_box(
+    struct sessions *s, const struct mail_box_id *box, bool open, struct session_call *call)
+{
+	static const struct session_id none = {{0}};
+	struct question *q;
+
+	if (s->call_count >= QUESTIONS_MAX || s->end_count >= ENDS_MAX ||
+	    !(q = question_ask(s, open ? BROKER_BOX_OPEN : BROKER_BOX_CLOSE, &none, call)))
+		return -ENOBUFS;
+	q->box = *box;
+	send_unsent(s);
+	return 0;
 }
 
 void sessions_touch(struct sessions *s, const struct session_id *id)

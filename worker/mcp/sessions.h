@@ -17,6 +17,10 @@
 
 struct sessions;
 
+/* Mail came for a box of this worker's, or with a box of zeros for every worker. */
+typedef void session_mail(
+    void *context, const struct mail_box_id *box, unsigned kind, struct span payload);
+
 /* A question to the broker under way. Embed it; container_of leads back to the asker. */
 struct session_call {
 	TAILQ_ENTRY(session_call) link;
@@ -59,6 +63,16 @@ int sessions_update(
 void sessions_end(struct sessions *s, const struct session_id *id, enum metric_end reason);
 /* Used just now (open streams call it periodically). */
 void sessions_touch(struct sessions *s, const struct session_id *id);
+/* Mail (broker_proto.h), and the boxes that it comes to. `reopen` runs at each connection but the
+ * first: the broker knows none of our boxes any more. */
+void sessions_on_mail(
+    struct sessions *s, session_mail *mail, void (*reopen)(void *context), void *context);
+/* Send (copied); `call` learns with -ENOENT that nobody has the box. 0 or -ENOBUFS. */
+int sessions_mail(struct sessions *s, const struct mail_box_id *box, unsigned kind,
+    struct span payload, struct session_call *call) MUST_CHECK;
+/* Open or close; `call` (or NULL) learns when the broker knows. 0 or -ENOBUFS. */
+int sessions_box(struct sessions *s, const struct mail_box_id *box, bool open,
+    struct session_call *call) MUST_CHECK;
 void session_call_cancel(struct sessions *s, struct session_call *call);
 
 #endif

@@ -196,3 +196,63 @@ Test(broker, an_update_is_made_once_and_survives, .timeout = 20)
 	cr_assert_eq(update(a, 1, 3, "z"), BROKER_OK);
 	finish(pid);
 }
+
+/* Mail for the box of that number; `fd` is -1 or holds it. */
+static uint32_t mail(int fd, uint8_t box, const char *text, int holder)
+{
+	char bytes[MAIL_BOX_BYTES + 1 + 32] = {(char)box};
+	struct wire_writer w = {.p = bytes, .length = MAIL_BOX_BYTES, .capacity = sizeof(bytes)};
+	struct frame frame = {.type = BROKER_MAIL, .request = 5};
+
+	wire_put_u8(&w, 7);
+	wire_put_bytes(&w, text, strlen(text));
+	frame.length = (uint32_t)w.length;
+	cr_assert_eq(frame_send(fd, &frame, bytes, holder), 0);
+	receive(fd);
+	cr_assert_eq(header.type, BROKER_MAIL);
+	return *(uint32_t *)(void *)payload;
+}
+
+static uint32_t box(int fd, enum broker_type type, uint8_t number)
+{
+	char bytes[MAIL_BOX_BYTES] = {(char)number};
+
+	return ask(fd, type, &(struct wire_writer){.p = bytes, .length = sizeof(bytes)});
+}
+
+static void expect_mail(int fd, const char *text)
+{
+	receive(fd);
+	cr_assert_eq(header.type, BROKER_MAIL);
+	cr_assert_eq(header.flags & FRAME_REPLY, 0);
+	cr_assert_eq(header.length, MAIL_BOX_BYTES + 1 + strlen(text));
+	cr_assert_eq(memcmp((char *)payload + MAIL_BOX_BYTES + 1, text, strlen(text)), 0);
+}
+
+Test(broker, mail_goes_to_the_owner_of_its_box, .timeout = 20)
+{
+	pid_t pid = prepare();
+	int a = hello(BROKER_PROTOCOL, BROKER_OK), b = hello(BROKER_PROTOCOL, BROKER_OK);
+
+	cr_assert_eq(mail(b, 1, "x", -1), BROKER_UNKNOWN);
+	cr_assert_eq(box(a, BROKER_BOX_OPEN, 1), BROKER_OK);
+	cr_assert_eq(box(a, BROKER_BOX_OPEN, 1), BROKER_OK, "after a reconnect it comes again");
+	cr_assert_eq(box(b, BROKER_BOX_OPEN, 1), BROKER_BAD, "somebody else's");
+	cr_assert_eq(mail(b, 1, "hello", -1), BROKER_OK);
+	expect_mail(a, "hello");
+	cr_assert_eq(mail(b, 0, "all", -1), BROKER_OK);
+	expect_mail(a, "all");
+	cr_assert_eq(box(b, BROKER_BOX_CLOSE, 1), BROKER_OK, "of no effect");
+	cr_assert_eq(mail(b, 1, "again", -1), BROKER_OK);
+	expect_mail(a, "again");
+	cr_assert_eq(box(a, BROKER_BOX_CLOSE, 1), BROKER_OK);
+	cr_assert_eq(mail(b, 1, "x", -1), BROKER_UNKNOWN);
+	cr_assert_eq(box(a, BROKER_BOX_OPEN, 2), BROKER_OK);
+	close(a);
+	/* The end of a connection is seen in its own time. */
+	uint32_t status = BROKER_OK;
+	for (int i = 0; i < 1000 && status != BROKER_UNKNOWN; i++)
+		status = mail(b, 2, "x", -1);
+	cr_assert_eq(status, BROKER_UNKNOWN);
+	finish(pid);
+}
