@@ -20,6 +20,9 @@
 #include "worker/mcp/aside.h"
 #include "worker/mcp/era.h"
 #include "worker/mcp/errand.h"
+#include "worker/mcp/lease.h"
+#include "worker/mcp/parked.h"
+#include "worker/mcp/resume.h"
 #include "worker/mcp/streams.h"
 #include "worker/policy/clients.h"
 #include "worker/route.h"
@@ -39,7 +42,7 @@ void worker_ready(struct worker *w, struct conn *c)
 
 void worker_check_done(struct worker *w)
 {
-	if (w->draining && w->conn_count == 0 && w->aside_count == 0)
+	if (w->draining && w->conn_count == 0 && w->aside_count == 0 && w->parked_count == 0)
 		ev_break(w->loop, EVBREAK_ALL);
 }
 
@@ -71,6 +74,7 @@ static void drain(struct worker *w)
 	w->draining = true;
 	w->accepting = false;
 	accept_stop(w->slots);
+	leases_drain(w);
 	LOG(w->log, LOG_LEVEL_INFO, "draining", LOG_UINT("connections", w->conn_count));
 	ev_timer_set(&w->shutdown, w->config->timeouts.shutdown, 0);
 	ev_timer_start(w->loop, &w->shutdown);
@@ -103,6 +107,9 @@ static void on_message(struct worker *w, const struct frame *frame, const void *
 		break;
 	case CHANNEL_DRAIN:
 		drain(w);
+		break;
+	case CHANNEL_LAST:
+		parked_give_up(w);
 		break;
 	case CHANNEL_STOP:
 		ev_break(w->loop, EVBREAK_ALL);
@@ -229,6 +236,13 @@ static void on_reap(void *context, const struct session_record *record)
 	aside_end_session(context, record);
 }
 
+static void on_mail_for_all(struct worker *w, enum mail_kind kind, struct span payload)
+{
+	(void)w;
+	(void)kind;
+	(void)payload;
+}
+
 /* The timeouts of a terminal's signals are the master's business: it tells us what to do. */
 static void ignore_signals(void)
 {
@@ -266,6 +280,8 @@ static int worker_open(struct worker *w)
 	conn_timeouts_init(w);
 	upstream_timeouts_init(w);
 	exchange_timeouts_init(w);
+	parked_timeouts_init(w);
+	resume_timeouts_init(w);
 	watchers_start(w);
 	if ((error = clients_open(&w->clients)) || (error = streams_open(&w->streams)) ||
 	    (error = upstreams_open(w, &w->upstreams)) || (error = routes_open(w)) ||
@@ -274,6 +290,7 @@ static int worker_open(struct worker *w)
 	    (error = sessions_open(w->loop, w->boot, w->metrics, on_reap, w, &w->sessions)))
 		return error;
 	sessions_on_ready(w->sessions, on_broker_ready, w);
+	mail_start(w, on_mail_for_all);
 	return 0;
 }
 
@@ -285,7 +302,9 @@ static void worker_close(struct worker *w)
 	while (!TAILQ_EMPTY(&w->conns))
 		conn_close(TAILQ_FIRST(&w->conns));
 	free_closed(w);
+	errands_close(w);
 	liaisons_close(w);
+	leases_close(w);
 	asides_close(w);
 	era_close(w);
 	upstreams_close(w);

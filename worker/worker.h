@@ -18,6 +18,7 @@
 #include "worker/http/gather.h"
 #include "worker/http/reader.h"
 #include "common/envelope.h"
+#include "worker/mcp/mail.h"
 #include "worker/mcp/sessions.h"
 #include "worker/upstream/resolver.h"
 
@@ -30,6 +31,7 @@ TAILQ_HEAD(conn_list, conn);
 TAILQ_HEAD(exchange_list, exchange);
 LIST_HEAD(aside_list, aside);
 LIST_HEAD(errand_list, errand);
+LIST_HEAD(lease_list, lease);
 LIST_HEAD(liaison_list, liaison);
 TAILQ_HEAD(upstream_connection_list, upstream_connection);
 
@@ -46,6 +48,7 @@ struct worker_timeouts {
 	struct timeout_queue upstream_connect, upstream_first_byte, upstream_between_bytes,
 	    upstream_total;
 	struct timeout_queue upstream_idle, sse_heartbeat, session_touch;
+	struct timeout_queue ask_window, client_input, retry_probe;
 };
 
 struct worker {
@@ -72,7 +75,12 @@ struct worker {
 	struct aside_list asides;
 	struct errand_list errands;   /* to upstreams of another era */
 	struct liaison_list liaisons; /* being opened */
+	struct lease_list leases;
+	unsigned last_lease;
 	uint64_t last_errand;
+	unsigned parked_count;
+	struct mailbox *mailboxes; /* open ones, see mcp/mail */
+	void (*mail_for_all)(struct worker *w, enum mail_kind kind, struct span payload);
 	unsigned aside_count;
 	/* Closed in this turn; freed before the next poll. */
 	struct conn_list closed_conns;

@@ -102,6 +102,7 @@ struct config_limits {
 	unsigned requests_per_connection;
 	unsigned streams_per_session;  /* open SSE streams of one session in one worker */
 	unsigned upstream_connections; /* to one upstream, per worker */
+	unsigned parked_calls;         /* waiting for what their clients were asked, per worker */
 	unsigned upstream_idle;        /* pooled idle connections to one upstream, per worker */
 };
 
@@ -116,6 +117,7 @@ struct config_timeouts {
 	double upstream_total;
 	double upstream_idle; /* pooled connections */
 	double sse_heartbeat; /* comment on a quiet SSE stream */
+	double client_input;  /* of a call, for the answers of a client that was asked */
 	double shutdown;      /* graceful stop and drain deadline */
 };
 

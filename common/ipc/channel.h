@@ -22,7 +22,8 @@ enum channel_type {
 	CHANNEL_STOP,    /* exit at once */
 	CHANNEL_ADOPT,   /* payload struct channel_slot: accept from this slot too */
 	CHANNEL_RELEASE, /* payload struct channel_slot: no longer */
-	CHANNEL_LOG,     /* with a descriptor: log there from now on */
+	CHANNEL_LAST, /* no generation follows: clients that were asked something can't come back */
+	CHANNEL_LOG,  /* with a descriptor: log there from now on */
 	/* master to keeper */
 	CHANNEL_CONFIG,  /* with a descriptor: the file's bytes that serve from now on */
 	CHANNEL_ASK,     /* request is echoed by REPORT */

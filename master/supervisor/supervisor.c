@@ -108,8 +108,7 @@ void supervisor_stop(struct supervisor *s, bool at_once)
 	listeners_refuse(s->listeners);
 	TAILQ_FOREACH_SAFE (g, &s->generations, link, next) {
 		TAILQ_FOREACH (c, &g->workers, link) {
-			if (at_once)
-				child_tell(c, CHANNEL_STOP, NULL, 0, -1);
+			child_tell(c, at_once ? CHANNEL_STOP : CHANNEL_LAST, NULL, 0, -1);
 		}
 		generation_update(g);
 	}

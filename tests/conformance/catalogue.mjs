@@ -2,7 +2,8 @@
 // `conformance server --requirements 2025-11-25` ask for by name, as tables. Each row is what a
 // scenario's description demands and nothing more; fixture.mjs puts the tables on the wire.
 import { setTimeout as delay } from 'node:timers/promises';
-import { CreateMessageResultSchema, ElicitResultSchema } from '../system/sdk.mjs';
+import { CreateMessageResultSchema, ElicitResultSchema, ResultSchema } from '../system/sdk.mjs';
+import { asking, askingPrompt, canBeAsked, promptRounds } from './asking.mjs';
 
 // 1x1 red pixel, and 8 samples of silence.
 const PNG =
@@ -101,8 +102,44 @@ const SCHEMA_2020_12 = {
 	additionalProperties: false,
 };
 
+// Ask the client round by round, as servers did before 2026-07-28; what it said, as JSON.
+async function askAll(rounds, extra) {
+	const said = [];
+	for (const round of rounds) {
+		const questions = Object.values(round).filter((one) => canBeAsked(extra.capabilities, one));
+		said.push(...(await Promise.all(questions.map((one) => extra.sendRequest(one, ResultSchema)))));
+	}
+	return JSON.stringify(said);
+}
+
 // name: { description, inputSchema, call(arguments, extra) }
 export const tools = {
+	...Object.fromEntries(
+		Object.entries(asking).map(([name, rounds]) => [
+			name,
+			{
+				description: 'Asks the client.',
+				inputSchema: object(),
+				call: async (_, extra) => answer(text(`state-ok ${await askAll(rounds, extra)}`)),
+			},
+		]),
+	),
+	test_streaming_elicitation: {
+		description: 'Logs, then asks the client.',
+		inputSchema: object(),
+		async call(_, extra) {
+			await log(extra, 'About to ask');
+			return answer(text(await askAll(asking.test_input_required_result_elicitation, extra)));
+		},
+	},
+	test_logging_tool: {
+		description: 'Logs once.',
+		inputSchema: object(),
+		async call(_, extra) {
+			await log(extra, 'Logged');
+			return answer(text('Logged.'));
+		},
+	},
 	test_simple_text: {
 		description: 'Returns one text.',
 		inputSchema: object(),
@@ -243,8 +280,13 @@ export const tools = {
 
 const user = (content) => ({ role: 'user', content });
 
-// name: { description, arguments, get(arguments) }
+// name: { description, arguments, get(arguments, extra) }
 export const prompts = {
+	[askingPrompt]: {
+		description: 'Asks the client.',
+		arguments: [],
+		get: async (_, extra) => [user(text(await askAll(promptRounds, extra)))],
+	},
 	test_simple_prompt: {
 		description: 'A prompt without arguments.',
 		arguments: [],

@@ -100,11 +100,11 @@ const handlers = [
 	],
 	[
 		GetPromptRequestSchema,
-		({ params }) => {
+		async ({ params }, extra) => {
 			const prompt = find(prompts, params.name, 'prompt');
 			return {
 				description: prompt.description,
-				messages: prompt.get(params.arguments ?? {}),
+				messages: await prompt.get(params.arguments ?? {}, extra),
 			};
 		},
 	],
@@ -150,7 +150,10 @@ function createServer() {
 			},
 		},
 	);
-	for (const [schema, handler] of handlers) server.setRequestHandler(schema, handler);
+	for (const [schema, handler] of handlers)
+		server.setRequestHandler(schema, (request, extra) =>
+			handler(request, { ...extra, capabilities: server.getClientCapabilities() }),
+		);
 	return server;
 }
 

@@ -332,3 +332,222 @@ describe('modern clients and legacy stdio children', OPTIONS, () => {
 			}
 		});
 });
+// Questions of a legacy upstream to a modern client: input_required, and the retry that may land
+// on any worker.
+describe('a legacy upstream that asks modern clients', OPTIONS, () => {
+	let server;
+	let margay;
+	const replies = [];
+	const CAPABLE = { elicitation: { form: {}, url: {} }, sampling: {}, roots: {} };
+	const meta = (more = {}) => metaOf({ [`${P}clientCapabilities`]: CAPABLE, ...more });
+
+	// Calls `ask` asks what its arguments say, all at once, then answers with what it was told.
+	async function start(config = {}) {
+		server = await ScriptedServer.start();
+		const open = new Map();
+		server.on = {
+			'server/discover': ({ response }) => response.writeHead(400).end(),
+			'tools/call': ({ response, message }) => {
+				const { rounds = [], after } = message.params.arguments;
+				const said = [];
+				response.writeHead(200, { 'content-type': 'text/event-stream' });
+				const send = (one) =>
+					response.write(`data: ${JSON.stringify({ jsonrpc: '2.0', ...one })}\n\n`);
+				const next = () => {
+					const round = rounds.shift();
+					if (!round) {
+						const text = JSON.stringify(said);
+						send({ id: message.id, result: { content: [{ type: 'text', text }] } });
+						return response.end();
+					}
+					let left = round.length;
+					for (const [id, method, params] of round) {
+						open.set(id, (reply) => {
+							said.push(reply.result ?? reply.error);
+							if (--left === 0) next();
+						});
+						send({ id, method, params });
+					}
+					if (after === 'die') setTimeout(() => response.destroy(), 100);
+				};
+				next();
+			},
+			POST: ({ response, message, request }) => {
+				if (message?.id === undefined)
+					return server.answer(request, response, message);
+				replies.push(message);
+				response.writeHead(202).end();
+				open.get(message.id)?.(message);
+				open.delete(message.id);
+			},
+		};
+		margay = await Margay.start({ upstream: server.url, config });
+	}
+	afterEach(async (t) => {
+		if (t.error) t.diagnostic(margay.report());
+		replies.length = 0;
+		await margay.stop();
+		await server.stop();
+	});
+
+	const ELICIT = ['a', 'elicitation/create', { message: 'Name?', requestedSchema: { type: 'object' }, _meta: { x: 1 } }];
+	const SAMPLE = ['b', 'sampling/createMessage', { messages: [], maxTokens: 5 }];
+	const ROOTS = ['c', 'roots/list', {}];
+	const ACCEPT = { action: 'accept', content: { name: 'A' } };
+	const ask = (rounds, more = {}, options = {}) =>
+		send(margay.url, 'tools/call', {
+			params: { name: 'ask', arguments: { rounds }, _meta: meta(), ...more },
+			...options,
+		});
+
+	test('several rounds, several questions, partial answers, any worker', async () => {
+		await start();
+		const rounds = [[ELICIT, SAMPLE, ROOTS], [['d', ...ELICIT.slice(1)]]];
+		const first = await ask(rounds, {}, { id: 'one' });
+		assert.equal(first.json.id, 'one');
+		const { resultType, inputRequests, requestState } = first.json.result;
+		assert.equal(resultType, 'input_required');
+		assert.deepEqual(
+			Object.values(inputRequests).map(({ method }) => method),
+			['elicitation/create', 'sampling/createMessage', 'roots/list'],
+		);
+		const [elicit, sample, roots] = Object.keys(inputRequests);
+		assert.deepEqual(inputRequests[elicit].params, { message: 'Name?', requestedSchema: { type: 'object' } });
+		const second = await ask(rounds, {
+			inputResponses: { [elicit]: ACCEPT, [sample]: 17, unknown: {} },
+			requestState,
+		});
+		// What was not answered, or not well, is asked again.
+		assert.deepEqual(Object.keys(second.json.result.inputRequests), [sample, roots]);
+		assert.notEqual(second.json.result.requestState, requestState);
+		const model = { role: 'assistant', content: { type: 'text', text: 'x' }, model: 'm' };
+		const third = await ask(rounds, {
+			inputResponses: { [sample]: model, [roots]: { roots: [] } },
+			requestState: second.json.result.requestState,
+		});
+		const [again] = Object.keys(third.json.result.inputRequests);
+		const last = await ask(
+			rounds,
+			{
+				inputResponses: { [again]: { action: 'decline' } },
+				requestState: third.json.result.requestState,
+			},
+			{ id: 'four' },
+		);
+		assert.equal(last.json.id, 'four');
+		assert.equal(last.json.result.resultType, 'complete');
+		const said = JSON.parse(last.json.result.content[0].text);
+		assert.deepEqual(said, [ACCEPT, model, { roots: [] }, { action: 'decline' }]);
+		assert.equal(server.count('tools/call'), 1);
+		await until('no call waits', async () => (await margay.metrics()).sum('margay_calls_parked') === 0);
+	});
+
+	test('a state works once, and for its own request only', async () => {
+		await start();
+		const first = await ask([[ELICIT]]);
+		const { inputRequests, requestState } = first.json.result;
+		const inputResponses = { [Object.keys(inputRequests)[0]]: ACCEPT };
+		const refused = [
+			{ inputResponses, requestState, arguments: { rounds: [], x: 1 } },
+			{ inputResponses, requestState, name: 'other' },
+			{ inputResponses, requestState: `${requestState}-TAMPERED` },
+			{ inputResponses, requestState: requestState.replace(/.$/, (c) => (c === 'A' ? 'B' : 'A')) },
+			{ inputResponses, requestState: '' },
+			{ inputResponses, requestState: 5 },
+		];
+		for (const more of refused) {
+			const { status, json } = await ask([[ELICIT]], more);
+			assert.deepEqual([status, json.error.code], [400, -32602]);
+		}
+		const done = await ask([[ELICIT]], { inputResponses, requestState });
+		assert.equal(done.json.result.resultType, 'complete');
+		const again = await ask([[ELICIT]], { inputResponses, requestState });
+		assert.ok(again.json.error.code === -32602 || again.json.error.code === -32603);
+		assert.equal(server.count('tools/call'), 1);
+	});
+
+	test('two retries at once: one of them is refused', async () => {
+		await start();
+		const { inputRequests, requestState } = (await ask([[ELICIT], [['d', ...ELICIT.slice(1)]]])).json.result;
+		const rounds = [[ELICIT], [['d', ...ELICIT.slice(1)]]];
+		const inputResponses = { [Object.keys(inputRequests)[0]]: ACCEPT };
+		const both = await Promise.all([1, 2].map(() => ask(rounds, { inputResponses, requestState })));
+		const codes = both.map(({ json }) => json.error?.code ?? json.result.resultType).sort();
+		assert.deepEqual(codes, [-32602, 'input_required']);
+	});
+
+	test('kill -9 of the broker does not lose the call, of its worker does: never made again', async () => {
+		await start();
+		const first = (await ask([[ELICIT]])).json.result;
+		const retry = ({ inputRequests, requestState }) =>
+			ask([[ELICIT]], {
+				inputResponses: { [Object.keys(inputRequests)[0]]: ACCEPT },
+				requestState,
+			});
+		const { broker } = await margay.status();
+		killPid(broker.pid, 'SIGKILL');
+		assert.equal((await retry(first)).json.result.resultType, 'complete');
+		const second = (await ask([[ELICIT]])).json.result;
+		for (const { pid } of (await margay.status()).workers) killPid(pid, 'SIGKILL');
+		const answer = await until('workers are back', () => retry(second).catch(() => false));
+		assert.deepEqual([answer.status, answer.json.error.code], [502, -32603]);
+		assert.match(answer.json.error.message, /lost/);
+		assert.equal(server.count('tools/call'), 2);
+	});
+
+	test('an upstream that ends meanwhile is an error to the retry', async () => {
+		await start();
+		const first = await send(margay.url, 'tools/call', {
+			params: { name: 'ask', arguments: { rounds: [[ELICIT]], after: 'die' }, _meta: meta() },
+		});
+		const { inputRequests, requestState } = first.json.result;
+		await until('it is gone', () => server.seen.some(({ socket }) => socket.destroyed));
+		const { json } = await send(margay.url, 'tools/call', {
+			params: {
+				name: 'ask',
+				arguments: { rounds: [[ELICIT]], after: 'die' },
+				inputResponses: { [Object.keys(inputRequests)[0]]: ACCEPT },
+				requestState,
+				_meta: meta(),
+			},
+		});
+		assert.equal(json.error.code, -32603);
+	});
+
+	test('a client that does not come back has declined, and its call is cancelled', async () => {
+		await start({ timeouts: { client_input: '1s' } });
+		const first = await ask([[ELICIT, SAMPLE]]);
+		const { inputRequests, requestState } = first.json.result;
+		await until('the upstream hears', () => server.count('notifications/cancelled') === 1);
+		assert.deepEqual(replies.find(({ id }) => id === 'a').result, { action: 'cancel' });
+		assert.equal(replies.find(({ id }) => id === 'b').error.code, -1);
+		const { json } = await ask([[ELICIT, SAMPLE]], {
+			inputResponses: { [Object.keys(inputRequests)[0]]: ACCEPT },
+			requestState,
+		});
+		assert.ok([-32602, -32603].includes(json.error.code));
+	});
+
+	test('nobody is asked what it did not say that it can', async () => {
+		await start();
+		const { json } = await ask([[ELICIT]], { _meta: metaOf() });
+		assert.equal(json.result.resultType, 'complete');
+		assert.equal(replies[0].error.code, -32601);
+	});
+
+	test('URLs that must be seen first are asked for, or the capability is', async () => {
+		await start();
+		const url = { mode: 'url', url: 'https://example.com/', message: 'm', elicitationId: 'e' };
+		server.on['tools/call'] = failure(-32042, { elicitations: [url] });
+		const { json } = await ask([]);
+		assert.deepEqual(json.result.inputRequests['ask-1'], {
+			method: 'elicitation/create',
+			params: { mode: 'url', url: 'https://example.com/', message: 'm' },
+		});
+		const without = await ask([], { _meta: metaOf() });
+		assert.deepEqual([without.status, without.json.error.code], [400, -32021]);
+		assert.deepEqual(without.json.error.data, {
+			requiredCapabilities: { elicitation: { url: {} } },
+		});
+	});
+});

@@ -22,6 +22,7 @@ export {
 	LoggingMessageNotificationSchema,
 	ReadResourceRequestSchema,
 	ResourceUpdatedNotificationSchema,
+	ResultSchema,
 	SubscribeRequestSchema,
 	UnsubscribeRequestSchema,
 } from '@modelcontextprotocol/sdk/types.js';

@@ -8,7 +8,10 @@
 #include "common/raw.h"
 #include "worker/mcp/aside.h"
 #include "worker/mcp/errand.h"
+#include "worker/mcp/lease.h"
 #include "worker/mcp/liaison.h"
+#include "worker/mcp/parked.h"
+#include "worker/mcp/resume.h"
 #include "worker/route.h"
 
 enum { TRIES_MAX = 2 };
@@ -43,7 +46,8 @@ static void on_opened(
 
 static struct liaison_want want_of(const struct exchange *x)
 {
-	return (struct liaison_want){x->route->upstream, x->capabilities, x->log_level};
+	return (struct liaison_want){x->route->upstream, x->capabilities, x->log_level,
+	    x->lease ? lease_number(x->lease) : 0};
 }
 
 static void open_session(struct exchange *x)
@@ -72,6 +76,14 @@ static void find_session(struct exchange *x)
 	struct liaison_want want = want_of(x);
 	int error = 0;
 
+	if (x->method->asks && lease_is_needed(want.upstream, want.capabilities)) {
+		x->lease = lease_take(x->worker, &want);
+		if (!x->lease) {
+			exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
+			return;
+		}
+		want = want_of(x);
+	}
 	x->session = liaison_id(&want);
 	x->has_session = true;
 	x->lookup.done = on_found;
@@ -117,6 +129,9 @@ static int keep_session(struct errand *r, const struct session_record *record)
 	r->translation.server_info = buffer_span(&r->kept);
 	r->translation.revision = (enum mcp_version)record->version;
 	r->translation.keep_log = x->log_level >= 0;
+	r->capabilities = x->capabilities;
+	r->lease = x->lease;
+	x->lease = NULL;
 	return error;
 }
 
@@ -187,21 +202,37 @@ static void refuse_question(struct errand *r, const struct envelope *e)
 	buffer_release(&body);
 }
 
+static void on_question(struct errand *r, struct span text)
+{
+	struct envelope *e = &r->worker->envelope;
+	struct envelope_fault fault;
+
+	if (parked_ask(r, e) ||
+	    envelope_scan(text, r->worker->config->limits.json_depth, e, &fault))
+		return;
+	refuse_question(r, e);
+}
+
 static void on_message(struct errand *r, const struct envelope *e)
 {
 	struct compose c;
 
 	if (e->kind == ENVELOPE_REQUEST) {
-		refuse_question(r, e);
+		on_question(r, e->text);
 		return;
 	}
+	if (parked_keep(r, e))
+		return;
 	c = errand_compose(r);
 	if (e->kind == ENVELOPE_NOTIFICATION) {
 		if (translate_notification(&c, e, &r->translation))
 			errand_notice(r, &c);
 	} else if (span_equal(e->id, span_of(r->id)) || e->kind == ENVELOPE_ERROR) {
 		unsigned status = status_of(e);
-		to_modern_answer(&c, e, &r->translation);
+		if (is_about_urls(e) && r->translation.method->asks)
+			status = to_modern_urls(&c, e, &r->translation, r->capabilities);
+		else
+			to_modern_answer(&c, e, &r->translation);
 		errand_answer(r, &c, status);
 	}
 }
@@ -212,7 +243,7 @@ static bool on_lost(struct errand *r)
 	struct exchange *x = r->exchange;
 	struct worker *w = r->worker;
 
-	if (!r->record.upstream_session[0])
+	if (!r->record.upstream_session[0] || !x)
 		return false;
 	LOG(w->log, LOG_LEVEL_INFO, "upstream forgot its session",
 	    LOG_STR("upstream", x->route->upstream->config->name));
@@ -222,6 +253,8 @@ static bool on_lost(struct errand *r)
 		return true;
 	}
 	upstream_call_cancel(&r->call);
+	x->lease = r->lease;
+	r->lease = NULL;
 	buffer_consume(&r->call.head, buffer_length(&r->call.head));
 	buffer_consume(&r->body, buffer_length(&r->body));
 	buffer_consume(&r->kept, buffer_length(&r->kept));
@@ -230,22 +263,26 @@ static bool on_lost(struct errand *r)
 }
 
 /* The client closed its stream, which is how it cancels there and not how it is done here. */
-static void on_abandoned(struct errand *r)
+static bool on_abandoned(struct errand *r)
 {
-	char text[128];
-	int n;
-
-	if (r->call.state == CALL_OVER)
-		return;
-	n = snprintf(text, sizeof(text),
-	    "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/"
-	    "cancelled\",\"params\":{\"requestId\":%s,"
-	    "\"reason\":\"the client went\"}}",
-	    r->id);
-	aside_post(r->call.upstream, &r->record, (struct span){text, (size_t)n});
+	errand_cancel(r);
+	return false;
 }
 
-static const struct errand_way down_way = {on_message, on_lost, on_abandoned};
+static void on_closed(struct errand *r)
+{
+	parked_free(r);
+	if (r->lease)
+		lease_give_back(r->worker, r->lease, r->answered);
+}
+
+static const struct errand_way down_way = {
+    .message = on_message,
+    .lost = on_lost,
+    .abandoned = on_abandoned,
+    .ended = parked_ended,
+    .closed = on_closed,
+};
 
 void down_start(struct exchange *x)
 {
@@ -269,6 +306,8 @@ void down_start(struct exchange *x)
 		exchange_refuse(x, REPLY_MODERN_LEVEL, NULL, (struct span){0});
 		return;
 	}
+	if (resume_start(x, e))
+		return;
 	/* Nothing can be listened to, as server/discover says. */
 	if (x->method->stream)
 		exchange_refuse(x, REPLY_MODERN_METHOD, x->method_name, (struct span){0});

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "common/clock.h"
+#include "worker/mcp/aside.h"
 #include "worker/route.h"
 
 static const struct upstream_call_ops errand_ops;
@@ -13,6 +14,12 @@ static const struct upstream_call_ops errand_ops;
 static struct errand *errand_of(struct upstream_call *call)
 {
 	return container_of(call, struct errand, call);
+}
+
+void errand_number(struct errand *r)
+{
+	/* Below 2^53, so that no server loses a digit of it. */
+	snprintf(r->id, sizeof(r->id), "%llu", (unsigned long long)++r->worker->last_errand);
 }
 
 struct errand *errand_create(struct exchange *x, const struct errand_way *way)
@@ -28,23 +35,40 @@ struct errand *errand_create(struct exchange *x, const struct errand_way *way)
 	r->call.upstream = x->route->upstream;
 	r->translation.id = x->id;
 	r->translation.method = x->method;
-	/* Below 2^53, so that no server loses a digit of it. */
-	snprintf(r->id, sizeof(r->id), "%llu", (unsigned long long)++w->last_errand);
+	r->client = x->session;
+	errand_number(r);
 	LIST_INSERT_HEAD(&w->errands, r, link);
 	x->errand = r;
 	return r;
 }
 
-static void errand_close(struct errand *r)
+static void part(struct errand *r)
 {
-	struct worker *w = r->worker;
-
-	upstream_call_cancel(&r->call);
 	if (r->exchange)
 		r->exchange->errand = NULL;
 	r->exchange = NULL;
+	r->remote = false;
+}
+
+void errand_close(struct errand *r)
+{
+	struct worker *w = r->worker;
+
+	if (r->closed)
+		return;
+	r->closed = true;
+	upstream_call_cancel(&r->call);
+	r->way->closed(r);
+	part(r);
 	LIST_REMOVE(r, link);
 	LIST_INSERT_HEAD(&w->closed_errands, r, link);
+}
+
+void errands_close(struct worker *w)
+{
+	while (!LIST_EMPTY(&w->errands))
+		errand_close(LIST_FIRST(&w->errands));
+	errands_free_closed(w);
 }
 
 void errands_free_closed(struct worker *w)
@@ -65,33 +89,59 @@ void errands_free_closed(struct worker *w)
 
 void errand_leave(struct errand *r)
 {
-	if (!r->answered)
-		r->way->abandoned(r);
-	errand_close(r);
+	if (!r->answered && r->way->abandoned(r))
+		part(r);
+	else
+		errand_close(r);
+}
+
+bool errand_is_heard(const struct errand *r)
+{
+	return r->exchange || r->remote;
 }
 
 void errand_send(struct errand *r)
 {
-	struct exchange *x = r->exchange;
+	const struct mcp_method *method = r->translation.method;
+	struct upstream *u = r->call.upstream;
 	struct buffer head = r->call.head;
 
-	r->call = (struct upstream_call){.upstream = x->route->upstream,
+	buffer_consume(&r->incoming, buffer_length(&r->incoming));
+	r->call = (struct upstream_call){.upstream = u,
 	    .ops = &errand_ops,
 	    .head = head,
 	    .body = buffer_span(&r->body),
-	    .repeatable = x->method->repeatable,
-	    .stream = x->method->stream,
+	    .repeatable = method->repeatable,
+	    .stream = method->stream,
 	    .action = UPSTREAM_POST,
 	    .session = r->record.id,
 	    .child_name = r->record.upstream_session,
 	    .single = true};
 	r->tries++;
-	x->upstream_started = clock_microseconds();
+	if (r->exchange)
+		r->exchange->upstream_started = clock_microseconds();
 	upstream_call_start(&r->call);
+}
+
+void errand_cancel(struct errand *r)
+{
+	char text[128];
+	int n;
+
+	if (r->call.state == CALL_OVER)
+		return;
+	n = snprintf(text, sizeof(text),
+	    "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/"
+	    "cancelled\",\"params\":{\"requestId\":%s,"
+	    "\"reason\":\"the client went\"}}",
+	    r->id);
+	aside_post(r->call.upstream, &r->record, (struct span){text, (size_t)n});
 }
 
 /* --- towards the client --- */
 
+/* What goes before a message to make it an event; its end is where the status of an answer stands
+ * in mail. */
 static const struct span event_start = {"event: message\ndata: ", 21};
 
 struct compose errand_compose(struct errand *r)
@@ -99,9 +149,15 @@ struct compose errand_compose(struct errand *r)
 	struct compose c = {.out = &r->outgoing, .bound = 2 * ERRAND_MESSAGE_MAX};
 
 	buffer_consume(&r->outgoing, buffer_length(&r->outgoing));
-	/* Room for what makes it an event, if it is to be one. */
 	compose_raw(&c, event_start);
 	return c;
+}
+
+static struct span message_of(const struct errand *r)
+{
+	struct span all = buffer_span(&r->outgoing);
+
+	return (struct span){all.p + event_start.n, all.n - event_start.n};
 }
 
 /* False when the exchange is over, because it could not be composed. */
@@ -112,6 +168,19 @@ static bool composed(struct errand *r, const struct compose *c)
 	errand_fail(r, METRIC_REASON_LIMIT,
 	    c->error == -EMSGSIZE ? "its message is too long to be translated" : "out of memory");
 	return false;
+}
+
+static void mail_answer(struct errand *r, unsigned status)
+{
+	struct span message = message_of(r);
+	uint16_t number = (uint16_t)status;
+	struct span mail = {message.p - sizeof(number), message.n + sizeof(number)};
+
+	memcpy(r->outgoing.data + r->outgoing.head + event_start.n - sizeof(number), &number,
+	    sizeof(number));
+	if (sessions_mail(r->worker->sessions, &r->retry, MAIL_ANSWER, mail, NULL))
+		LOG(r->worker->log, LOG_LEVEL_WARN, "an answer is lost: the broker is away",
+		    LOG_STR("upstream", r->call.upstream->config->name));
 }
 
 static void give_event(struct errand *r)
@@ -128,10 +197,16 @@ static void give_event(struct errand *r)
 void errand_notice(struct errand *r, struct compose *c)
 {
 	struct exchange *x = r->exchange;
-	struct conn *conn = x->conn;
 
-	if (!composed(r, c))
+	if (!errand_is_heard(r) || !composed(r, c))
 		return;
+	if (r->remote) {
+		if (sessions_mail(
+			r->worker->sessions, &r->retry, MAIL_MESSAGE, message_of(r), NULL))
+			errand_close(r);
+		return;
+	}
+	struct conn *conn = x->conn;
 	if (!x->answering)
 		relay_begin(x, 200, CONN_LENGTH_UNKNOWN, true, (struct span){0});
 	if (conn->exchange == x)
@@ -149,19 +224,17 @@ void errand_answer(struct errand *r, struct compose *c, unsigned status)
 	r->answer_status = status;
 }
 
-/* The answer goes out when the upstream has said all, or nothing more for now: so its connection is
- * mostly free again. */
-static void deliver(struct errand *r)
+/* Give the answer in `outgoing`, which ends the exchange. */
+static void end_exchange(struct errand *r)
 {
 	struct exchange *x = r->exchange;
 	struct conn *conn = x->conn;
-	struct span message = buffer_span(&r->outgoing);
+	struct span message = message_of(r);
 
 	x->upstream_micros = clock_microseconds() - x->upstream_started;
 	if (x->answering) {
 		give_event(r);
 	} else {
-		message = (struct span){message.p + event_start.n, message.n - event_start.n};
 		x->expected = message.n;
 		relay_begin(x, r->answer_status, (int64_t)message.n, false, (struct span){0});
 		if (conn->exchange == x)
@@ -171,38 +244,82 @@ static void deliver(struct errand *r)
 		relay_over(x, UPSTREAM_OK, "");
 }
 
+/* The answer goes out when the upstream has said all, or nothing more for now: so its connection is
+ * mostly free again. */
+void errand_deliver(struct errand *r)
+{
+	if (r->exchange) {
+		end_exchange(r);
+		return;
+	}
+	if (r->remote)
+		mail_answer(r, r->answer_status);
+	errand_close(r);
+}
+
+void errand_interrupt(struct errand *r, struct compose *c)
+{
+	struct exchange *x = r->exchange;
+	bool remote = r->remote;
+
+	if (!composed(r, c))
+		return;
+	r->answer_status = 200;
+	if (remote) {
+		part(r);
+		mail_answer(r, 200);
+		return;
+	}
+	/* The exchange ends without taking the errand along. */
+	x->errand = NULL;
+	end_exchange(r);
+	r->exchange = NULL;
+	upstream_call_resume(&r->call);
+}
+
 void errand_fail(struct errand *r, int reason, const char *detail)
 {
 	struct exchange *x = r->exchange;
+	struct compose c;
+	char text[320];
 
 	r->answered = true;
-	if (x->answering)
+	if (x && x->answering) {
 		relay_over(x, reason, detail);
-	else
+	} else if (x) {
 		exchange_upstream_failed(x, reason, detail);
+	} else {
+		c = errand_compose(r);
+		int n = snprintf(text, sizeof(text), "Upstream failed: %s: %s",
+		    r->call.upstream->config->name, detail);
+		translate_error(&c, r->translation.id, -32603, (struct span){text, (size_t)n},
+		    (struct span){0});
+		if (r->remote && !c.error)
+			mail_answer(r, 502);
+		errand_close(r);
+	}
 }
 
 /* --- from the upstream --- */
 
-/* One message. Non-zero when the errand is over. */
-static int take(struct errand *r, struct span message)
+void errand_take(struct errand *r, struct span message)
 {
 	struct worker *w = r->worker;
 	struct envelope *e = &w->envelope;
 	struct envelope_fault fault;
 
-	if (!r->exchange || r->answered)
-		return 1;
 	/* What is no message is left out, as a client would. */
-	if (envelope_scan(message, w->config->limits.json_depth, e, &fault))
-		return 0;
-	r->way->message(r, e);
-	return !r->exchange || r->answered;
+	if (!r->closed && !r->answered &&
+	    !envelope_scan(message, w->config->limits.json_depth, e, &fault))
+		r->way->message(r, e);
 }
 
 static int on_event(struct sse_data *events, struct span data)
 {
-	return take(container_of(events, struct errand, events), data);
+	struct errand *r = container_of(events, struct errand, events);
+
+	errand_take(r, data);
+	return r->closed || r->answered;
 }
 
 static bool is_type(const struct http_head *head, struct span type)
@@ -240,8 +357,8 @@ static void on_read_end(struct upstream_call *call)
 {
 	struct errand *r = errand_of(call);
 
-	if (r->exchange && r->answered)
-		deliver(r);
+	if (r->answered)
+		errand_deliver(r);
 	else if (r->exchange && conn_congested(r->exchange->conn))
 		upstream_call_pause(call);
 }
@@ -251,13 +368,15 @@ static void on_end(struct upstream_call *call, int reason, const char *detail)
 	struct errand *r = errand_of(call);
 	char text[128];
 
-	if (reason == UPSTREAM_OK && !r->sse)
-		take(r, buffer_span(&r->incoming));
-	if (!r->exchange)
-		return;
 	snprintf(text, sizeof(text), "%s", detail);
-	if (r->answered)
-		deliver(r);
+	if (reason == UPSTREAM_OK && !r->sse)
+		errand_take(r, buffer_span(&r->incoming));
+	if (r->closed)
+		return;
+	if (r->answered && errand_is_heard(r))
+		errand_deliver(r);
+	else if (r->way->ended(r))
+		return;
 	else if (reason == UPSTREAM_OK)
 		errand_fail(r, METRIC_REASON_PROTOCOL, "it ended its answer without a response");
 	else

@@ -16,6 +16,7 @@
 enum { ERRAND_MESSAGE_MAX = 16 * 1024 * 1024 }; /* bytes of a message that is translated */
 
 struct errand;
+struct parked;
 
 struct errand_way {
 	/* One message of the upstream's. Answers with errand_answer, passes on with errand_notice.
@@ -23,15 +24,25 @@ struct errand_way {
 	void (*message)(struct errand *r, const struct envelope *e);
 	/* The upstream's 404 (legacy: it forgot the session). True when it was dealt with. */
 	bool (*lost)(struct errand *r);
-	/* Nobody waits for it any more before it was answered. */
-	void (*abandoned)(struct errand *r);
+	/* The client closed its connection before the answer. True: go on without it. */
+	bool (*abandoned)(struct errand *r);
+	/* The upstream's answer ended without a response (its own way of failing included). True
+	 * when that is no failure. */
+	bool (*ended)(struct errand *r);
+	/* It is closed; what the direction keeps for it can go. Called once. */
+	void (*closed)(struct errand *r);
 };
 
 struct errand {
 	LIST_ENTRY(errand) link; /* worker's errands, or closed_errands */
 	struct worker *worker;
-	struct exchange *exchange; /* who waits for it */
 	const struct errand_way *way;
+	/* Who waits for it: an exchange of this worker; a client's retry at any worker, by its box;
+	 * or nobody for now. */
+	struct exchange *exchange;
+	struct mail_box_id retry;
+	bool remote;
+
 	struct upstream_call call;
 	struct buffer body;     /* the request as it goes to the upstream */
 	struct buffer incoming; /* an answer in JSON, as it comes */
@@ -39,14 +50,21 @@ struct errand {
 	struct buffer kept;     /* backs spans of `translation` that must outlive a callback */
 	struct sse_data events;
 	struct translation translation;
+	struct session_id client;     /* session of a legacy client */
 	struct session_record record; /* the upstream's session; without state */
+	unsigned capabilities;        /* of that session */
+	struct lease *lease;          /* its session, if it is nobody else's */
 	char id[24];                  /* towards the upstream: a number */
 	unsigned tries, answer_status;
-	bool sse, answered;
+	bool sse, answered, closed;
+	struct parked *parked;      /* its upstream asked the client, see parked.h */
+	struct question *questions; /* the same the other way, see question.h */
 };
 
 /* For this exchange. NULL when memory is short. */
 struct errand *errand_create(struct exchange *x, const struct errand_way *way);
+/* A new id towards the upstream. */
+void errand_number(struct errand *r);
 /* Send what `body` and `call.head` hold. */
 void errand_send(struct errand *r);
 /* Begin a message for the client: compose it, then give it. */
@@ -55,10 +73,23 @@ struct compose errand_compose(struct errand *r);
  * answer, with its status if it is JSON. */
 void errand_notice(struct errand *r, struct compose *c);
 void errand_answer(struct errand *r, struct compose *c, unsigned status);
-/* Refuse because of the upstream, in the middle of an answer or before it. */
+/* Give an answer that ends the client's request but not the errand. */
+void errand_interrupt(struct errand *r, struct compose *c);
+/* Refuse because of the upstream, in the middle of an answer or before it. The errand is over. */
 void errand_fail(struct errand *r, int reason, const char *detail);
+/* Somebody waits for it. */
+bool errand_is_heard(const struct errand *r);
+/* Take a message as if it came from the upstream. */
+void errand_take(struct errand *r, struct span message);
+/* Give the answer that there is: the errand is over. */
+void errand_deliver(struct errand *r);
+/* Tell the upstream that a legacy request is cancelled. */
+void errand_cancel(struct errand *r);
 /* The exchange is over. */
 void errand_leave(struct errand *r);
+void errand_close(struct errand *r);
 void errands_free_closed(struct worker *w);
+/* Give up on those that nobody waits for here. */
+void errands_close(struct worker *w);
 
 #endif

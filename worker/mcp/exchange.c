@@ -8,6 +8,8 @@
 #include "common/clock.h"
 #include "worker/http/status.h"
 #include "worker/mcp/errand.h"
+#include "worker/mcp/lease.h"
+#include "worker/mcp/resume.h"
 #include "worker/mcp/streams.h"
 #include "worker/policy/clients.h"
 #include "worker/route.h"
@@ -77,8 +79,12 @@ void exchange_finish(struct exchange *x)
 	session_call_cancel(w->sessions, &x->lookup);
 	era_cancel(&x->era);
 	liaison_cancel(&x->liaison);
+	if (x->lease)
+		lease_give_back(w, x->lease, true);
 	if (x->errand)
 		errand_leave(x->errand);
+	if (x->resume)
+		resume_leave(x);
 	timeout_disarm(&w->timeouts.sse_heartbeat, &x->heartbeat);
 	timeout_disarm(&w->timeouts.session_touch, &x->touch);
 	if (x->counted_stream)
@@ -100,6 +106,7 @@ void exchange_finish(struct exchange *x)
 void exchange_free(struct exchange *x)
 {
 	handshake_free(x);
+	resume_free(x);
 	buffer_release(&x->forward);
 	buffer_release(&x->fields);
 	buffer_release(&x->body);

@@ -28,6 +28,8 @@
 #include "worker/worker.h"
 
 struct errand;
+struct lease;
+struct resume;
 struct route;
 
 enum reply_id {
@@ -70,8 +72,10 @@ struct exchange {
 	struct session_call lookup;
 	struct era_wait era;
 	struct liaison_wait liaison;
+	struct lease *lease; /* until an errand has it */
 	struct upstream_call call;
 	struct errand *errand; /* towards the other era */
+	struct resume *resume; /* of such a one that waits elsewhere */
 	enum mcp_version revision;
 	bool streaming;        /* the answer is SSE */
 	bool counted_stream;   /* in streams.h */

@@ -6,6 +6,7 @@
 #include <openssl/hmac.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "common/raw.h"
 #include "worker/mcp/aside.h"
@@ -55,8 +56,9 @@ struct session_id liaison_id(const struct liaison_want *want)
 	uint8_t digest[EVP_MAX_MD_SIZE] = {0};
 	char text[SESSION_NAME_MAX + 64];
 	unsigned length = 0;
-	int n = snprintf(text, sizeof(text), "liaison %u %d %s", want->capabilities, want->level,
-	    want->upstream->config->name);
+	int n =
+	    snprintf(text, sizeof(text), "liaison %u %d %u %d %s", want->capabilities, want->level,
+		want->lease, want->lease > 0 ? (int)getpid() : 0, want->upstream->config->name);
 
 	HMAC(EVP_sha256(), boot->session_key, SESSION_KEY_SIZE, (const unsigned char *)text,
 	    (size_t)n, digest, &length);

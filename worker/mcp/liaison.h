@@ -27,6 +27,7 @@ struct liaison_want {
 	struct upstream *upstream;
 	unsigned capabilities; /* enum capability */
 	int level;             /* of log messages, see liaison_level; -1: none */
+	unsigned lease;        /* 0: shared by all workers; else this worker's, see lease.h */
 };
 
 /* Somebody who waits for one to be open. Embed it; cancel it before it goes. */

@@ -223,6 +223,21 @@ void upstream_call_resume(struct upstream_call *call)
 		stdio_call_pause(call, false);
 }
 
+void upstream_call_endless(struct upstream_call *call, bool endless)
+{
+	struct worker_timeouts *t = &call->upstream->worker->timeouts;
+
+	if (call->state != CALL_ACTIVE || call->stream == endless)
+		return;
+	call->stream = endless;
+	if (endless)
+		timeout_disarm(&t->upstream_total, &call->total);
+	else
+		timeout_arm(&t->upstream_total, &call->total);
+	if (!call->paused)
+		upstream_call_deadline(call, endless ? NULL : &t->upstream_between_bytes);
+}
+
 static void call_timed_out(struct upstream_call *call, const char *detail)
 {
 	struct upstream_connection *uc = call->connection;

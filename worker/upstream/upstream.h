@@ -127,6 +127,8 @@ void upstream_call_cancel(struct upstream_call *call);
 /* Stop and start reading the answer. */
 void upstream_call_pause(struct upstream_call *call);
 void upstream_call_resume(struct upstream_call *call);
+/* From now on its answer may take as long as it likes, or has its deadlines again. */
+void upstream_call_endless(struct upstream_call *call, bool endless);
 
 /* Between pool.c and connection.c. */
 void upstream_call_assign(struct upstream_call *call);

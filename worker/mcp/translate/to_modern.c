@@ -1,4 +1,5 @@
 /* to_modern: see translate.h. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/raw.h"
@@ -149,6 +150,62 @@ void to_modern_answer(struct compose *c, const struct envelope *e, const struct 
 	else
 		put_error(c, e->error);
 	compose_close(c, '}');
+}
+
+/* --- error -32042 --- */
+
+bool is_about_urls(const struct envelope *e)
+{
+	struct span code;
+
+	return e->kind == ENVELOPE_ERROR && raw_member(e->error, "code", &code) &&
+	       span_equal(code, SPAN("-32042"));
+}
+
+static void put_urls(struct compose *c, struct span error)
+{
+	static const char *const legacy[] = {"_meta", "task", "elicitationId", NULL};
+	struct span data, list = {0}, one;
+	unsigned number = 0;
+	char key[16];
+
+	if (raw_object(error, "data", &data))
+		raw_member(data, "elicitations", &list);
+	while (raw_next(&list, &one)) {
+		snprintf(key, sizeof(key), "ask-%u", ++number);
+		compose_key(c, key);
+		compose_open(c, '{');
+		compose_text(c, "method", SPAN("elicitation/create"));
+		compose_key(c, "params");
+		compose_open(c, '{');
+		compose_members(c, one, legacy);
+		compose_close(c, '}');
+		compose_close(c, '}');
+	}
+}
+
+unsigned to_modern_urls(
+    struct compose *c, const struct envelope *e, const struct translation *t, unsigned capabilities)
+{
+	if (!(capabilities & CAPABILITY_ELICITATION_URL)) {
+		translate_error(c, t->id, -32021, SPAN("The server asks the user to open a URL"),
+		    SPAN("{\"requiredCapabilities\":{\"elicitation\":{\"url\":{}}}}"));
+		return 400;
+	}
+	compose_open(c, '{');
+	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
+	compose_member(c, "id", t->id);
+	compose_key(c, "result");
+	compose_open(c, '{');
+	compose_text(c, "resultType", SPAN("input_required"));
+	compose_key(c, "inputRequests");
+	compose_open(c, '{');
+	put_urls(c, e->error);
+	compose_close(c, '}');
+	put_result_meta(c, (struct span){0}, t->server_info);
+	compose_close(c, '}');
+	compose_close(c, '}');
+	return 200;
 }
 
 /* --- discover -----------------------------------------------------------------------------------

@@ -47,6 +47,12 @@ void to_modern_request(struct compose *c, const struct envelope *e, struct span 
     const struct client_identity *who, const struct retry_inputs *inputs);
 /* A legacy server's answer. */
 void to_modern_answer(struct compose *c, const struct envelope *e, const struct translation *t);
+/* A legacy server's error -32042: URLs that the user must have seen before the request is made
+ * again. A client that can't be asked for that is told so; the status to answer with is returned.
+ */
+unsigned to_modern_urls(struct compose *c, const struct envelope *e, const struct translation *t,
+    unsigned capabilities);
+bool is_about_urls(const struct envelope *e);
 /* A legacy server's InitializeResult as the answer to server/discover. `notices`: what it says
  * outside of requests can be listened to. */
 void to_modern_discover(struct compose *c, struct span result, struct span id, bool notices);

@@ -1,0 +1,46 @@
+/*
+ * mail: boxes of this worker, to which other workers (and this one) send what belongs to a call
+ * that is under way here (broker_proto.h).
+ *
+ * A legacy call that waits for its modern client, the client's retry that waits for the call, and
+ * a request that waits for what its legacy client says: each has a box while it must be found from
+ * elsewhere. What a call's mail means is said by kind; payloads are in wire form (ipc/wire.h).
+ */
+#ifndef MARGAY_WORKER_MCP_MAIL_H
+#define MARGAY_WORKER_MCP_MAIL_H
+
+#include <uthash.h>
+
+#include "worker/mcp/sessions.h"
+
+struct worker;
+
+enum mail_kind {
+	MAIL_RESUME = 1, /* to a parked call: its client is back, see parked.c */
+	MAIL_MESSAGE,    /* to a retry: a message before the answer */
+	MAIL_ANSWER,     /* to a retry: u16 HTTP status, the answer */
+	MAIL_GONE,       /* to a parked call: box of the retry whose client went */
+	MAIL_PROBE,      /* nothing; whoever sends it learns whether the box is still there */
+	MAIL_RESPONSE,   /* to a question: session id, the client's response */
+	MAIL_CANCELLED,  /* to all: session id, raw id of the request that its client cancelled */
+};
+
+/* Embed it; close it before it goes. */
+struct mailbox {
+	UT_hash_handle hh;
+	struct mail_box_id id;
+	struct worker *worker; /* while open */
+	struct session_call opening;
+	/* The broker knows it (status 0) or does not answer. */
+	void (*opened)(struct mailbox *box, int status);
+	void (*mail)(struct mailbox *box, enum mail_kind kind, struct span payload);
+};
+
+/* Hear of mail. `everybody` gets what is for all workers. */
+void mail_start(struct worker *w,
+    void (*everybody)(struct worker *w, enum mail_kind kind, struct span payload));
+/* Under a new random id. 0, -EIO, -ENOBUFS. */
+int mailbox_open(struct worker *w, struct mailbox *box) MUST_CHECK;
+void mailbox_close(struct mailbox *box);
+
+#endif
