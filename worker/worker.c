@@ -22,8 +22,10 @@
 #include "worker/mcp/errand.h"
 #include "worker/mcp/lease.h"
 #include "worker/mcp/parked.h"
+#include "worker/mcp/question.h"
 #include "worker/mcp/resume.h"
 #include "worker/mcp/streams.h"
+#include "worker/mcp/up.h"
 #include "worker/policy/clients.h"
 #include "worker/route.h"
 #include "worker/upstream/stdio.h"
@@ -238,9 +240,8 @@ static void on_reap(void *context, const struct session_record *record)
 
 static void on_mail_for_all(struct worker *w, enum mail_kind kind, struct span payload)
 {
-	(void)w;
-	(void)kind;
-	(void)payload;
+	if (kind == MAIL_CANCELLED)
+		up_cancelled(w, payload);
 }
 
 /* The timeouts of a terminal's signals are the master's business: it tells us what to do. */
@@ -281,6 +282,7 @@ static int worker_open(struct worker *w)
 	upstream_timeouts_init(w);
 	exchange_timeouts_init(w);
 	parked_timeouts_init(w);
+	question_timeouts_init(w);
 	resume_timeouts_init(w);
 	watchers_start(w);
 	if ((error = clients_open(&w->clients)) || (error = streams_open(&w->streams)) ||

@@ -2,7 +2,7 @@
 // the answer in the words of the other, in sessions that Margay keeps.
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { binary, events, killPid, Margay, messagesOf, reply, ScriptedServer, until } from './harness.mjs';
+import { binary, events, killPid, Margay, messagesOf, post, RawSession, reply, ScriptedServer, until } from './harness.mjs';
 import { metaOf, P, send } from './modern.mjs';
 import { hostile } from './stdio.mjs';
 
@@ -549,5 +549,304 @@ describe('a legacy upstream that asks modern clients', OPTIONS, () => {
 		assert.deepEqual(without.json.error.data, {
 			requiredCapabilities: { elicitation: { url: {} } },
 		});
+	});
+});
+
+// Legacy clients at an upstream that knows nothing but the stateless era.
+describe('legacy clients and a modern upstream', OPTIONS, () => {
+	let server;
+	let margay;
+
+	const state = 'opaque "state" ü';
+	const result = (response, message, value) =>
+		reply(response, message, { resultType: 'complete', ...value });
+	const refusal = ({ response, message }) => {
+		response.writeHead(400, { 'content-type': 'application/json' });
+		const error = { code: -32022, message: 'no', data: { supported: ['2026-07-28'] } };
+		response.end(JSON.stringify({ jsonrpc: '2.0', id: message.id, error }));
+	};
+
+	before(async () => {
+		server = await ScriptedServer.start();
+	});
+	beforeEach(async () => {
+		server.seen.length = 0;
+		server.on = {
+			initialize: refusal,
+			'server/discover': ({ response, message }) =>
+				result(response, message, {
+					supportedVersions: ['2026-07-28'],
+					capabilities: {
+						tools: { listChanged: true },
+						resources: { subscribe: true },
+						extensions: { 'example.com/x': {} },
+					},
+					instructions: 'be new',
+					ttlMs: 1000,
+					cacheScope: 'public',
+					_meta: { [`${P}serverInfo`]: { name: 'new', version: '2' } },
+				}),
+			'tools/call': ({ response, message }) =>
+				result(response, message, {
+					content: [{ type: 'text', text: 'done' }],
+					structuredContent: { n: 1 },
+					_meta: { [`${P}serverInfo`]: { name: 'new', version: '2' }, k: 1 },
+				}),
+		};
+		margay = await Margay.start({ upstream: server.url });
+	});
+	afterEach(async (t) => {
+		if (t.error) t.diagnostic(margay.report());
+		await margay.stop();
+	});
+	after(() => server?.stop());
+
+	const versions = ['2025-03-26', '2025-06-18', '2025-11-25'];
+	for (const version of versions)
+		test(`the handshake of ${version} is answered here`, async () => {
+			const session = await RawSession.open(margay.url, { version });
+			assert.deepEqual(session.result, {
+				protocolVersion: version,
+				capabilities: { tools: { listChanged: true }, resources: { subscribe: true } },
+				serverInfo: { name: 'new', version: '2' },
+				instructions: 'be new',
+			});
+			assert.ok(session.id);
+			const { message } = await session.request('ping');
+			assert.deepEqual(message.result, {});
+			assert.equal(server.count('ping'), 0);
+			assert.equal((await session.delete()).status, 200);
+			assert.equal((await session.request('ping')).status, 404);
+		});
+
+	test('a revision that nobody speaks becomes the newest', async () => {
+		const session = await RawSession.open(margay.url, { version: '2025-99-99' });
+		assert.equal(session.version, '2025-11-25');
+	});
+
+	test('the upstream is asked once what it is', async () => {
+		for (let i = 0; i < 12; i++) await RawSession.open(margay.url);
+		assert.ok(server.count('initialize') <= 4, 'once for each worker');
+		assert.ok(server.count('server/discover') <= 4);
+	});
+
+	test('a call in the words of both', async () => {
+		const session = await RawSession.open(margay.url);
+		const answer = await session.request(
+			'tools/call',
+			{ name: 'größe', arguments: { a: 1 }, _meta: { k: 'v', progressToken: 7 }, task: {} },
+			{ id: 'mine' },
+		);
+		assert.deepEqual(answer.message, {
+			jsonrpc: '2.0',
+			id: 'mine',
+			result: {
+				content: [{ type: 'text', text: 'done' }],
+				structuredContent: { n: 1 },
+				_meta: { k: 1 },
+			},
+		});
+		const { headers, message } = server.seen.at(-1);
+		assert.equal(headers['mcp-protocol-version'], '2026-07-28');
+		assert.equal(headers['mcp-method'], 'tools/call');
+		const code = Buffer.from('größe').toString('base64');
+		assert.equal(headers['mcp-name'], `=?base64?${code}?=`);
+		assert.equal(headers['mcp-session-id'], undefined);
+		assert.deepEqual(message.params, {
+			_meta: {
+				[`${P}protocolVersion`]: '2026-07-28',
+				[`${P}clientCapabilities`]: { elicitation: {}, sampling: {} },
+				[`${P}clientInfo`]: { name: 'margay-test', version: '1' },
+				progressToken: message.id,
+				k: 'v',
+			},
+			name: 'größe',
+			arguments: { a: 1 },
+		});
+	});
+
+	test('what is set in the session holds at every worker', async () => {
+		const session = await RawSession.open(margay.url);
+		const level = async () => {
+			await session.call('x');
+			return server.seen.at(-1).message.params._meta[`${P}logLevel`];
+		};
+		assert.equal(await level(), undefined);
+		assert.deepEqual((await session.request('logging/setLevel', { level: 'error' })).message.result, {});
+		for (let i = 0; i < 12; i++) assert.equal(await level(), 'error');
+		const bad = await session.request('logging/setLevel', { level: 'loud' });
+		assert.equal(bad.message.error.code, -32602);
+		const { broker, workers } = await margay.status();
+		for (const { pid } of [broker, ...workers]) killPid(pid, 'SIGKILL');
+		await until('others serve', () => level().then((one) => one === 'error', () => false));
+	});
+
+	test('changes of a session at the same time are all kept', async () => {
+		const session = await RawSession.open(margay.url);
+		const uris = Array.from({ length: 16 }, (_, i) => `file:///${i}`);
+		const answers = await Promise.all(
+			uris.map((uri) => session.request('resources/subscribe', { uri })),
+		);
+		for (const { message } of answers) assert.deepEqual(message.result, {});
+		assert.deepEqual((await session.request('resources/unsubscribe', { uri: uris[0] })).message.result, {});
+	});
+
+	test('methods that the other era does not have', async () => {
+		const session = await RawSession.open(margay.url);
+		for (const method of ['tasks/list', 'tasks/get', 'server/discover', 'no/such']) {
+			const { status, message } = await session.request(method);
+			assert.deepEqual([status, message.error.code], [200, -32601], method);
+		}
+		server.on['completion/complete'] = failure(-32601);
+		assert.equal((await session.request('completion/complete')).message.error.code, -32601);
+		server.on['tools/call'] = failure(-32021, { requiredCapabilities: { roots: {} } });
+		const { message } = await session.call('x');
+		assert.equal(message.error.code, -32603);
+		assert.equal(message.error.data.code, -32021);
+	});
+
+	test('progress and log messages come before the answer', async () => {
+		server.on['tools/call'] = ({ response, message }) =>
+			stream(
+				response,
+				{
+					method: 'notifications/progress',
+					params: { progressToken: message.params._meta.progressToken, progress: 1 },
+				},
+				{ method: 'notifications/message', params: { level: 'info', data: 1 } },
+				{ id: message.id, result: { resultType: 'complete', content: [] } },
+			);
+		const session = await RawSession.open(margay.url);
+		await session.request('logging/setLevel', { level: 'info' });
+		const answer = await session.request('tools/call', {
+			name: 'x',
+			_meta: { progressToken: 'tok' },
+		});
+		const [progress, log, last] = messagesOf(answer).map(JSON.parse);
+		assert.equal(progress.params.progressToken, 'tok');
+		assert.equal(log.params.data, 1);
+		assert.deepEqual(last.result, { content: [] });
+	});
+
+	test('a client that goes has not cancelled; one that says so has, at any worker', async () => {
+		const closed = [];
+		server.on['tools/call'] = ({ response, message }) => {
+			response.once('close', () => closed.push([message.params.name, response.writableEnded]));
+			response.writeHead(200, { 'content-type': 'text/event-stream' });
+			const { progressToken } = message.params._meta;
+			const params = { progressToken, progress: 1 };
+			const notice = { jsonrpc: '2.0', method: 'notifications/progress', params };
+			response.write(`data: ${JSON.stringify(notice)}\n\n`);
+			if (message.params.name === 'goes') setTimeout(() => response.end(), 300);
+		};
+		const session = await RawSession.open(margay.url);
+		const begin = async (name, id) => {
+			const params = { name, _meta: { progressToken: 1 } };
+			const { response, request } = await session.post(
+				{ jsonrpc: '2.0', id, method: 'tools/call', params },
+				{ stream: true },
+			);
+			const all = events(response);
+			await all.next();
+			return { request, all };
+		};
+		const goes = await begin('goes', 1);
+		goes.request.destroy();
+		await until('its upstream ends by itself', () => closed.length === 1);
+		assert.deepEqual(closed, [['goes', true]]);
+		const stays = await begin('stays', 'two');
+		await session.post({
+			jsonrpc: '2.0',
+			method: 'notifications/cancelled',
+			params: { requestId: 'two' },
+		});
+		await until('its upstream sees the end', () => closed.length === 2);
+		assert.deepEqual(closed[1], ['stays', false]);
+		assert.equal((await stays.all.next()).done, true);
+	});
+
+	test('input_required becomes requests, and the answers go back', async () => {
+		const calls = [];
+		server.on['tools/call'] = ({ response, message }) => {
+			calls.push(message.params);
+			const { inputResponses, requestState } = message.params;
+			if (requestState === 'last')
+				return result(response, message, { content: [{ type: 'text', text: 'all known' }] });
+			if (inputResponses)
+				return reply(response, message, { resultType: 'input_required', requestState: 'last' });
+			reply(response, message, {
+				resultType: 'input_required',
+				requestState: state,
+				inputRequests: {
+					who: { method: 'elicitation/create', params: { mode: 'form', message: 'm', requestedSchema: {} } },
+					'what "else"': { method: 'sampling/createMessage', params: { messages: [], maxTokens: 1 } },
+				},
+			});
+		};
+		const session = await RawSession.open(margay.url);
+		const { response } = await session.post(
+			{ jsonrpc: '2.0', id: 5, method: 'tools/call', params: { name: 'ask' } },
+			{ stream: true },
+		);
+		const all = events(response);
+		const next = async () => JSON.parse((await all.next()).value.data);
+		const first = await next();
+		const second = await next();
+		assert.deepEqual([first.method, second.method], ['elicitation/create', 'sampling/createMessage']);
+		const other = await RawSession.open(margay.url);
+		const answer = { action: 'accept', content: { a: 1 } };
+		// Somebody else's answer counts for nothing.
+		await other.post({ jsonrpc: '2.0', id: first.id, result: { action: 'decline' } });
+		await session.post({ jsonrpc: '2.0', id: first.id, result: answer });
+		const model = { role: 'assistant', content: { type: 'text', text: 't' }, model: 'm' };
+		await session.post({ jsonrpc: '2.0', id: second.id, result: model });
+		const last = await next();
+		assert.equal(last.id, 5);
+		assert.equal(last.result.content[0].text, 'all known');
+		assert.deepEqual(calls[1].inputResponses, { who: answer, 'what "else"': model });
+		assert.equal(calls[1].requestState, state);
+		assert.equal(calls[2].requestState, 'last');
+		assert.equal(calls[2].inputResponses, undefined);
+	});
+
+	test('a question that is refused: an elicitation is cancelled, anything else ends the call', async () => {
+		for (const [method, expected] of [
+			['elicitation/create', { action: 'cancel' }],
+			['sampling/createMessage', -1],
+		]) {
+			let told;
+			server.on['tools/call'] = ({ response, message }) => {
+				told = message.params.inputResponses?.k;
+				if (told) return result(response, message, { content: [] });
+				reply(response, message, {
+					resultType: 'input_required',
+					inputRequests: { k: { method, params: {} } },
+				});
+			};
+			const session = await RawSession.open(margay.url);
+			const { response } = await session.post(
+				{ jsonrpc: '2.0', id: 5, method: 'tools/call', params: { name: 'ask' } },
+				{ stream: true },
+			);
+			const all = events(response);
+			const { id } = JSON.parse((await all.next()).value.data);
+			await session.post({ jsonrpc: '2.0', id, error: { code: -1, message: 'no' } });
+			const last = JSON.parse((await all.next()).value.data);
+			assert.deepEqual(last.error?.code ?? told, expected);
+		}
+	});
+
+	test('a legacy upstream that refuses initialize says why', async () => {
+		server.on.initialize = failure(-32602, { supported: ['2024-11-05'] });
+		server.on['server/discover'] = ({ response }) => response.writeHead(400).end();
+		const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: {} };
+		const { status, json } = await post(margay.url, {
+			jsonrpc: '2.0',
+			id: 1,
+			method: 'initialize',
+			params,
+		});
+		assert.deepEqual([status, json.error.code], [200, -32602]);
+		assert.deepEqual(json.error.data, { supported: ['2024-11-05'] });
 	});
 });

@@ -10,6 +10,7 @@
 
 #include "worker/mcp/modern.h"
 #include "worker/mcp/streams.h"
+#include "worker/mcp/up.h"
 #include "worker/policy/origin.h"
 #include "worker/route.h"
 
@@ -252,7 +253,10 @@ static void start_initialize(struct exchange *x, const struct envelope *e)
 		return;
 	}
 	x->has_session = false;
-	relay_start(x, NULL);
+	if (era_is_modern_only(x->route->upstream))
+		up_initialize(x);
+	else
+		relay_start(x, NULL);
 }
 
 static void admit_session(struct exchange *x)

@@ -238,12 +238,13 @@ static void on_message(struct errand *r, const struct envelope *e)
 }
 
 /* It was not carried out, so it may be sent again, in a new session. */
-static bool on_lost(struct errand *r)
+static bool on_refused(struct errand *r, unsigned status, bool json)
 {
 	struct exchange *x = r->exchange;
 	struct worker *w = r->worker;
 
-	if (!r->record.upstream_session[0] || !x)
+	(void)json;
+	if (status != 404 || !r->record.upstream_session[0] || !x)
 		return false;
 	LOG(w->log, LOG_LEVEL_INFO, "upstream forgot its session",
 	    LOG_STR("upstream", x->route->upstream->config->name));
@@ -278,7 +279,7 @@ static void on_closed(struct errand *r)
 
 static const struct errand_way down_way = {
     .message = on_message,
-    .lost = on_lost,
+    .refused = on_refused,
     .abandoned = on_abandoned,
     .ended = parked_ended,
     .closed = on_closed,

@@ -49,8 +49,15 @@ enum era era_of(const struct upstream *u)
 	return (enum era)u->era;
 }
 
+bool era_is_modern_only(const struct upstream *u)
+{
+	return u->refuses_initialize && era_of(u) == ERA_MODERN &&
+	       clock_coarse() - u->era_since <= legacy_trust;
+}
+
 void era_forget(struct upstream *u)
 {
+	u->refuses_initialize = false;
 	u->era = ERA_UNKNOWN;
 }
 
@@ -83,9 +90,16 @@ static void judge(struct era_probe *p, struct span message)
 
 	if (p->found || envelope_scan(message, w->config->limits.json_depth, e, &fault))
 		return;
-	if (e->kind == ENVELOPE_RESULT)
-		p->era = p->status == 200 ? ERA_MODERN : ERA_LEGACY;
-	else if (e->kind == ENVELOPE_ERROR)
+	if (e->kind == ENVELOPE_RESULT && p->status != 200) {
+		p->era = ERA_LEGACY;
+	} else if (e->kind == ENVELOPE_RESULT) {
+		struct buffer *kept = &p->upstream->discover;
+		buffer_consume(kept, buffer_length(kept));
+		/* Without it legacy clients are told that the upstream can't be used. */
+		if (buffer_append(kept, e->result.p, e->result.n, ANSWER_MAX))
+			buffer_release(kept);
+		p->era = ERA_MODERN;
+	} else if (e->kind == ENVELOPE_ERROR)
 		p->era = is_modern_error(e->error) ? ERA_MODERN : ERA_LEGACY;
 	else
 		return;

@@ -31,6 +31,8 @@ struct era_wait {
 
 /* What is known. ERA_UNKNOWN: ask. */
 enum era era_of(const struct upstream *u);
+/* It is modern, refused initialize, and what it told of itself is not old. */
+bool era_is_modern_only(const struct upstream *u);
 /* Ask; `wait->done` will run, perhaps before this returns. False when memory is short. */
 bool era_ask(struct upstream *u, struct era_wait *wait) MUST_CHECK;
 void era_cancel(struct era_wait *wait);

@@ -335,9 +335,10 @@ static void on_head(struct upstream_call *call, const struct http_head *head)
 	char detail[64];
 
 	r->sse = head->status == 200 && is_type(head, SPAN("text/event-stream"));
-	if (head->status == 404 && r->way->lost(r))
+	bool json = is_type(head, SPAN("application/json"));
+	if (head->status >= 400 && r->way->refused(r, head->status, json))
 		return;
-	if (r->sse || is_type(head, SPAN("application/json")))
+	if (r->sse || json)
 		return;
 	snprintf(detail, sizeof(detail), "it answered with status %u", head->status);
 	errand_fail(r, METRIC_REASON_STATUS, detail);

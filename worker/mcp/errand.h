@@ -22,8 +22,8 @@ struct errand_way {
 	/* One message of the upstream's. Answers with errand_answer, passes on with errand_notice.
 	 */
 	void (*message)(struct errand *r, const struct envelope *e);
-	/* The upstream's 404 (legacy: it forgot the session). True when it was dealt with. */
-	bool (*lost)(struct errand *r);
+	/* The upstream refused with a status of 400 or more. True when that was dealt with. */
+	bool (*refused)(struct errand *r, unsigned status, bool json);
 	/* The client closed its connection before the answer. True: go on without it. */
 	bool (*abandoned)(struct errand *r);
 	/* The upstream's answer ended without a response (its own way of failing included). True
@@ -51,12 +51,13 @@ struct errand {
 	struct sse_data events;
 	struct translation translation;
 	struct session_id client;     /* session of a legacy client */
+	struct span state, request;   /* that one's state (virtual.h), its message; kept */
 	struct session_record record; /* the upstream's session; without state */
 	unsigned capabilities;        /* of that session */
 	struct lease *lease;          /* its session, if it is nobody else's */
 	char id[24];                  /* towards the upstream: a number */
 	unsigned tries, answer_status;
-	bool sse, answered, closed;
+	bool sse, answered, closed, cancelled;
 	struct parked *parked;      /* its upstream asked the client, see parked.h */
 	struct question *questions; /* the same the other way, see question.h */
 };

@@ -11,6 +11,7 @@
  *   relay.c      the request built anew for the upstream, the answer streamed back
  *   handshake.c  the answer to initialize, which makes a session
  *   down.c       what goes to an upstream of the era before
+ *   up.c         what goes to an upstream of the era after
  */
 #ifndef MARGAY_WORKER_MCP_EXCHANGE_H
 #define MARGAY_WORKER_MCP_EXCHANGE_H
@@ -77,6 +78,7 @@ struct exchange {
 	struct errand *errand; /* towards the other era */
 	struct resume *resume; /* of such a one that waits elsewhere */
 	enum mcp_version revision;
+	unsigned tries;        /* to change the session */
 	bool streaming;        /* the answer is SSE */
 	bool counted_stream;   /* in streams.h */
 	bool answering;        /* conn_begin was called */

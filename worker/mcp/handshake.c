@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "worker/mcp/exchange.h"
 #include "worker/mcp/aside.h"
+#include "worker/mcp/up.h"
 #include "worker/route.h"
 #include "worker/upstream/stdio.h"
 
@@ -23,7 +24,8 @@ struct handshake {
 	struct buffer answer;
 	struct sse_data events;
 	struct session_record record;
-	bool sse;
+	unsigned status; /* of the upstream's answer */
+	bool sse, json;
 	bool decided; /* the broker is asked, or no session is to be made */
 	bool settled; /* the upstream's session is ours to keep, or was ended */
 	bool over;    /* the upstream's answer is complete */
@@ -55,7 +57,7 @@ static void answer(struct exchange *x, struct span more)
 	struct conn *c = x->conn;
 	struct span held = buffer_span(&h->answer);
 
-	relay_begin(x, 200, h->over ? (int64_t)held.n : CONN_LENGTH_UNKNOWN, h->sse, more);
+	relay_begin(x, h->status, h->over ? (int64_t)held.n : CONN_LENGTH_UNKNOWN, h->sse, more);
 	if (!c->closed)
 		relay_piece(x, held);
 	if (c->closed)
@@ -151,6 +153,12 @@ static int on_event(struct sse_data *events, struct span data)
 	return decide(x, data) || c->exchange != x;
 }
 
+/* How servers say that they know no initialize (mcp-wire 2.1). */
+static bool is_refusal(unsigned status)
+{
+	return status == 400 || status == 404 || status == 405;
+}
+
 static void on_head(struct upstream_call *call, const struct http_head *head)
 {
 	struct exchange *x = exchange_of(call);
@@ -159,8 +167,8 @@ static void on_head(struct upstream_call *call, const struct http_head *head)
 	struct handshake *h;
 
 	bool sse = type && header_has_token(type->value, SPAN("text/event-stream"));
-	if (head->status != 200 ||
-	    (!sse && !(type && header_has_token(type->value, SPAN("application/json"))))) {
+	bool json = type && header_has_token(type->value, SPAN("application/json"));
+	if (!is_refusal(head->status) && (head->status != 200 || (!sse && !json))) {
 		call->ops = &relay_ops;
 		relay_ops.head(call, head);
 		return;
@@ -177,7 +185,9 @@ static void on_head(struct upstream_call *call, const struct http_head *head)
 	}
 	x->handshake = h;
 	h->exchange = x;
-	h->sse = sse;
+	h->status = head->status;
+	h->sse = sse && head->status == 200;
+	h->json = json;
 	if (id)
 		memcpy(h->record.upstream_session, id->value.p, id->value.n);
 	/* handshake_free ends the upstream's session unless ours was made. */
@@ -201,7 +211,58 @@ static void on_body(struct upstream_call *call, const char *p, size_t n)
 		    x, METRIC_REASON_PROTOCOL, "its answer to initialize is no SSE");
 }
 
-/* Decided without a session: an error, to be relayed as it is. */
+/* --- an upstream that refuses --- */
+
+/* As it is, when it said why. */
+static void give_refusal(struct exchange *x)
+{
+	struct handshake *h = x->handshake;
+	char detail[64];
+
+	if (h->json || h->sse) {
+		x->outcome = METRIC_OUTCOME_RPC_ERROR;
+		answer(x, (struct span){0});
+		return;
+	}
+	snprintf(detail, sizeof(detail), "it answered with status %u", h->status);
+	exchange_upstream_failed(x, METRIC_REASON_STATUS, detail);
+}
+
+static void with_era(struct exchange *x, enum era era)
+{
+	if (era != ERA_MODERN) {
+		give_refusal(x);
+		return;
+	}
+	x->route->upstream->refuses_initialize = true;
+	x->outcome = METRIC_OUTCOME_OK;
+	handshake_free(x);
+	up_initialize(x);
+}
+
+static void on_era(struct era_wait *wait, enum era era, int reason, const char *detail)
+{
+	(void)reason;
+	(void)detail;
+	with_era(container_of(wait, struct exchange, era), era);
+}
+
+/* It may be of the stateless era, which knows no initialize. */
+static void refused(struct exchange *x)
+{
+	struct upstream *u = x->route->upstream;
+	enum era era = era_of(u);
+
+	x->era.done = on_era;
+	if (era == ERA_MODERN && !u->refuses_initialize)
+		era = ERA_UNKNOWN; /* what it told of itself may be old */
+	if (era != ERA_UNKNOWN)
+		with_era(x, era);
+	else if (!era_ask(u, &x->era))
+		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
+}
+
+/* Decided without a session: an error. */
 static bool is_error(const struct exchange *x)
 {
 	return x->handshake->decided && x->outcome == METRIC_OUTCOME_RPC_ERROR;
@@ -211,8 +272,11 @@ static void on_read_end(struct upstream_call *call)
 {
 	struct exchange *x = exchange_of(call);
 
-	if (is_error(x))
-		answer(x, (struct span){0});
+	if (!is_error(x))
+		return;
+	upstream_call_cancel(call);
+	x->handshake->over = true;
+	refused(x);
 }
 
 static void on_end(struct upstream_call *call, int reason, const char *detail)
@@ -227,12 +291,16 @@ static void on_end(struct upstream_call *call, int reason, const char *detail)
 		return;
 	}
 	h->over = true;
+	if (is_refusal(h->status)) {
+		refused(x);
+		return;
+	}
 	if (!h->sse)
 		decide(x, buffer_span(&h->answer));
 	if (c->exchange != x)
 		return;
 	if (is_error(x))
-		answer(x, (struct span){0});
+		refused(x);
 	else if (!h->decided)
 		exchange_upstream_failed(
 		    x, METRIC_REASON_PROTOCOL, "its answer to initialize is no JSON-RPC response");

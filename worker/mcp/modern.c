@@ -10,6 +10,8 @@
 #include "worker/mcp/era.h"
 #include "worker/route.h"
 
+enum { FIELDS_MAX = 64 * 1024 };
+
 static const struct span no_data = {0};
 static const struct span revision = {"2026-07-28", 10};
 static const struct span marker = {"=?base64?", 9}, marker_end = {"?=", 2};
@@ -94,6 +96,43 @@ bool modern_value_says(struct span value, struct span text)
 	    memcmp(value.p + value.n - marker_end.n, marker_end.p, marker_end.n) != 0)
 		return span_equal(value, text);
 	return base64_says((struct span){value.p + marker.n, value.n - around}, text);
+}
+
+/* Printable ASCII without space around it, which is no sentinel itself (mcp-wire, 1.5). */
+static bool is_plain(struct span text)
+{
+	for (size_t i = 0; i < text.n; i++) {
+		if (text.p[i] < 0x20 || text.p[i] > 0x7e)
+			return false;
+	}
+	return text.n == 0 || (text.p[0] != ' ' && text.p[text.n - 1] != ' ' &&
+				  (text.n < marker.n || memcmp(text.p, marker.p, marker.n) != 0));
+}
+
+static int put_value(struct buffer *out, const char *name, struct span text)
+{
+	if (is_plain(text))
+		return buffer_printf(out, FIELDS_MAX, "%s: %.*s\r\n", name, (int)text.n, text.p);
+	unsigned char *code = malloc(text.n / 3 * 4 + 5);
+	if (!code)
+		return -ENOMEM;
+	EVP_EncodeBlock(code, (const unsigned char *)text.p, (int)text.n);
+	int error = buffer_printf(
+	    out, FIELDS_MAX, "%s: %s%s%s\r\n", name, marker.p, (char *)code, marker_end.p);
+	free(code);
+	return error;
+}
+
+int modern_put_fields(struct buffer *out, const struct mcp_method *method, const struct envelope *e)
+{
+	const struct span subjects[] = {
+	    [SUBJECT_NONE] = {0}, [SUBJECT_NAME] = e->name, [SUBJECT_URI] = e->uri};
+	struct span subject = subjects[method->subject];
+	int error =
+	    buffer_printf(out, FIELDS_MAX, "MCP-Protocol-Version: %.*s\r\nMcp-Method: %.*s\r\n",
+		(int)revision.n, revision.p, (int)method->name.n, method->name.p);
+
+	return error || !subject.p ? error : put_value(out, "Mcp-Name", subject);
 }
 
 /* What is wrong with the fields that repeat the body; NULL: nothing. */

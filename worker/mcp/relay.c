@@ -12,6 +12,8 @@
 #include "worker/http/status.h"
 #include "worker/mcp/errand.h"
 #include "worker/mcp/aside.h"
+#include "worker/mcp/up.h"
+#include "worker/mcp/virtual.h"
 #include "worker/route.h"
 
 enum { RELAY_HEAD_MAX = 128 * 1024, RELAY_RETRY_MIN = 500, RELAY_RETRY_SPREAD = 2000 };
@@ -71,6 +73,10 @@ void relay_start(struct exchange *x, const struct session_record *record)
 
 	if (x->kind == EXCHANGE_DELETE) {
 		end_session(x, record);
+		return;
+	}
+	if (record && virtual_session(record)) {
+		up_start(x, record);
 		return;
 	}
 	x->upstream_session = record && record->upstream_session[0];

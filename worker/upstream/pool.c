@@ -41,6 +41,7 @@ void upstreams_close(struct worker *w)
 		struct upstream *u = &w->upstreams[i];
 		while (!TAILQ_EMPTY(&u->idle))
 			upstream_connection_close(TAILQ_FIRST(&u->idle));
+		buffer_release(&u->discover);
 	}
 }
 

@@ -36,9 +36,11 @@ struct upstream {
 	struct upstream_call_list waiting;    /* for a connection to come free */
 	unsigned open_count, idle_count, waiting_count;
 	struct resolved addresses; /* of the last look-up */
-	int era;                   /* enum era (mcp/era.h), which keeps these three */
+	int era;                   /* enum era (mcp/era.h), which keeps these */
 	double era_since;
 	struct era_probe *probe;
+	struct buffer discover;  /* a modern one's DiscoverResult */
+	bool refuses_initialize; /* a modern one that is not legacy, too */
 };
 
 struct upstream_connection {

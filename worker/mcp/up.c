@@ -1,0 +1,462 @@
+/* up: see up.h. */
+#include "worker/mcp/up.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/raw.h"
+#include "worker/mcp/modern.h"
+#include "worker/mcp/question.h"
+#include "worker/mcp/virtual.h"
+#include "worker/route.h"
+
+enum { CHANGES_MAX = 8 };
+
+static const struct span no_data = {0};
+static const struct errand_way up_way;
+
+static void refuse(struct exchange *x, enum reply_id reply)
+{
+	exchange_refuse(x, reply, NULL, no_data);
+}
+
+/* --- answers of our own --- */
+
+static void give_message(struct exchange *x, struct span message, struct span headers)
+{
+	struct conn *conn = x->conn;
+
+	x->expected = message.n;
+	relay_begin(x, 200, (int64_t)message.n, false, headers);
+	if (conn->exchange == x)
+		relay_piece(x, message);
+	if (conn->exchange == x)
+		relay_over(x, UPSTREAM_OK, "");
+}
+
+static void give_empty_result(struct exchange *x)
+{
+	struct buffer body = {0};
+	struct compose c = {.out = &body, .bound = x->id.n + 64};
+
+	compose_open(&c, '{');
+	compose_member(&c, "jsonrpc", SPAN("\"2.0\""));
+	compose_member(&c, "id", x->id);
+	compose_member(&c, "result", SPAN("{}"));
+	compose_close(&c, '}');
+	if (c.error)
+		refuse(x, REPLY_NO_MEMORY);
+	else
+		give_message(x, buffer_span(&body), no_data);
+	buffer_release(&body);
+}
+
+static void give_accepted(struct exchange *x)
+{
+	struct conn *c = x->conn;
+
+	x->status = 202;
+	conn_answer(c, 202, no_data, no_data);
+	if (c->exchange == x)
+		exchange_finish(x);
+}
+
+/* --- initialize --- */
+
+static void on_created(struct session_call *call, int status, const struct session_record *record)
+{
+	struct exchange *x = container_of(call, struct exchange, lookup);
+	struct upstream *u = x->route->upstream;
+	struct buffer body = {0};
+	struct compose c = {.out = &body, .bound = 8 * SESSION_STATE_MAX};
+	char id[SESSION_ID_TEXT + 1], header[80];
+
+	(void)record;
+	if (status) {
+		refuse(x, status == -ENOSPC ? REPLY_SESSIONS_FULL : REPLY_BROKER_AWAY);
+		return;
+	}
+	x->has_session = true;
+	session_id_format(&x->session, x->worker->boot->session_key, id);
+	int n = snprintf(header, sizeof(header), "Mcp-Session-Id: %s\r\n", id);
+	to_legacy_initialize(&c, buffer_span(&u->discover), x->id, x->revision, u->config->name);
+	if (c.error)
+		refuse(x, REPLY_NO_MEMORY);
+	else
+		give_message(x, buffer_span(&body), (struct span){header, (size_t)n});
+	buffer_release(&body);
+}
+
+/* The revision that was asked for if it is known, else the newest. */
+static enum mcp_version negotiate(struct span asked)
+{
+	int version = mcp_version_find(asked);
+
+	return version < 0 ? MCP_2025_11_25 : (enum mcp_version)version;
+}
+
+void up_initialize(struct exchange *x)
+{
+	struct worker *w = x->worker;
+	struct envelope *e = &w->envelope;
+	struct envelope_fault fault;
+	struct session_record r = {.idle_timeout = (uint32_t)w->config->sessions.idle_timeout};
+	struct buffer state = {0};
+	struct compose c = {.out = &state, .bound = SESSION_STATE_MAX};
+
+	if (buffer_length(&x->route->upstream->discover) == 0) {
+		exchange_upstream_failed(x, METRIC_REASON_PROTOCOL,
+		    "it speaks none of the revisions that are spoken here");
+		return;
+	}
+	if (envelope_scan(buffer_span(&x->body), w->config->limits.json_depth, e, &fault)) {
+		refuse(x, REPLY_INVALID);
+		return;
+	}
+	x->revision = negotiate(e->protocol_version);
+	r.version = (uint8_t)x->revision;
+	snprintf(r.route, sizeof(r.route), "%s", x->route->config->path);
+	snprintf(r.upstream, sizeof(r.upstream), "%s", x->route->upstream->config->name);
+	virtual_begin(&c, e, x->revision);
+	r.state = buffer_span(&state);
+	x->lookup.done = on_created;
+	if (c.error)
+		refuse(x, c.error == -EMSGSIZE ? REPLY_CLIENT_TOO_LONG : REPLY_NO_MEMORY);
+	else if (session_id_create(0, 0, &r.id) || sessions_create(w->sessions, &r, &x->lookup))
+		refuse(x, REPLY_BROKER_AWAY);
+	else
+		x->session = r.id;
+	buffer_release(&state);
+}
+
+/* --- what changes the session --- */
+
+static void change(struct exchange *x, const struct session_record *record);
+
+static void on_fetched(struct session_call *call, int status, const struct session_record *record)
+{
+	struct exchange *x = container_of(call, struct exchange, lookup);
+
+	if (status == 0)
+		change(x, record);
+	else
+		refuse(x, status == -ENOENT ? REPLY_UNKNOWN_SESSION : REPLY_BROKER_AWAY);
+}
+
+static void on_changed(struct session_call *call, int status, const struct session_record *record)
+{
+	struct exchange *x = container_of(call, struct exchange, lookup);
+	int error = 0;
+
+	if (status == 0) {
+		give_empty_result(x);
+		return;
+	}
+	if (status != -EAGAIN || ++x->tries > CHANGES_MAX) {
+		refuse(x, status == -ENOENT ? REPLY_UNKNOWN_SESSION : REPLY_BROKER_AWAY);
+		return;
+	}
+	/* Another worker changed it in the same moment. */
+	x->lookup.done = on_fetched;
+	record = sessions_get(x->worker->sessions, &x->session, &x->lookup, &error);
+	if (record)
+		change(x, record);
+	else if (error)
+		refuse(x, REPLY_BROKER_AWAY);
+}
+
+static void put_level(struct compose *c, struct span state, const struct envelope *e)
+{
+	struct span level;
+
+	if (raw_member(e->params, "level", &level) && liaison_level(level) >= 0)
+		virtual_set_level(c, state, level);
+	else
+		c->error = -EINVAL;
+}
+
+static void put_uri(struct compose *c, struct span state, const struct envelope *e, bool subscribed)
+{
+	struct span uri;
+
+	if (raw_member(e->params, "uri", &uri) && uri.p[0] == '"')
+		virtual_set_uri(c, state, uri, subscribed);
+	else
+		c->error = -EINVAL;
+}
+
+static void put_subscribed(struct compose *c, struct span state, const struct envelope *e)
+{
+	put_uri(c, state, e, true);
+}
+
+static void put_unsubscribed(struct compose *c, struct span state, const struct envelope *e)
+{
+	put_uri(c, state, e, false);
+}
+
+static const struct {
+	struct span method;
+	void (*put)(struct compose *c, struct span state, const struct envelope *e);
+} changes[] = {
+    {{"logging/setLevel", 16}, put_level},
+    {{"resources/subscribe", 19}, put_subscribed},
+    {{"resources/unsubscribe", 21}, put_unsubscribed},
+};
+
+static void change(struct exchange *x, const struct session_record *record)
+{
+	struct envelope *e = &x->worker->envelope;
+	struct envelope_fault fault;
+	struct session_record next = *record;
+	struct buffer state = {0};
+	struct compose c = {.out = &state, .bound = SESSION_STATE_MAX, .error = -EINVAL};
+
+	if (!envelope_scan(
+		buffer_span(&x->body), x->worker->config->limits.json_depth, e, &fault) &&
+	    e->params.p)
+		c.error = 0;
+	for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]) && !c.error; i++) {
+		if (span_equal(changes[i].method, x->method->name))
+			changes[i].put(&c, record->state, e);
+	}
+	next.changes++;
+	next.state = buffer_span(&state);
+	x->lookup.done = on_changed;
+	if (c.error == -EINVAL)
+		refuse(x, REPLY_BAD_PARAMS);
+	else if (c.error)
+		refuse(x, c.error == -EMSGSIZE ? REPLY_CLIENT_TOO_LONG : REPLY_NO_MEMORY);
+	else if (sessions_update(x->worker->sessions, &next, &x->lookup))
+		refuse(x, REPLY_BROKER_AWAY);
+	buffer_release(&state);
+}
+
+/* --- requests --- */
+
+/* What must outlive the exchange, as the errand may. */
+static int keep_client(
+    struct errand *r, const struct envelope *e, const struct session_record *record)
+{
+	struct exchange *x = r->exchange;
+	struct span token = e->progress_token.p ? e->progress_token : SPAN("");
+	struct span parts[] = {x->id, token, record->state, buffer_span(&x->body)};
+	size_t bound = 0;
+
+	for (size_t i = 0; i < 4; i++)
+		bound += parts[i].n;
+	for (size_t i = 0; i < 4; i++) {
+		int error = buffer_append(&r->kept, parts[i].p, parts[i].n, bound);
+		if (error)
+			return error;
+	}
+	const char *p = buffer_span(&r->kept).p;
+	r->translation.id = (struct span){p, x->id.n};
+	r->translation.token = (struct span){p += x->id.n, token.n};
+	r->state = (struct span){p += token.n, record->state.n};
+	r->request = (struct span){p + record->state.n, parts[3].n};
+	r->translation.revision = (enum mcp_version)record->version;
+	r->translation.keep_log = virtual_identity(r->state).level.n > 0;
+	return 0;
+}
+
+int up_send(struct errand *r, const struct retry_inputs *inputs)
+{
+	struct worker *w = r->worker;
+	struct upstream *u = r->call.upstream;
+	struct envelope *e = &w->envelope;
+	struct envelope_fault fault;
+	struct client_identity who = virtual_identity(r->state);
+	struct compose c = {.out = &r->body, .bound = 4 * w->config->limits.body_size};
+	struct buffer fields = {0};
+
+	upstream_call_cancel(&r->call);
+	buffer_consume(&r->body, buffer_length(&r->body));
+	buffer_consume(&r->call.head, buffer_length(&r->call.head));
+	if (envelope_scan(r->request, w->config->limits.json_depth, e, &fault))
+		return -EINVAL;
+	errand_number(r);
+	to_modern_request(&c, e, span_of(r->id), &who, inputs);
+	struct span body = buffer_span(&r->body);
+	if (!c.error)
+		c.error = modern_put_fields(&fields, r->translation.method, e);
+	if (!c.error)
+		c.error = relay_build_head(
+		    &r->call.head, "POST", u, NULL, no_data, buffer_span(&fields), &body);
+	buffer_release(&fields);
+	if (!c.error)
+		errand_send(r);
+	return c.error;
+}
+
+static void send_request(struct exchange *x, const struct session_record *record)
+{
+	struct envelope *e = &x->worker->envelope;
+	struct envelope_fault fault;
+	struct errand *r = errand_create(x, &up_way);
+
+	if (!r ||
+	    envelope_scan(buffer_span(&x->body), x->worker->config->limits.json_depth, e, &fault) ||
+	    keep_client(r, e, record) || up_send(r, NULL))
+		refuse(x, REPLY_NO_MEMORY);
+	else
+		timeout_arm(&x->worker->timeouts.session_touch, &x->touch);
+}
+
+static bool is_result_of_type(const struct envelope *e, const char *type)
+{
+	struct span found;
+
+	return raw_member(e->result, "resultType", &found) && span_equal(found, span_of(type));
+}
+
+static bool is_complete(const struct envelope *e)
+{
+	struct span type;
+
+	/* Servers before the final revision gave none. */
+	return !raw_member(e->result, "resultType", &type) || is_result_of_type(e, "\"complete\"");
+}
+
+static void on_message(struct errand *r, const struct envelope *e)
+{
+	bool ours = e->kind == ENVELOPE_ERROR || span_equal(e->id, span_of(r->id));
+	struct compose c;
+
+	if (e->kind == ENVELOPE_NOTIFICATION) {
+		c = errand_compose(r);
+		if (translate_notification(&c, e, &r->translation))
+			errand_notice(r, &c);
+		return;
+	}
+	if (e->kind == ENVELOPE_REQUEST || !ours) /* no server of that era asks this way */
+		return;
+	if (e->kind == ENVELOPE_RESULT && is_result_of_type(e, "\"input_required\"")) {
+		question_ask(r, e);
+		return;
+	}
+	c = errand_compose(r);
+	if (e->kind == ENVELOPE_ERROR || is_complete(e))
+		to_legacy_answer(&c, e, &r->translation);
+	else
+		translate_error(&c, r->translation.id, -32603,
+		    SPAN("The upstream gave a result of a type that this client has no word for"),
+		    no_data);
+	errand_answer(r, &c, 200);
+}
+
+/* No server of the stateless era refuses without saying why: it may be one no longer. */
+static bool on_refused(struct errand *r, unsigned status, bool json)
+{
+	if (!json && (status == 400 || status == 404 || status == 405))
+		era_forget(r->call.upstream);
+	return false;
+}
+
+/* Its era does not cancel by closing a connection. */
+static bool on_abandoned(struct errand *r)
+{
+	return !r->cancelled && r->call.state != CALL_OVER;
+}
+
+static const struct errand_way up_way = {
+    .message = on_message,
+    .refused = on_refused,
+    .abandoned = on_abandoned,
+    .ended = question_ended,
+    .closed = question_free,
+};
+
+/* --- cancellation --- */
+
+static void cancel(struct errand *r)
+{
+	struct exchange *x = r->exchange;
+
+	r->cancelled = true;
+	if (!x) {
+		errand_close(r);
+		return;
+	}
+	/* Nothing is answered, so the stream that would have held it ends. */
+	if (!x->answering)
+		relay_begin(x, 200, CONN_LENGTH_UNKNOWN, true, no_data);
+	if (r->exchange)
+		relay_over(x, UPSTREAM_OK, "");
+}
+
+void up_cancelled(struct worker *w, struct span payload)
+{
+	struct errand *r, *next;
+	struct session_id session;
+
+	if (payload.n <= sizeof(session.bytes))
+		return;
+	memcpy(session.bytes, payload.p, sizeof(session.bytes));
+	struct span id = {payload.p + sizeof(session.bytes), payload.n - sizeof(session.bytes)};
+	LIST_FOREACH_SAFE (r, &w->errands, link, next) {
+		if (r->way == &up_way && memcmp(&r->client, &session, sizeof(session)) == 0 &&
+		    span_equal(r->translation.id, id))
+			cancel(r);
+	}
+}
+
+static void announce_cancellation(struct exchange *x, struct span id)
+{
+	static const struct mail_box_id everybody = {{0}};
+	struct buffer mail = {0};
+
+	if (!buffer_append(&mail, x->session.bytes, sizeof(x->session.bytes), MAIL_INLINE_MAX) &&
+	    !buffer_append(&mail, id.p, id.n, MAIL_INLINE_MAX)) {
+		up_cancelled(x->worker, buffer_span(&mail));
+		if (sessions_mail(
+			x->worker->sessions, &everybody, MAIL_CANCELLED, buffer_span(&mail), NULL))
+			LOG_TEXT(x->worker->log, LOG_LEVEL_WARN, "a cancellation is lost");
+	}
+	buffer_release(&mail);
+}
+
+/* --- what comes --- */
+
+static void take_notification(struct exchange *x, const struct envelope *e)
+{
+	if (e->kind != ENVELOPE_NOTIFICATION)
+		question_answered(x, e);
+	else if (span_equal(e->method, SPAN("notifications/cancelled")) && e->cancelled_id.p)
+		announce_cancellation(x, e->cancelled_id);
+	give_accepted(x);
+}
+
+static bool changes_session(const struct mcp_method *method)
+{
+	for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+		if (span_equal(changes[i].method, method->name))
+			return true;
+	}
+	return false;
+}
+
+void up_start(struct exchange *x, const struct session_record *record)
+{
+	struct envelope *e = &x->worker->envelope;
+	struct envelope_fault fault;
+
+	if (x->kind == EXCHANGE_STREAM)
+		refuse(x, REPLY_NO_STREAM);
+	else if (x->is_batch)
+		refuse(x, REPLY_BATCH_APART);
+	else if (envelope_scan(
+		     buffer_span(&x->body), x->worker->config->limits.json_depth, e, &fault))
+		refuse(x, REPLY_INVALID);
+	else if (!x->is_request)
+		take_notification(x, e);
+	else if (span_equal(x->method->name, SPAN("ping")))
+		give_empty_result(x);
+	else if (changes_session(x->method))
+		change(x, record);
+	else if (x->method->eras == METHOD_ALWAYS && x->method->class != METRIC_METHOD_CONTROL)
+		send_request(x, record);
+	else
+		exchange_refuse(x, REPLY_LEGACY_METHOD, x->method_name, no_data);
+}
