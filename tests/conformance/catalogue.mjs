@@ -106,8 +106,8 @@ const SCHEMA_2020_12 = {
 async function askAll(rounds, extra) {
 	const said = [];
 	for (const round of rounds) {
-		const questions = Object.values(round).filter((one) => canBeAsked(extra.capabilities, one));
-		said.push(...(await Promise.all(questions.map((one) => extra.sendRequest(one, ResultSchema)))));
+		const questions = Object.entries(round).filter(([, one]) => canBeAsked(extra.capabilities, one));
+		said.push(...(await Promise.all(questions.map(([name, one]) => extra.sendRequest(one, ResultSchema, { name })))));
 	}
 	return JSON.stringify(said);
 }
@@ -131,6 +131,38 @@ export const tools = {
 			await log(extra, 'About to ask');
 			return answer(text(await askAll(asking.test_input_required_result_elicitation, extra)));
 		},
+	},
+	test_missing_capability: {
+		description: 'Asks the client for a completion, whether it said that it can or not.',
+		inputSchema: object(),
+		async call(_, extra) {
+			const [question] = Object.values(asking.test_input_required_result_sampling[0]);
+			return answer(text(JSON.stringify(await extra.sendRequest(question, ResultSchema))));
+		},
+	},
+	test_trigger_tool_change: {
+		description: 'Says that the list of tools has changed.',
+		inputSchema: object(),
+		async call(_, extra) {
+			await extra.changed('tools');
+			return answer(text('Changed.'));
+		},
+	},
+	test_trigger_prompt_change: {
+		description: 'Says that the list of prompts has changed.',
+		inputSchema: object(),
+		async call(_, extra) {
+			await extra.changed('prompts');
+			return answer(text('Changed.'));
+		},
+	},
+	test_region: {
+		description: 'Has an argument that a header repeats.',
+		inputSchema: object({
+			region: { type: 'string', 'x-mcp-header': 'Region' },
+			count: { type: 'integer', 'x-mcp-header': 'Count' },
+		}),
+		call: (args) => answer(text(JSON.stringify(args))),
 	},
 	test_logging_tool: {
 		description: 'Logs once.',

@@ -152,7 +152,12 @@ function createServer() {
 	);
 	for (const [schema, handler] of handlers)
 		server.setRequestHandler(schema, (request, extra) =>
-			handler(request, { ...extra, capabilities: server.getClientCapabilities() }),
+			handler(request, {
+				...extra,
+				capabilities: server.getClientCapabilities(),
+				changed: (list) =>
+					server.notification({ method: `notifications/${list}/list_changed` }),
+			}),
 		);
 	return server;
 }

@@ -26,3 +26,9 @@ export {
 	SubscribeRequestSchema,
 	UnsubscribeRequestSchema,
 } from '@modelcontextprotocol/sdk/types.js';
+
+// The second generation of the SDK, which speaks 2026-07-28; its names are often those of the first.
+import * as server from '@modelcontextprotocol/server';
+import * as stdio from '@modelcontextprotocol/server/stdio';
+export const modern = { ...server, ...stdio };
+export * as modernClient from '@modelcontextprotocol/client';
