@@ -21,6 +21,7 @@
 #include "worker/mcp/era.h"
 #include "worker/mcp/errand.h"
 #include "worker/mcp/lease.h"
+#include "worker/mcp/listen.h"
 #include "worker/mcp/parked.h"
 #include "worker/mcp/question.h"
 #include "worker/mcp/resume.h"
@@ -233,6 +234,11 @@ static void on_broker_ready(void *context)
 		LOG_TEXT(w->log, LOG_LEVEL_ERROR, "master can't be told READY");
 }
 
+static void on_invalidated(void *context, const struct session_id *id)
+{
+	listen_changed(context, id);
+}
+
 static void on_reap(void *context, const struct session_record *record)
 {
 	aside_end_session(context, record);
@@ -283,6 +289,7 @@ static int worker_open(struct worker *w)
 	exchange_timeouts_init(w);
 	parked_timeouts_init(w);
 	question_timeouts_init(w);
+	listen_timeouts_init(w);
 	resume_timeouts_init(w);
 	watchers_start(w);
 	if ((error = clients_open(&w->clients)) || (error = streams_open(&w->streams)) ||
@@ -292,6 +299,7 @@ static int worker_open(struct worker *w)
 	    (error = sessions_open(w->loop, w->boot, w->metrics, on_reap, w, &w->sessions)))
 		return error;
 	sessions_on_ready(w->sessions, on_broker_ready, w);
+	sessions_on_invalidate(w->sessions, on_invalidated);
 	mail_start(w, on_mail_for_all);
 	return 0;
 }

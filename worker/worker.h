@@ -49,7 +49,7 @@ struct worker_timeouts {
 	    upstream_total;
 	struct timeout_queue upstream_idle, sse_heartbeat, session_touch;
 	struct timeout_queue ask_window, client_input, retry_probe;
-	struct timeout_queue question_patience, question_again;
+	struct timeout_queue question_patience, question_again, listen_again, listen_soon;
 };
 
 struct worker {

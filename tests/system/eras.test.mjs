@@ -836,6 +836,79 @@ describe('legacy clients and a modern upstream', OPTIONS, () => {
 		}
 	});
 
+	// Holds every listen open: { filter, say(message), end() }, newest last.
+	function listens() {
+		const open = [];
+		server.on['subscriptions/listen'] = ({ response, message }) => {
+			response.writeHead(200, { 'content-type': 'text/event-stream' });
+			const meta = { [`${P}subscriptionId`]: message.id };
+			const say = (method, params = {}) =>
+				response.write(
+					`data: ${JSON.stringify({ jsonrpc: '2.0', method, params: { ...params, _meta: meta } })}\n\n`,
+				);
+			const filter = message.params.notifications;
+			say('notifications/subscriptions/acknowledged', { notifications: filter });
+			const one = { filter, say, end: () => response.end(), closed: false };
+			response.once('close', () => (one.closed = true));
+			open.push(one);
+		};
+		return open;
+	}
+
+	test("a client's stream hears what changes, and what it subscribes to later", async () => {
+		const open = listens();
+		const session = await RawSession.open(margay.url);
+		const { status, response } = await session.get();
+		assert.equal(status, 200);
+		const heard = [];
+		(async () => {
+			for await (const { data } of events(response)) heard.push(JSON.parse(data));
+		})().catch(() => {});
+		const listChanged = ({ method }) => method === 'notifications/tools/list_changed';
+		await until('it listens', () => open.length === 1);
+		assert.deepEqual(open[0].filter, { toolsListChanged: true });
+		open[0].say('notifications/tools/list_changed');
+		await until('it is heard', () => heard.length === 1);
+		assert.deepEqual(heard.shift(), {
+			jsonrpc: '2.0',
+			method: 'notifications/tools/list_changed',
+			params: { _meta: {} },
+		});
+		// From whatever worker the subscription comes.
+		for (let i = 1; i <= 4; i++)
+			await session.request('resources/subscribe', { uri: `file:///${i}` });
+		await until('it listens to all', () => open.at(-1).filter.resourceSubscriptions?.length === 4);
+		await until('to nothing twice', () => open.slice(0, -1).every(({ closed }) => closed));
+		// What may have changed in between is said to have changed.
+		await until('that is heard', () => heard.some(listChanged));
+		const uri = 'file:///3';
+		open.at(-1).say('notifications/resources/updated', { uri });
+		await until('the update is heard', () => heard.some(({ params }) => params?.uri === uri));
+		// A listen that ends is asked for again.
+		const before = open.length;
+		heard.length = 0;
+		open.at(-1).end();
+		await until('it listens again', () => open.length > before);
+		await until('and that there was a gap is heard', () => heard.some(listChanged));
+		response.destroy();
+		await until('nobody listens any more', () => open.every(({ closed }) => closed));
+	});
+
+	test('a session has one stream at a time, whatever worker it is at', async () => {
+		const open = listens();
+		const session = await RawSession.open(margay.url);
+		const first = await session.get();
+		assert.equal(first.status, 200);
+		for (let i = 0; i < 8; i++) assert.equal((await session.get()).status, 409);
+		first.response.destroy();
+		await until('it is over', () => open.length > 0 && open.every(({ closed }) => closed));
+		const again = await until('another one may be opened', async () => {
+			const stream = await session.get();
+			return stream.status === 200 && stream;
+		});
+		again.response.destroy();
+	});
+
 	test('a legacy upstream that refuses initialize says why', async () => {
 		server.on.initialize = failure(-32602, { supported: ['2024-11-05'] });
 		server.on['server/discover'] = ({ response }) => response.writeHead(400).end();

@@ -16,7 +16,9 @@
 enum { ERRAND_MESSAGE_MAX = 16 * 1024 * 1024 }; /* bytes of a message that is translated */
 
 struct errand;
+struct listening;
 struct parked;
+struct question;
 
 struct errand_way {
 	/* One message of the upstream's. Answers with errand_answer, passes on with errand_notice.
@@ -58,8 +60,9 @@ struct errand {
 	char id[24];                  /* towards the upstream: a number */
 	unsigned tries, answer_status;
 	bool sse, answered, closed, cancelled;
-	struct parked *parked;      /* its upstream asked the client, see parked.h */
-	struct question *questions; /* the same the other way, see question.h */
+	struct parked *parked;       /* its upstream asked the client, see parked.h */
+	struct question *questions;  /* the same the other way, see question.h */
+	struct listening *listening; /* it is a legacy client's stream, see listen.h */
 };
 
 /* For this exchange. NULL when memory is short. */

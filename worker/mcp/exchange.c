@@ -200,7 +200,7 @@ void exchange_timeouts_init(struct worker *w)
 
 void exchange_drain(struct exchange *x)
 {
-	if (x->call.stream && x->answering)
+	if ((x->call.stream || x->kind == EXCHANGE_STREAM) && x->answering)
 		relay_end_stream(x);
 }
 

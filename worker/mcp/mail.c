@@ -2,6 +2,9 @@
 #include "worker/mcp/mail.h"
 
 #include <errno.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <string.h>
 #include <sys/random.h>
 
 #include "worker/worker.h"
@@ -48,10 +51,13 @@ static void on_opened(struct session_call *call, int status, const struct sessio
 	box->opened(box, status);
 }
 
-int mailbox_open(struct worker *w, struct mailbox *box)
+static int open_box(struct worker *w, struct mailbox *box)
 {
-	if (getrandom(&box->id, sizeof(box->id), GRND_NONBLOCK) != sizeof(box->id))
-		return -EIO;
+	struct mailbox *other;
+
+	HASH_FIND(hh, w->mailboxes, &box->id, sizeof(box->id), other);
+	if (other)
+		return -EEXIST;
 	box->opening.done = on_opened;
 	int error = sessions_box(w->sessions, &box->id, true, &box->opening);
 	if (error)
@@ -59,6 +65,29 @@ int mailbox_open(struct worker *w, struct mailbox *box)
 	box->worker = w;
 	HASH_ADD(hh, w->mailboxes, id, sizeof(box->id), box);
 	return 0;
+}
+
+int mailbox_open(struct worker *w, struct mailbox *box)
+{
+	if (getrandom(&box->id, sizeof(box->id), GRND_NONBLOCK) != sizeof(box->id))
+		return -EIO;
+	return open_box(w, box);
+}
+
+int mailbox_open_as(
+    struct worker *w, struct mailbox *box, const char *purpose, const struct session_id *session)
+{
+	uint8_t digest[EVP_MAX_MD_SIZE];
+	char text[SESSION_ID_BYTES + 16];
+	unsigned length = 0;
+
+	memcpy(text, session->bytes, SESSION_ID_BYTES);
+	strncpy(text + SESSION_ID_BYTES, purpose, 16);
+	if (!HMAC(EVP_sha256(), w->boot->session_key, SESSION_KEY_SIZE, (const unsigned char *)text,
+		sizeof(text), digest, &length))
+		return -EIO;
+	memcpy(box->id.bytes, digest, sizeof(box->id.bytes));
+	return open_box(w, box);
 }
 
 void mailbox_close(struct mailbox *box)

@@ -41,6 +41,10 @@ void mail_start(struct worker *w,
     void (*everybody)(struct worker *w, enum mail_kind kind, struct span payload));
 /* Under a new random id. 0, -EIO, -ENOBUFS. */
 int mailbox_open(struct worker *w, struct mailbox *box) MUST_CHECK;
+/* Under an id that all workers derive from the session: nobody else has it open then, or status is
+ * -EPROTO; -EEXIST when somebody here has. */
+int mailbox_open_as(struct worker *w, struct mailbox *box, const char *purpose,
+    const struct session_id *session) MUST_CHECK;
 void mailbox_close(struct mailbox *box);
 
 #endif

@@ -125,8 +125,9 @@ static int put_value(struct buffer *out, const char *name, struct span text)
 
 int modern_put_fields(struct buffer *out, const struct mcp_method *method, const struct envelope *e)
 {
-	const struct span subjects[] = {
-	    [SUBJECT_NONE] = {0}, [SUBJECT_NAME] = e->name, [SUBJECT_URI] = e->uri};
+	const struct span subjects[] = {[SUBJECT_NONE] = {0},
+	    [SUBJECT_NAME] = e ? e->name : no_data,
+	    [SUBJECT_URI] = e ? e->uri : no_data};
 	struct span subject = subjects[method->subject];
 	int error =
 	    buffer_printf(out, FIELDS_MAX, "MCP-Protocol-Version: %.*s\r\nMcp-Method: %.*s\r\n",

@@ -78,6 +78,7 @@ struct sessions {
 	struct session_id touches[TOUCHES_MAX];
 	unsigned touch_count;
 	session_reaper *reap;
+	session_invalidated *invalidated;
 	void *reap_context;
 	session_mail *mail;
 	void (*reopen)(void *context);
@@ -328,8 +329,11 @@ static void on_push(struct sessions *s, const struct frame *frame, struct wire_r
 
 	if (frame->type == BROKER_INVALIDATE) {
 		wire_get_bytes(r, id.bytes, sizeof(id.bytes));
-		if (!r->error)
-			session_cache_drop(s->cache, &id);
+		if (r->error)
+			return;
+		session_cache_drop(s->cache, &id);
+		if (s->invalidated)
+			s->invalidated(s->reap_context, &id);
 	} else if (frame->type == BROKER_REAP && session_record_get(r, &record)) {
 		session_cache_drop(s->cache, &record.id);
 		s->reap(s->reap_context, &record);
@@ -565,6 +569,11 @@ void sessions_end(struct sessions *s, const struct session_id *id, enum metric_e
 		return;
 	q->reason = (uint8_t)reason;
 	send_unsent(s);
+}
+
+void sessions_on_invalidate(struct sessions *s, session_invalidated *invalidated)
+{
+	s->invalidated = invalidated;
 }
 
 void sessions_on_mail(

@@ -37,6 +37,9 @@ struct session_call {
 /* The upstream's side of an expired session must be ended (BROKER_REAP). */
 typedef void session_reaper(void *context, const struct session_record *record);
 
+/* Another worker ended or changed the session. */
+typedef void session_invalidated(void *context, const struct session_id *id);
+
 /* Starts to connect. *out is the caller's. 0 or -errno. */
 int sessions_open(struct ev_loop *loop, const struct role_boot *boot, struct metrics_slot *metrics,
     session_reaper *reap, void *context, struct sessions **out) MUST_CHECK;
@@ -63,6 +66,8 @@ int sessions_update(
 void sessions_end(struct sessions *s, const struct session_id *id, enum metric_end reason);
 /* Used just now (open streams call it periodically). */
 void sessions_touch(struct sessions *s, const struct session_id *id);
+/* With the context of the reaper. */
+void sessions_on_invalidate(struct sessions *s, session_invalidated *invalidated);
 /* Mail (broker_proto.h), and the boxes that it comes to. `reopen` runs at each connection but the
  * first: the broker knows none of our boxes any more. */
 void sessions_on_mail(

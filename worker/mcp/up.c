@@ -6,12 +6,13 @@
 #include <stdlib.h>
 
 #include "common/raw.h"
+#include "worker/mcp/listen.h"
 #include "worker/mcp/modern.h"
 #include "worker/mcp/question.h"
 #include "worker/mcp/virtual.h"
 #include "worker/route.h"
 
-enum { CHANGES_MAX = 8 };
+enum { CHANGES_MAX = 100 }; /* tries; with each that fails another one was made */
 
 static const struct span no_data = {0};
 static const struct errand_way up_way;
@@ -150,6 +151,7 @@ static void on_changed(struct session_call *call, int status, const struct sessi
 	int error = 0;
 
 	if (status == 0) {
+		listen_changed(x->worker, &x->session);
 		give_empty_result(x);
 		return;
 	}
@@ -443,7 +445,7 @@ void up_start(struct exchange *x, const struct session_record *record)
 	struct envelope_fault fault;
 
 	if (x->kind == EXCHANGE_STREAM)
-		refuse(x, REPLY_NO_STREAM);
+		listen_start(x, record);
 	else if (x->is_batch)
 		refuse(x, REPLY_BATCH_APART);
 	else if (envelope_scan(

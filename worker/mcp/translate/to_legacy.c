@@ -124,6 +124,29 @@ void to_legacy_answer(struct compose *c, const struct envelope *e, const struct 
 	compose_close(c, '}');
 }
 
+void to_legacy_notice(struct compose *c, const struct envelope *e)
+{
+	static const char *const meta_only[] = {"_meta", NULL};
+	struct span meta;
+
+	compose_open(c, '{');
+	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
+	compose_text(c, "method", e->method);
+	if (e->params.p) {
+		compose_key(c, "params");
+		compose_open(c, '{');
+		if (raw_object(e->params, "_meta", &meta)) {
+			compose_key(c, "_meta");
+			compose_open(c, '{');
+			compose_members(c, meta, reserved_meta);
+			compose_close(c, '}');
+		}
+		compose_members(c, e->params, meta_only);
+		compose_close(c, '}');
+	}
+	compose_close(c, '}');
+}
+
 /* --- initialize ---------------------------------------------------------------------------------
  */
 
@@ -201,6 +224,13 @@ bool translate_notification(
 		compose_member(c, "params", e->params);
 	compose_close(c, '}');
 	return true;
+}
+
+void translate_list_changed(struct compose *c, const char *list)
+{
+	compose_raw(c, SPAN("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/"));
+	compose_raw(c, span_of(list));
+	compose_raw(c, SPAN("/list_changed\"}"));
 }
 
 void translate_error(

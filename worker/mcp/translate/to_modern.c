@@ -49,6 +49,42 @@ void to_modern_request(struct compose *c, const struct envelope *e, struct span 
 	compose_close(c, '}');
 }
 
+void to_modern_listen(struct compose *c, struct span id, const struct client_identity *who,
+    struct span discover, struct span uris)
+{
+	static const struct {
+		const char *list, *wanted;
+	} rows[] = {
+	    {"tools", "toolsListChanged"},
+	    {"prompts", "promptsListChanged"},
+	    {"resources", "resourcesListChanged"},
+	};
+	static const struct envelope nothing;
+	struct span capabilities = SPAN("{}"), one, announced, rest = uris;
+
+	raw_object(discover, "capabilities", &capabilities);
+	compose_open(c, '{');
+	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
+	compose_member(c, "id", id);
+	compose_text(c, "method", SPAN("subscriptions/listen"));
+	compose_key(c, "params");
+	compose_open(c, '{');
+	put_meta(c, &nothing, id, who);
+	compose_key(c, "notifications");
+	compose_open(c, '{');
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		if (raw_object(capabilities, rows[i].list, &one) &&
+		    raw_member(one, "listChanged", &announced) &&
+		    span_equal(announced, SPAN("true")))
+			compose_member(c, rows[i].wanted, SPAN("true"));
+	}
+	if (raw_next(&rest, &one))
+		compose_member(c, "resourceSubscriptions", uris);
+	compose_close(c, '}');
+	compose_close(c, '}');
+	compose_close(c, '}');
+}
+
 /* --- answers ------------------------------------------------------------------------------------
  */
 

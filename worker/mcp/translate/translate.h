@@ -45,6 +45,9 @@ struct retry_inputs {
 /* A request of a legacy client, with an id of ours, which is its progress token, too. */
 void to_modern_request(struct compose *c, const struct envelope *e, struct span id,
     const struct client_identity *who, const struct retry_inputs *inputs);
+/* subscriptions/listen for all that a DiscoverResult announces, and an array of URIs. */
+void to_modern_listen(struct compose *c, struct span id, const struct client_identity *who,
+    struct span discover, struct span uris);
 /* A legacy server's answer. */
 void to_modern_answer(struct compose *c, const struct envelope *e, const struct translation *t);
 /* A legacy server's error -32042: URLs that the user must have seen before the request is made
@@ -63,6 +66,8 @@ void to_modern_discover(struct compose *c, struct span result, struct span id, b
 void to_legacy_request(struct compose *c, const struct envelope *e, struct span id);
 /* A modern server's complete answer or error. */
 void to_legacy_answer(struct compose *c, const struct envelope *e, const struct translation *t);
+/* What a modern server says to those who listen. */
+void to_legacy_notice(struct compose *c, const struct envelope *e);
 /* A modern server's DiscoverResult as the answer to initialize; `name` stands in for its own. */
 void to_legacy_initialize(struct compose *c, struct span result, struct span id,
     enum mcp_version version, const char *name);
@@ -74,6 +79,8 @@ void to_legacy_initialize(struct compose *c, struct span result, struct span id,
  * False when it is not for this client; then nothing was written. */
 bool translate_notification(
     struct compose *c, const struct envelope *e, const struct translation *t);
+/* notifications/LIST/list_changed. */
+void translate_list_changed(struct compose *c, const char *list);
 /* An error of ours as a whole message; `data` raw or empty. */
 void translate_error(
     struct compose *c, struct span id, int code, struct span message, struct span data);
