@@ -20,6 +20,7 @@
 #include "worker/mcp/aside.h"
 #include "worker/mcp/era.h"
 #include "worker/mcp/errand.h"
+#include "worker/mcp/feed.h"
 #include "worker/mcp/lease.h"
 #include "worker/mcp/listen.h"
 #include "worker/mcp/parked.h"
@@ -177,6 +178,7 @@ static void free_closed(struct worker *w)
 	struct upstream_connection *uc;
 
 	errands_free_closed(w);
+	feeds_free_closed(w);
 	liaisons_free_closed(w);
 	while ((x = TAILQ_FIRST(&w->closed_exchanges))) {
 		TAILQ_REMOVE(&w->closed_exchanges, x, link);
@@ -290,6 +292,7 @@ static int worker_open(struct worker *w)
 	parked_timeouts_init(w);
 	question_timeouts_init(w);
 	listen_timeouts_init(w);
+	feed_timeouts_init(w);
 	resume_timeouts_init(w);
 	watchers_start(w);
 	if ((error = clients_open(&w->clients)) || (error = streams_open(&w->streams)) ||
@@ -313,6 +316,7 @@ static void worker_close(struct worker *w)
 		conn_close(TAILQ_FIRST(&w->conns));
 	free_closed(w);
 	errands_close(w);
+	feeds_close(w);
 	liaisons_close(w);
 	leases_close(w);
 	asides_close(w);

@@ -31,6 +31,7 @@ TAILQ_HEAD(conn_list, conn);
 TAILQ_HEAD(exchange_list, exchange);
 LIST_HEAD(aside_list, aside);
 LIST_HEAD(errand_list, errand);
+LIST_HEAD(feed_list, feed);
 LIST_HEAD(lease_list, lease);
 LIST_HEAD(liaison_list, liaison);
 TAILQ_HEAD(upstream_connection_list, upstream_connection);
@@ -49,7 +50,8 @@ struct worker_timeouts {
 	    upstream_total;
 	struct timeout_queue upstream_idle, sse_heartbeat, session_touch;
 	struct timeout_queue ask_window, client_input, retry_probe;
-	struct timeout_queue question_patience, question_again, listen_again, listen_soon;
+	struct timeout_queue question_patience, question_again, listen_again, listen_soon,
+	    feed_again;
 };
 
 struct worker {
@@ -76,6 +78,7 @@ struct worker {
 	struct aside_list asides;
 	struct errand_list errands;   /* to upstreams of another era */
 	struct liaison_list liaisons; /* being opened */
+	struct feed_list feeds;
 	struct lease_list leases;
 	unsigned last_lease;
 	uint64_t last_errand;
@@ -88,6 +91,7 @@ struct worker {
 	struct exchange_list closed_exchanges;
 	struct upstream_connection_list closed_upstreams;
 	struct errand_list closed_errands;
+	struct feed_list closed_feeds;
 	struct liaison_list closed_liaisons;
 
 	ev_io channel;

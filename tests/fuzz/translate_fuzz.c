@@ -74,7 +74,7 @@ static void answers(struct compose *c)
 			abort();
 		forget();
 	}
-	to_modern_discover(c, given.result, SPAN("4"), false);
+	to_modern_discover(c, given.result, SPAN("4"));
 	check(c, ENVELOPE_RESULT);
 	forget();
 	to_legacy_initialize(c, given.result, SPAN("5"), MCP_2025_11_25, "up");

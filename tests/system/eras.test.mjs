@@ -164,7 +164,12 @@ describe('modern clients and a legacy upstream', OPTIONS, () => {
 		assert.deepEqual(json.result, {
 			resultType: 'complete',
 			supportedVersions: ['2026-07-28'],
-			capabilities: { logging: {}, prompts: {}, resources: {}, tools: {} },
+			capabilities: {
+				logging: {},
+				prompts: { listChanged: true },
+				resources: { subscribe: true, listChanged: true },
+				tools: { listChanged: true },
+			},
 			instructions: 'be kind',
 			ttlMs: 60000,
 			cacheScope: 'private',
@@ -300,11 +305,126 @@ describe('modern clients and a legacy upstream', OPTIONS, () => {
 		}
 	});
 
-	test('nothing can be listened to yet, as server/discover says', async () => {
-		const { status, json } = await send(margay.url, 'subscriptions/listen', {
-			params: { notifications: {} },
+	// GET streams of the upstream: { say(message), end(), session, closed }, newest last.
+	function streams() {
+		const open = [];
+		server.on.GET = ({ request, response }) => {
+			response.writeHead(200, { 'content-type': 'text/event-stream' });
+			response.write(': hello\n\n');
+			const one = {
+				say: (method, params) =>
+					response.write(
+						`data: ${JSON.stringify({ jsonrpc: '2.0', method, ...(params && { params }) })}\n\n`,
+					),
+				end: () => response.end(),
+				session: request.headers['mcp-session-id'],
+				closed: false,
+			};
+			response.once('close', () => (one.closed = true));
+			open.push(one);
+		};
+		return open;
+	}
+
+	// A listen: { status, heard, close() }.
+	async function listen(notifications, id = 'l1') {
+		const { status, response, request } = await send(margay.url, 'subscriptions/listen', {
+			params: { notifications },
+			id,
+			stream: true,
 		});
-		assert.deepEqual([status, json.error.code], [404, -32601]);
+		const heard = [];
+		const over = (async () => {
+			for await (const { data } of events(response)) heard.push(JSON.parse(data));
+		})().catch(() => {});
+		return { status, heard, over, close: () => request.destroy() };
+	}
+
+	test('a listen hears what it asked for, under its own id', async () => {
+		const open = streams();
+		server.on['resources/subscribe'] = ({ response, message }) =>
+			message.params.uri === 'file:///no'
+				? failure(-32602)({ response, message })
+				: reply(response, message, {});
+		const first = await listen(
+			{ toolsListChanged: true, resourceSubscriptions: ['file:///a', 'file:///no'] },
+			'one',
+		);
+		await until('it is acknowledged', () => first.heard.length === 1);
+		assert.deepEqual(first.heard.shift(), {
+			jsonrpc: '2.0',
+			method: 'notifications/subscriptions/acknowledged',
+			params: {
+				_meta: { [`${P}subscriptionId`]: 'one' },
+				notifications: { toolsListChanged: true, resourceSubscriptions: ['file:///a'] },
+			},
+		});
+		for (const stream of open) {
+			stream.say('notifications/prompts/list_changed');
+			stream.say('notifications/message', { level: 'info', data: 1 });
+			stream.say('notifications/resources/updated', { uri: 'file:///b' });
+			stream.say('notifications/resources/updated', { uri: 'file:///a' });
+			stream.say('notifications/tools/list_changed');
+		}
+		await until('both are heard', () => first.heard.length === 2);
+		assert.deepEqual(first.heard, [
+			{
+				jsonrpc: '2.0',
+				method: 'notifications/resources/updated',
+				params: { _meta: { [`${P}subscriptionId`]: 'one' }, uri: 'file:///a' },
+			},
+			{
+				jsonrpc: '2.0',
+				method: 'notifications/tools/list_changed',
+				params: { _meta: { [`${P}subscriptionId`]: 'one' } },
+			},
+		]);
+		// A stream that breaks is opened again, and what may have been missed is said to have been.
+		first.heard.length = 0;
+		open.at(-1).end();
+		await until('the gap is heard', () => first.heard.length === 1);
+		assert.equal(first.heard[0].method, 'notifications/tools/list_changed');
+		first.close();
+		await until('nobody listens there', () => open.every(({ closed }) => closed));
+		await until('its session is over', () => server.count('DELETE') >= 1);
+	});
+
+	test('listens of one worker share a session; a graceful end has a result', async () => {
+		const open = streams();
+		server.on['resources/subscribe'] = ({ response, message }) => reply(response, message, {});
+		const all = await Promise.all(
+			Array.from({ length: 12 }, (_, i) =>
+				listen({ promptsListChanged: true, resourceSubscriptions: ['file:///a'] }, i),
+			),
+		);
+		await until('all are acknowledged', () => all.every(({ heard }) => heard.length === 1));
+		assert.ok(open.length <= 4, 'one stream for each worker');
+		assert.equal(server.count('resources/subscribe'), open.length);
+		for (const stream of open) stream.say('notifications/prompts/list_changed');
+		await until('all hear it', () => all.every(({ heard }) => heard.length === 2));
+		all.forEach(({ heard }, i) =>
+			assert.strictEqual(heard[1].params._meta[`${P}subscriptionId`], i),
+		);
+		margay.write({ limits: { json_depth: 65 } });
+		assert.equal((await margay.command('reload')).code, 0);
+		await Promise.all(all.map(({ over }) => over));
+		all.forEach(({ heard }, i) => {
+			assert.equal(heard.at(-1).id, i);
+			assert.equal(heard.at(-1).result.resultType, 'complete');
+		});
+	});
+
+	test('an upstream without a stream acknowledges nothing', async () => {
+		const { status, heard, close } = await listen({
+			toolsListChanged: true,
+			resourceSubscriptions: ['file:///a'],
+		});
+		assert.equal(status, 200);
+		await until('it is acknowledged', () => heard.length === 1);
+		assert.deepEqual(heard[0].params.notifications, { resourceSubscriptions: [] });
+		close();
+		const bad = await send(margay.url, 'subscriptions/listen', { params: {} });
+		assert.deepEqual([bad.status, bad.json.error.code], [400, -32602]);
 	});
 });
 

@@ -8,6 +8,7 @@
 #include "common/raw.h"
 #include "worker/mcp/aside.h"
 #include "worker/mcp/errand.h"
+#include "worker/mcp/feed.h"
 #include "worker/mcp/lease.h"
 #include "worker/mcp/liaison.h"
 #include "worker/mcp/parked.h"
@@ -103,7 +104,7 @@ static void answer_discover(struct exchange *x, const struct session_record *rec
 	struct compose c = {.out = &body, .bound = 2 * SESSION_STATE_MAX};
 	struct conn *conn = x->conn;
 
-	to_modern_discover(&c, record->state, x->id, false);
+	to_modern_discover(&c, record->state, x->id);
 	if (c.error) {
 		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
 	} else {
@@ -187,16 +188,7 @@ static void refuse_question(struct errand *r, const struct envelope *e)
 	struct buffer body = {0};
 	struct compose c = {.out = &body, .bound = ERRAND_MESSAGE_MAX};
 
-	if (span_equal(e->method, SPAN("ping"))) {
-		compose_open(&c, '{');
-		compose_member(&c, "jsonrpc", SPAN("\"2.0\""));
-		compose_member(&c, "id", e->id);
-		compose_member(&c, "result", SPAN("{}"));
-		compose_close(&c, '}');
-	} else {
-		translate_error(
-		    &c, e->id, -32601, SPAN("the client can't be asked this"), (struct span){0});
-	}
+	to_legacy_refusal(&c, e);
 	if (!c.error)
 		aside_post(r->call.upstream, &r->record, buffer_span(&body));
 	buffer_release(&body);
@@ -309,9 +301,8 @@ void down_start(struct exchange *x)
 	}
 	if (resume_start(x, e))
 		return;
-	/* Nothing can be listened to, as server/discover says. */
 	if (x->method->stream)
-		exchange_refuse(x, REPLY_MODERN_METHOD, x->method_name, (struct span){0});
+		feed_listen(x);
 	else
 		find_session(x);
 }

@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "worker/http/status.h"
 #include "worker/mcp/errand.h"
+#include "worker/mcp/feed.h"
 #include "worker/mcp/lease.h"
 #include "worker/mcp/resume.h"
 #include "worker/mcp/streams.h"
@@ -83,6 +84,8 @@ void exchange_finish(struct exchange *x)
 		lease_give_back(w, x->lease, true);
 	if (x->errand)
 		errand_leave(x->errand);
+	if (x->subscriber)
+		feed_leave(x);
 	if (x->resume)
 		resume_leave(x);
 	timeout_disarm(&w->timeouts.sse_heartbeat, &x->heartbeat);
@@ -107,6 +110,7 @@ void exchange_free(struct exchange *x)
 {
 	handshake_free(x);
 	resume_free(x);
+	feed_free(x);
 	buffer_release(&x->forward);
 	buffer_release(&x->fields);
 	buffer_release(&x->body);
@@ -200,7 +204,9 @@ void exchange_timeouts_init(struct worker *w)
 
 void exchange_drain(struct exchange *x)
 {
-	if ((x->call.stream || x->kind == EXCHANGE_STREAM) && x->answering)
+	if (x->subscriber && x->answering)
+		feed_drain(x);
+	else if ((x->call.stream || x->kind == EXCHANGE_STREAM) && x->answering)
 		relay_end_stream(x);
 }
 

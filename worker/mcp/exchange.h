@@ -30,6 +30,7 @@
 
 struct errand;
 struct lease;
+struct subscriber;
 struct resume;
 struct route;
 
@@ -75,8 +76,9 @@ struct exchange {
 	struct liaison_wait liaison;
 	struct lease *lease; /* until an errand has it */
 	struct upstream_call call;
-	struct errand *errand; /* towards the other era */
-	struct resume *resume; /* of such a one that waits elsewhere */
+	struct errand *errand;         /* towards the other era */
+	struct subscriber *subscriber; /* to a legacy upstream, see feed.h */
+	struct resume *resume;         /* of such a one that waits elsewhere */
 	enum mcp_version revision;
 	unsigned tries;        /* to change the session */
 	bool streaming;        /* the answer is SSE */

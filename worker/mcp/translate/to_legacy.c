@@ -27,6 +27,20 @@ void to_legacy_request(struct compose *c, const struct envelope *e, struct span 
 	compose_close(c, '}');
 }
 
+void to_legacy_refusal(struct compose *c, const struct envelope *e)
+{
+	if (!span_equal(e->method, SPAN("ping"))) {
+		translate_error(
+		    c, e->id, -32601, SPAN("the client can't be asked this"), (struct span){0});
+		return;
+	}
+	compose_open(c, '{');
+	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
+	compose_member(c, "id", e->id);
+	compose_member(c, "result", SPAN("{}"));
+	compose_close(c, '}');
+}
+
 /* --- answers ------------------------------------------------------------------------------------
  */
 

@@ -244,31 +244,28 @@ unsigned to_modern_urls(
 	return 200;
 }
 
-/* --- discover -----------------------------------------------------------------------------------
- */
-
-static void put_server_capabilities(struct compose *c, struct span capabilities, bool notices)
+void to_modern_listen_end(struct compose *c, struct span id)
 {
-	static const char *const of_tasks[] = {"tasks", "tools", "prompts", "resources", NULL};
-	static const char *const of_notices[] = {"listChanged", "subscribe", NULL};
-	struct span value;
-
-	compose_key(c, "capabilities");
 	compose_open(c, '{');
-	for (int i = 1; of_tasks[i]; i++) {
-		if (!raw_object(capabilities, of_tasks[i], &value))
-			continue;
-		compose_key(c, of_tasks[i]);
-		compose_open(c, '{');
-		compose_members(c, value, notices ? NULL : of_notices);
-		compose_close(c, '}');
-	}
-	compose_members(c, capabilities, of_tasks);
+	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
+	compose_member(c, "id", id);
+	compose_key(c, "result");
+	compose_open(c, '{');
+	compose_text(c, "resultType", SPAN("complete"));
+	compose_key(c, "_meta");
+	compose_open(c, '{');
+	compose_member(c, "io.modelcontextprotocol/subscriptionId", id);
+	compose_close(c, '}');
+	compose_close(c, '}');
 	compose_close(c, '}');
 }
 
-void to_modern_discover(struct compose *c, struct span result, struct span id, bool notices)
+/* --- discover -----------------------------------------------------------------------------------
+ */
+
+void to_modern_discover(struct compose *c, struct span result, struct span id)
 {
+	static const char *const of_tasks[] = {"tasks", NULL};
 	struct span capabilities = SPAN("{}"), info = {0}, instructions;
 
 	raw_member(result, "capabilities", &capabilities);
@@ -280,7 +277,10 @@ void to_modern_discover(struct compose *c, struct span result, struct span id, b
 	compose_open(c, '{');
 	compose_member(c, "resultType", SPAN("\"complete\""));
 	compose_member(c, "supportedVersions", SPAN("[\"2026-07-28\"]"));
-	put_server_capabilities(c, capabilities, notices);
+	compose_key(c, "capabilities");
+	compose_open(c, '{');
+	compose_members(c, capabilities, of_tasks);
+	compose_close(c, '}');
 	if (raw_member(result, "instructions", &instructions))
 		compose_member(c, "instructions", instructions);
 	/* The server may be another one tomorrow, but is seldom asked. */

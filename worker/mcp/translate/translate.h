@@ -48,6 +48,8 @@ void to_modern_request(struct compose *c, const struct envelope *e, struct span 
 /* subscriptions/listen for all that a DiscoverResult announces, and an array of URIs. */
 void to_modern_listen(struct compose *c, struct span id, const struct client_identity *who,
     struct span discover, struct span uris);
+/* The result that ends a listen. */
+void to_modern_listen_end(struct compose *c, struct span id);
 /* A legacy server's answer. */
 void to_modern_answer(struct compose *c, const struct envelope *e, const struct translation *t);
 /* A legacy server's error -32042: URLs that the user must have seen before the request is made
@@ -56,14 +58,15 @@ void to_modern_answer(struct compose *c, const struct envelope *e, const struct 
 unsigned to_modern_urls(struct compose *c, const struct envelope *e, const struct translation *t,
     unsigned capabilities);
 bool is_about_urls(const struct envelope *e);
-/* A legacy server's InitializeResult as the answer to server/discover. `notices`: what it says
- * outside of requests can be listened to. */
-void to_modern_discover(struct compose *c, struct span result, struct span id, bool notices);
+/* A legacy server's InitializeResult as the answer to server/discover. */
+void to_modern_discover(struct compose *c, struct span result, struct span id);
 
 /* --- to_legacy.c ------------------------------------------------------------------------------ */
 
 /* A request of a modern client, with an id of ours, which is its progress token, too. */
 void to_legacy_request(struct compose *c, const struct envelope *e, struct span id);
+/* The response to a question that this client can't be asked; ping is answered. */
+void to_legacy_refusal(struct compose *c, const struct envelope *e);
 /* A modern server's complete answer or error. */
 void to_legacy_answer(struct compose *c, const struct envelope *e, const struct translation *t);
 /* What a modern server says to those who listen. */

@@ -225,7 +225,7 @@ Test(translate, discover_and_initialize)
 	    "\"resources\":{\"subscribe\":true},\"tasks\":{},\"logging\":{}},\"serverInfo\":{"
 	    "\"name\":\"s\",\"version\":\"1\"},\"instructions\":\"i\"}";
 
-	to_modern_discover(&c, SPAN(initialized), SPAN("1"), true);
+	to_modern_discover(&c, SPAN(initialized), SPAN("1"));
 	expect(&c,
 	    "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"resultType\":\"complete\","
 	    "\"supportedVersions\":[\"2026-07-28\"],\"capabilities\":{\"tools\":{"
