@@ -18,6 +18,7 @@
 #include "worker/accept.h"
 #include "worker/http/conn.h"
 #include "worker/mcp/aside.h"
+#include "worker/mcp/catalogue.h"
 #include "worker/mcp/era.h"
 #include "worker/mcp/errand.h"
 #include "worker/mcp/feed.h"
@@ -321,6 +322,7 @@ static void worker_close(struct worker *w)
 	leases_close(w);
 	asides_close(w);
 	era_close(w);
+	catalogues_close(w);
 	upstreams_close(w);
 	free_closed(w);
 	sessions_close(w->sessions);

@@ -199,6 +199,10 @@ static void on_question(struct errand *r, struct span text)
 	struct envelope *e = &r->worker->envelope;
 	struct envelope_fault fault;
 
+	unsigned needed = capability_needed(e->method, e->params);
+
+	if (needed && !(needed & r->capabilities))
+		r->missing |= needed;
 	if (parked_ask(r, e) ||
 	    envelope_scan(text, r->worker->config->limits.json_depth, e, &fault))
 		return;
@@ -223,6 +227,8 @@ static void on_message(struct errand *r, const struct envelope *e)
 		unsigned status = status_of(e);
 		if (is_about_urls(e) && r->translation.method->asks)
 			status = to_modern_urls(&c, e, &r->translation, r->capabilities);
+		else if (e->kind == ENVELOPE_ERROR && r->missing)
+			status = to_modern_missing(&c, r->translation.id, r->missing);
 		else
 			to_modern_answer(&c, e, &r->translation);
 		errand_answer(r, &c, status);

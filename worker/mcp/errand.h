@@ -10,6 +10,7 @@
 #ifndef MARGAY_WORKER_MCP_ERRAND_H
 #define MARGAY_WORKER_MCP_ERRAND_H
 
+#include "worker/mcp/catalogue.h"
 #include "worker/mcp/exchange.h"
 #include "worker/mcp/translate/translate.h"
 
@@ -56,10 +57,13 @@ struct errand {
 	struct span state, request;   /* that one's state (virtual.h), its message; kept */
 	struct session_record record; /* the upstream's session; without state */
 	unsigned capabilities;        /* of that session */
+	unsigned missing;             /* what the upstream asked beyond these */
 	struct lease *lease;          /* its session, if it is nobody else's */
 	char id[24];                  /* towards the upstream: a number */
 	unsigned tries, answer_status;
 	bool sse, answered, closed, cancelled;
+	bool again; /* to be sent once more, when the upstream has said all */
+	struct catalogue_wait catalogue;
 	struct parked *parked;       /* its upstream asked the client, see parked.h */
 	struct question *questions;  /* the same the other way, see question.h */
 	struct listening *listening; /* it is a legacy client's stream, see listen.h */

@@ -79,6 +79,7 @@ void exchange_finish(struct exchange *x)
 	upstream_call_cancel(&x->call);
 	session_call_cancel(w->sessions, &x->lookup);
 	era_cancel(&x->era);
+	catalogue_cancel(&x->catalogue);
 	liaison_cancel(&x->liaison);
 	if (x->lease)
 		lease_give_back(w, x->lease, true);

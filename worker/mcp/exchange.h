@@ -20,6 +20,7 @@
 
 #include "worker/http/conn.h"
 #include "worker/http/sse.h"
+#include "worker/mcp/catalogue.h"
 #include "worker/mcp/era.h"
 #include "worker/mcp/liaison.h"
 #include "worker/mcp/method.h"
@@ -73,6 +74,7 @@ struct exchange {
 	/* On the way. */
 	struct session_call lookup;
 	struct era_wait era;
+	struct catalogue_wait catalogue;
 	struct liaison_wait liaison;
 	struct lease *lease; /* until an errand has it */
 	struct upstream_call call;

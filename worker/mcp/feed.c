@@ -8,6 +8,7 @@
 
 #include "common/raw.h"
 #include "worker/mcp/aside.h"
+#include "worker/mcp/catalogue.h"
 #include "worker/mcp/subscription.h"
 #include "worker/mcp/translate/translate.h"
 #include "worker/route.h"
@@ -320,6 +321,8 @@ static int on_event(struct sse_data *events, struct span data)
 		answer_question(f, &e);
 	if (e.kind != ENVELOPE_NOTIFICATION)
 		return 0;
+	if (span_equal(e.method, lists[0].method))
+		catalogue_forget(f->upstream);
 	TAILQ_FOREACH_SAFE (l, &f->subscribers, link, next) {
 		if (hears(l, &e))
 			give(l, e.method, e.params.p ? e.params : SPAN("{}"));

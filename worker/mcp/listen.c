@@ -5,8 +5,9 @@
 #include <stdlib.h>
 
 #include "common/raw.h"
+#include "worker/mcp/catalogue.h"
 #include "worker/mcp/errand.h"
-#include "worker/mcp/modern.h"
+#include "worker/mcp/fields.h"
 #include "worker/mcp/virtual.h"
 #include "worker/route.h"
 
@@ -60,7 +61,7 @@ static int build(struct errand *r, const struct session_record *record)
 	    &c, span_of(r->id), &who, buffer_span(&u->discover), virtual_uris(record->state));
 	struct span body = buffer_span(&r->body);
 	if (!c.error)
-		c.error = modern_put_fields(&fields, r->translation.method, NULL);
+		c.error = fields_put(&fields, r->translation.method, NULL, NULL);
 	if (!c.error)
 		c.error = relay_build_head(
 		    &r->call.head, "POST", u, NULL, (struct span){0}, buffer_span(&fields), &body);
@@ -161,6 +162,8 @@ static void on_message(struct errand *r, const struct envelope *e)
 		return;
 	if (!span_equal(e->method, SPAN("notifications/subscriptions/acknowledged"))) {
 		struct compose c = errand_compose(r);
+		if (span_equal(e->method, SPAN("notifications/tools/list_changed")))
+			catalogue_forget(r->call.upstream);
 		to_legacy_notice(&c, e);
 		errand_notice(r, &c);
 		return;

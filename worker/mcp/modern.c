@@ -2,19 +2,18 @@
 #include "worker/mcp/modern.h"
 
 #include <errno.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 
 #include "common/compose.h"
+#include "common/raw.h"
+#include "worker/mcp/catalogue.h"
 #include "worker/mcp/down.h"
 #include "worker/mcp/era.h"
+#include "worker/mcp/fields.h"
 #include "worker/route.h"
-
-enum { FIELDS_MAX = 64 * 1024 };
 
 static const struct span no_data = {0};
 static const struct span revision = {"2026-07-28", 10};
-static const struct span marker = {"=?base64?", 9}, marker_end = {"?=", 2};
 
 /* --- fields
  * ----------------------------------------------------------------------------------------- */
@@ -64,78 +63,6 @@ static struct span field(const struct exchange *x, const char *name)
 	return (struct span){0};
 }
 
-/* Strict: padding and alphabet as in RFC 4648, 4, with no bit left over. */
-static bool base64_says(struct span code, struct span text)
-{
-	size_t size = code.n / 4 * 3;
-	unsigned char *bytes, *again;
-	bool same = false;
-
-	if (code.n % 4 != 0 || code.n == 0)
-		return code.n == 0 && text.n == 0;
-	bytes = malloc(size + 1);
-	again = malloc(code.n + 1);
-	if (bytes && again) {
-		size_t padding = (size_t)(code.p[code.n - 1] == '=') + (code.p[code.n - 2] == '=');
-		int n = EVP_DecodeBlock(bytes, (const unsigned char *)code.p, (int)code.n);
-		same = n >= 0 && (size_t)n - padding == text.n &&
-		       memcmp(bytes, text.p, text.n) == 0 &&
-		       EVP_EncodeBlock(again, bytes, (int)text.n) == (int)code.n &&
-		       memcmp(again, code.p, code.n) == 0;
-	}
-	free(bytes);
-	free(again);
-	return same;
-}
-
-bool modern_value_says(struct span value, struct span text)
-{
-	size_t around = marker.n + marker_end.n;
-
-	if (value.n < around || memcmp(value.p, marker.p, marker.n) != 0 ||
-	    memcmp(value.p + value.n - marker_end.n, marker_end.p, marker_end.n) != 0)
-		return span_equal(value, text);
-	return base64_says((struct span){value.p + marker.n, value.n - around}, text);
-}
-
-/* Printable ASCII without space around it, which is no sentinel itself (mcp-wire, 1.5). */
-static bool is_plain(struct span text)
-{
-	for (size_t i = 0; i < text.n; i++) {
-		if (text.p[i] < 0x20 || text.p[i] > 0x7e)
-			return false;
-	}
-	return text.n == 0 || (text.p[0] != ' ' && text.p[text.n - 1] != ' ' &&
-				  (text.n < marker.n || memcmp(text.p, marker.p, marker.n) != 0));
-}
-
-static int put_value(struct buffer *out, const char *name, struct span text)
-{
-	if (is_plain(text))
-		return buffer_printf(out, FIELDS_MAX, "%s: %.*s\r\n", name, (int)text.n, text.p);
-	unsigned char *code = malloc(text.n / 3 * 4 + 5);
-	if (!code)
-		return -ENOMEM;
-	EVP_EncodeBlock(code, (const unsigned char *)text.p, (int)text.n);
-	int error = buffer_printf(
-	    out, FIELDS_MAX, "%s: %s%s%s\r\n", name, marker.p, (char *)code, marker_end.p);
-	free(code);
-	return error;
-}
-
-int modern_put_fields(struct buffer *out, const struct mcp_method *method, const struct envelope *e)
-{
-	const struct span subjects[] = {[SUBJECT_NONE] = {0},
-	    [SUBJECT_NAME] = e ? e->name : no_data,
-	    [SUBJECT_URI] = e ? e->uri : no_data};
-	struct span subject = subjects[method->subject];
-	int error =
-	    buffer_printf(out, FIELDS_MAX, "MCP-Protocol-Version: %.*s\r\nMcp-Method: %.*s\r\n",
-		(int)revision.n, revision.p, (int)method->name.n, method->name.p);
-
-	return error || !subject.p ? error : put_value(out, "Mcp-Name", subject);
-}
-
 /* What is wrong with the fields that repeat the body; NULL: nothing. */
 static const char *check_fields(const struct exchange *x, const struct envelope *e)
 {
@@ -154,7 +81,7 @@ static const char *check_fields(const struct exchange *x, const struct envelope 
 		return "Mcp-Method is not the body's method";
 	if (x->method->subject != SUBJECT_NONE && !name.p)
 		return "Mcp-Name is missing";
-	if (x->method->subject != SUBJECT_NONE && !modern_value_says(name, subject))
+	if (x->method->subject != SUBJECT_NONE && !field_says(name, subject))
 		return "Mcp-Name is not the body's name or uri";
 	return NULL;
 }
@@ -188,12 +115,48 @@ static void pass_on(struct exchange *x)
 		relay_start(x, NULL);
 }
 
+/* Its fields are those that the tool wants: on to the upstream. */
+static void go_on(struct exchange *x)
+{
+	if (era_of(x->route->upstream) == ERA_MODERN)
+		pass_on(x);
+	else
+		down_start(x);
+}
+
+static void check_params(struct exchange *x)
+{
+	struct envelope *e = &x->worker->envelope;
+	struct envelope_fault fault;
+	const struct annotations *annotations = NULL;
+	struct span arguments = SPAN("{}");
+	const char *wrong = NULL;
+
+	if (catalogue_has_any(x->route->upstream) &&
+	    !envelope_scan(buffer_span(&x->body), x->worker->config->limits.json_depth, e, &fault))
+		annotations = catalogue_find(x->route->upstream, e->name);
+	if (annotations) {
+		raw_object(e->params, "arguments", &arguments);
+		wrong = fields_check(buffer_span(&x->fields), annotations, arguments);
+	}
+	if (wrong)
+		exchange_refuse(x, REPLY_MODERN_HEADER, wrong, no_data);
+	else
+		go_on(x);
+}
+
+static void on_catalogue(struct catalogue_wait *wait)
+{
+	check_params(container_of(wait, struct exchange, catalogue));
+}
+
 static void with_era(struct exchange *x, enum era era)
 {
-	if (era == ERA_LEGACY)
-		down_start(x);
-	else
-		pass_on(x);
+	x->catalogue.done = on_catalogue;
+	if (!x->is_request || x->class != METRIC_METHOD_TOOLS_CALL)
+		go_on(x);
+	else if (catalogue_ready(x->route->upstream, era, &x->catalogue))
+		check_params(x);
 }
 
 static void on_era(struct era_wait *wait, enum era era, int reason, const char *detail)

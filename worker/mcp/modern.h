@@ -11,11 +11,5 @@
 int modern_head(struct exchange *x, const struct http_head *head) MUST_CHECK;
 /* True when the message is of that era: it is then answered or on its way. */
 bool modern_admit(struct exchange *x, const struct envelope *e);
-/* The fields that repeat a request of ours; `e` may be NULL when it has no subject. 0 or -ENOMEM,
- * -EMSGSIZE. */
-int modern_put_fields(
-    struct buffer *out, const struct mcp_method *method, const struct envelope *e) MUST_CHECK;
-/* Whether a field's value says this text: as it is, or as =?base64?...?= (mcp-wire, 1.5). */
-bool modern_value_says(struct span value, struct span text);
 
 #endif

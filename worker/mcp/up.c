@@ -7,11 +7,12 @@
 
 #include "common/raw.h"
 #include "worker/mcp/listen.h"
-#include "worker/mcp/modern.h"
+#include "worker/mcp/fields.h"
 #include "worker/mcp/question.h"
 #include "worker/mcp/virtual.h"
 #include "worker/route.h"
 
+enum { TRIES_MAX = 2 };
 enum { CHANGES_MAX = 100 }; /* tries; with each that fails another one was made */
 
 static const struct span no_data = {0};
@@ -278,11 +279,14 @@ int up_send(struct errand *r, const struct retry_inputs *inputs)
 	buffer_consume(&r->call.head, buffer_length(&r->call.head));
 	if (envelope_scan(r->request, w->config->limits.json_depth, e, &fault))
 		return -EINVAL;
+	const struct annotations *annotations =
+	    r->translation.method->class == METRIC_METHOD_TOOLS_CALL ? catalogue_find(u, e->name)
+								     : NULL;
 	errand_number(r);
 	to_modern_request(&c, e, span_of(r->id), &who, inputs);
 	struct span body = buffer_span(&r->body);
 	if (!c.error)
-		c.error = modern_put_fields(&fields, r->translation.method, e);
+		c.error = fields_put(&fields, r->translation.method, e, annotations);
 	if (!c.error)
 		c.error = relay_build_head(
 		    &r->call.head, "POST", u, NULL, no_data, buffer_span(&fields), &body);
@@ -290,6 +294,23 @@ int up_send(struct errand *r, const struct retry_inputs *inputs)
 	if (!c.error)
 		errand_send(r);
 	return c.error;
+}
+
+static void on_catalogue(struct catalogue_wait *wait)
+{
+	struct errand *r = container_of(wait, struct errand, catalogue);
+
+	if (up_send(r, NULL))
+		errand_fail(r, METRIC_REASON_LIMIT, "out of memory");
+}
+
+/* When it is known what headers the tool wants. */
+static void send_informed(struct errand *r)
+{
+	r->catalogue.done = on_catalogue;
+	if (r->translation.method->class != METRIC_METHOD_TOOLS_CALL ||
+	    catalogue_ready(r->call.upstream, ERA_MODERN, &r->catalogue))
+		on_catalogue(&r->catalogue);
 }
 
 static void send_request(struct exchange *x, const struct session_record *record)
@@ -300,10 +321,12 @@ static void send_request(struct exchange *x, const struct session_record *record
 
 	if (!r ||
 	    envelope_scan(buffer_span(&x->body), x->worker->config->limits.json_depth, e, &fault) ||
-	    keep_client(r, e, record) || up_send(r, NULL))
+	    keep_client(r, e, record)) {
 		refuse(x, REPLY_NO_MEMORY);
-	else
-		timeout_arm(&x->worker->timeouts.session_touch, &x->touch);
+		return;
+	}
+	timeout_arm(&x->worker->timeouts.session_touch, &x->touch);
+	send_informed(r);
 }
 
 static bool is_result_of_type(const struct envelope *e, const char *type)
@@ -321,6 +344,15 @@ static bool is_complete(const struct envelope *e)
 	return !raw_member(e->result, "resultType", &type) || is_result_of_type(e, "\"complete\"");
 }
 
+/* -32020: the upstream's tools are not as they were known here. */
+static bool is_about_headers(const struct envelope *e)
+{
+	struct span code;
+
+	return e->kind == ENVELOPE_ERROR && raw_member(e->error, "code", &code) &&
+	       span_equal(code, SPAN("-32020"));
+}
+
 static void on_message(struct errand *r, const struct envelope *e)
 {
 	bool ours = e->kind == ENVELOPE_ERROR || span_equal(e->id, span_of(r->id));
@@ -334,6 +366,11 @@ static void on_message(struct errand *r, const struct envelope *e)
 	}
 	if (e->kind == ENVELOPE_REQUEST || !ours) /* no server of that era asks this way */
 		return;
+	if (is_about_headers(e) && r->tries < TRIES_MAX && !r->questions) {
+		catalogue_forget(r->call.upstream);
+		r->again = true;
+		return;
+	}
 	if (e->kind == ENVELOPE_RESULT && is_result_of_type(e, "\"input_required\"")) {
 		question_ask(r, e);
 		return;
@@ -362,12 +399,27 @@ static bool on_abandoned(struct errand *r)
 	return !r->cancelled && r->call.state != CALL_OVER;
 }
 
+static bool on_ended(struct errand *r)
+{
+	if (!r->again)
+		return question_ended(r);
+	r->again = false;
+	send_informed(r);
+	return true;
+}
+
+static void on_closed(struct errand *r)
+{
+	catalogue_cancel(&r->catalogue);
+	question_free(r);
+}
+
 static const struct errand_way up_way = {
     .message = on_message,
     .refused = on_refused,
     .abandoned = on_abandoned,
-    .ended = question_ended,
-    .closed = question_free,
+    .ended = on_ended,
+    .closed = on_closed,
 };
 
 /* --- cancellation --- */

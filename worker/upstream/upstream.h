@@ -24,6 +24,7 @@
 #include "worker/upstream/resolver.h"
 #include "worker/worker.h"
 
+struct catalogue;
 struct era_probe;
 struct upstream_call;
 TAILQ_HEAD(upstream_call_list, upstream_call);
@@ -39,8 +40,9 @@ struct upstream {
 	int era;                   /* enum era (mcp/era.h), which keeps these */
 	double era_since;
 	struct era_probe *probe;
-	struct buffer discover;  /* a modern one's DiscoverResult */
-	bool refuses_initialize; /* a modern one that is not legacy, too */
+	struct buffer discover;      /* a modern one's DiscoverResult */
+	struct catalogue *catalogue; /* of its tools, see mcp/catalogue.h */
+	bool refuses_initialize;     /* a modern one that is not legacy, too */
 };
 
 struct upstream_connection {

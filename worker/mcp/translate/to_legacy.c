@@ -53,6 +53,9 @@ static void put_tools(struct compose *c, struct span tools)
 	compose_key(c, "tools");
 	compose_open(c, '[');
 	while (raw_next(&tools, &tool)) {
+		struct annotations annotations;
+		if (!annotations_of(tool, &annotations))
+			continue;
 		bool keep = raw_object(tool, "outputSchema", &schema) &&
 			    raw_member(schema, "type", &type) &&
 			    span_equal(type, SPAN("\"object\""));

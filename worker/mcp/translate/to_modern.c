@@ -220,6 +220,25 @@ static void put_urls(struct compose *c, struct span error)
 	}
 }
 
+unsigned to_modern_missing(struct compose *c, struct span id, unsigned capabilities)
+{
+	compose_open(c, '{');
+	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
+	compose_member(c, "id", id);
+	compose_key(c, "error");
+	compose_open(c, '{');
+	compose_integer(c, "code", -32021);
+	compose_text(c, "message", SPAN("The server asks for what this client did not declare"));
+	compose_key(c, "data");
+	compose_open(c, '{');
+	compose_key(c, "requiredCapabilities");
+	capabilities_to_legacy(c, capabilities);
+	compose_close(c, '}');
+	compose_close(c, '}');
+	compose_close(c, '}');
+	return 400;
+}
+
 unsigned to_modern_urls(
     struct compose *c, const struct envelope *e, const struct translation *t, unsigned capabilities)
 {

@@ -8,7 +8,7 @@
  *   to_modern.c     what a legacy side said, for a modern one
  *   to_legacy.c     what a modern side said, for a legacy one
  *   capabilities.c  what clients can do: fingerprints of the one era, objects of the other
- *   ask.c           questions of servers: requests of the one era, input_required of the other
+ *   annotation.c    which arguments of a tool are repeated in headers
  */
 #ifndef MARGAY_WORKER_MCP_TRANSLATE_TRANSLATE_H
 #define MARGAY_WORKER_MCP_TRANSLATE_TRANSLATE_H
@@ -57,6 +57,8 @@ void to_modern_answer(struct compose *c, const struct envelope *e, const struct 
  */
 unsigned to_modern_urls(struct compose *c, const struct envelope *e, const struct translation *t,
     unsigned capabilities);
+/* It failed because its client could not be asked: the status to answer with is returned. */
+unsigned to_modern_missing(struct compose *c, struct span id, unsigned capabilities);
 bool is_about_urls(const struct envelope *e);
 /* A legacy server's InitializeResult as the answer to server/discover. */
 void to_modern_discover(struct compose *c, struct span result, struct span id);
@@ -111,5 +113,27 @@ void capabilities_to_legacy(struct compose *c, unsigned bits);
 void capabilities_to_modern(struct compose *c, struct span capabilities, enum mcp_version revision);
 /* The capability that a question needs; 0 for what is none. `params` raw. */
 unsigned capability_needed(struct span method, struct span params);
+
+/* --- annotation.c --- */
+
+enum { ANNOTATIONS_MAX = 32, ANNOTATION_DEPTH_MAX = 8, ANNOTATION_NAME_MAX = 128 };
+
+/* An argument that Mcp-Param-NAME repeats. */
+struct annotation {
+	struct span name;
+	struct span path[ANNOTATION_DEPTH_MAX]; /* keys, as written */
+	unsigned depth;
+};
+
+struct annotations {
+	unsigned count;
+	struct annotation rows[ANNOTATIONS_MAX];
+};
+
+/* Those of a tool (raw JSON, which the spans point into). False when one of them is not as it must
+ * be: then the tool must not be used (2026-07-28, streamable HTTP). */
+bool annotations_of(struct span tool, struct annotations *out);
+/* The raw value of that argument; empty when there is none or it is null. */
+struct span annotation_value(const struct annotation *row, struct span arguments);
 
 #endif

@@ -1,9 +1,9 @@
-/* modern_fuzz: a field's value says one text at most, and its own base64 always. */
+/* fields_fuzz: a field's value says one text at most, and its own base64 always. */
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/mcp/modern.h"
+#include "worker/mcp/fields.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -18,10 +18,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	int n = EVP_EncodeBlock((unsigned char *)value + 9, data, (int)size);
 	memcpy(value + 9 + n, "?=", 2);
-	if (!modern_value_says((struct span){value, (size_t)n + 11}, text))
+	if (!field_says((struct span){value, (size_t)n + 11}, text))
 		abort();
 	/* The input as a value, against its own parts: no crash, and itself unless it is marked. */
-	if (modern_value_says(one, other) && modern_value_says(one, text) && other.n != text.n)
+	if (field_says(one, other) && field_says(one, text) && other.n != text.n)
 		abort();
 	return 0;
 }
