@@ -137,6 +137,14 @@ const handlers = [
 	],
 ];
 
+// All sessions of this process: a list that changes changes for every one.
+const servers = new Set();
+
+async function announce(method) {
+	const told = [...servers].map((server) => server.notification({ method }));
+	await Promise.allSettled(told);
+}
+
 function createServer() {
 	const server = new Server(
 		{ name: 'margay-conformance-fixture', version: '1.0.0' },
@@ -155,10 +163,11 @@ function createServer() {
 			handler(request, {
 				...extra,
 				capabilities: server.getClientCapabilities(),
-				changed: (list) =>
-					server.notification({ method: `notifications/${list}/list_changed` }),
+				changed: (list) => announce(`notifications/${list}/list_changed`),
 			}),
 		);
+	servers.add(server);
+	server.onclose = () => servers.delete(server);
 	return server;
 }
 
