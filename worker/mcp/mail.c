@@ -78,13 +78,14 @@ int mailbox_open_as(
     struct worker *w, struct mailbox *box, const char *purpose, const struct session_id *session)
 {
 	uint8_t digest[EVP_MAX_MD_SIZE];
-	char text[SESSION_ID_BYTES + 16];
+	char text[64];
 	unsigned length = 0;
+	size_t n = strnlen(purpose, sizeof(text) - SESSION_ID_BYTES);
 
 	memcpy(text, session->bytes, SESSION_ID_BYTES);
-	strncpy(text + SESSION_ID_BYTES, purpose, 16);
+	memcpy(text + SESSION_ID_BYTES, purpose, n);
 	if (!HMAC(EVP_sha256(), w->boot->session_key, SESSION_KEY_SIZE, (const unsigned char *)text,
-		sizeof(text), digest, &length))
+		SESSION_ID_BYTES + n, digest, &length))
 		return -EIO;
 	memcpy(box->id.bytes, digest, sizeof(box->id.bytes));
 	return open_box(w, box);
