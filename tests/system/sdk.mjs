@@ -16,6 +16,7 @@ export {
 	GetPromptRequestSchema,
 	isInitializeRequest,
 	ListPromptsRequestSchema,
+	ListRootsRequestSchema,
 	ListResourcesRequestSchema,
 	ListResourceTemplatesRequestSchema,
 	ListToolsRequestSchema,
@@ -24,6 +25,7 @@ export {
 	ResourceUpdatedNotificationSchema,
 	ResultSchema,
 	SubscribeRequestSchema,
+	ToolListChangedNotificationSchema,
 	UnsubscribeRequestSchema,
 } from '@modelcontextprotocol/sdk/types.js';
 

@@ -20,7 +20,8 @@ struct listening {
 	struct session_call lookup;
 	struct era_wait era;
 	struct timeout again, soon;
-	bool acknowledged, gap;
+	struct buffer uris; /* that were asked for */
+	bool acknowledged, gap, changed;
 };
 
 static void ask(struct errand *r);
@@ -44,7 +45,10 @@ static void on_again(struct timeout_queue *queue, struct timeout *timeout)
 static void on_soon(struct timeout_queue *queue, struct timeout *timeout)
 {
 	(void)queue;
-	ask(container_of(timeout, struct listening, soon)->errand);
+	struct listening *l = container_of(timeout, struct listening, soon);
+
+	l->changed = true;
+	ask(l->errand);
 }
 
 static int build(struct errand *r, const struct session_record *record)
@@ -72,7 +76,17 @@ static int build(struct errand *r, const struct session_record *record)
 static void send_listen(struct errand *r, const struct session_record *record)
 {
 	struct listening *l = r->listening;
+	struct span uris = virtual_uris(record->state);
+	bool same = l->changed && l->acknowledged && span_equal(buffer_span(&l->uris), uris);
 
+	l->changed = false;
+	if (same)
+		return;
+	buffer_consume(&l->uris, buffer_length(&l->uris));
+	if (buffer_append(&l->uris, uris.p, uris.n, SESSION_STATE_MAX)) {
+		ask_later(r);
+		return;
+	}
 	/* Between the one and the next, changes go unseen. */
 	l->gap |= l->acknowledged;
 	l->acknowledged = false;
@@ -204,6 +218,7 @@ static void on_closed(struct errand *r)
 	timeout_disarm(&r->worker->timeouts.listen_again, &l->again);
 	timeout_disarm(&r->worker->timeouts.listen_soon, &l->soon);
 	mailbox_close(&l->box);
+	buffer_release(&l->uris);
 	free(l);
 }
 

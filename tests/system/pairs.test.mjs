@@ -1,0 +1,291 @@
+// Clients of both generations of the official SDK at servers of both eras, each pair through Margay with
+// four workers. Everything that Margay sends, to the client and to the server, is held against the schema
+// of the revision it was sent under.
+import { after, afterEach, before, describe, test } from 'node:test';
+import assert from 'node:assert/strict';
+import http from 'node:http';
+import path from 'node:path';
+import { binary, Margay, messagesOf, node, until } from './harness.mjs';
+import {
+	Client,
+	CreateMessageRequestSchema,
+	ElicitRequestSchema,
+	ListRootsRequestSchema,
+	LoggingMessageNotificationSchema,
+	modernClient,
+	StreamableHTTPClientTransport,
+	ToolListChangedNotificationSchema,
+} from './sdk.mjs';
+import { refusal } from './schemas.mjs';
+import { startFixture } from '../conformance/fixture.mjs';
+import { startModern } from '../conformance/modern.mjs';
+
+const OPTIONS = { timeout: 60_000, skip: binary ? false : 'needs MARGAY_BIN' };
+const INFO = { name: 'margay-pairs', version: '1' };
+const CAPABILITIES = { elicitation: { form: {}, url: {} }, sampling: {}, roots: {} };
+const HEADER = 'mcp-protocol-version';
+const MODERN = '2026-07-28';
+
+const ELICITED = { action: 'accept', content: { username: 'Ada', email: 'a@b.c', name: 'Ada' } };
+const SAMPLED = { role: 'assistant', model: 'm', content: { type: 'text', text: 'sampled' } };
+const ROOTS = { roots: [{ uri: 'file:///root', name: 'root' }] };
+
+// What was sent that its schema refuses.
+class Inspector {
+	wrong = [];
+	methods = new Map(); // of requests, by id
+
+	see(revision, from, message) {
+		const asked = from === 'Server' ? this.methods.get(message.id) : undefined;
+		const why = refusal(revision, from, message, asked);
+		if (why) this.wrong.push(`${revision} ${from}: ${why}\n${JSON.stringify(message)}`);
+	}
+
+	// A fetch that holds against the schema what comes back, as it passes.
+	get fetch() {
+		return async (url, init = {}) => {
+			const sent = typeof init.body === 'string' ? JSON.parse(init.body) : undefined;
+			if (sent?.id !== undefined && sent.method) this.methods.set(sent.id, sent.method);
+			const answer = await fetch(url, init);
+			const revision = new Headers(init.headers).get(HEADER) ?? sent?.params?.protocolVersion;
+			const type = answer.headers.get('content-type') ?? '';
+			if (!revision || !answer.body || !/json|event-stream/.test(type)) return answer;
+			const { status, headers } = answer;
+			return new Response(answer.body.pipeThrough(this.#look(revision, type)), { status, headers });
+		};
+	}
+
+	#look(revision, type) {
+		const decoder = new TextDecoder();
+		let rest = '';
+		const take = (text) => {
+			for (const one of messagesOf({ headers: { 'content-type': type }, text }))
+				this.see(revision, 'Server', JSON.parse(one));
+		};
+		return new TransformStream({
+			transform: (chunk, controller) => {
+				rest += decoder.decode(chunk, { stream: true });
+				const end = type.includes('event-stream') ? rest.lastIndexOf('\n\n') : -1;
+				if (end >= 0) take(rest.slice(0, end));
+				if (end >= 0) rest = rest.slice(end + 2);
+				controller.enqueue(chunk);
+			},
+			flush: () => void (rest.trim() !== '' && !rest.startsWith(':') && take(rest)),
+		});
+	}
+}
+
+// Between Margay and a server: holds against the schema what Margay sends.
+async function startTap(target, inspector) {
+	const listener = http.createServer((request, response) => {
+		const chunks = [];
+		request.on('data', (chunk) => chunks.push(chunk));
+		request.on('end', () => {
+			const body = Buffer.concat(chunks);
+			if (body.length > 0) {
+				const message = JSON.parse(body.toString('utf8'));
+				const revision =
+					request.headers[HEADER] ?? message.params?.protocolVersion ?? '2025-03-26';
+				inspector.see(revision, 'Client', message);
+			}
+			const onward = http.request(
+				target,
+				{ method: request.method, headers: { ...request.headers, host: new URL(target).host } },
+				(answer) => {
+					response.writeHead(answer.statusCode, answer.headers);
+					response.flushHeaders();
+					answer.pipe(response);
+				},
+			);
+			onward.on('error', () => response.destroy());
+			response.on('close', () => onward.destroy());
+			onward.end(body);
+		});
+	});
+	await new Promise((resolve) => listener.listen(0, '127.0.0.1', resolve));
+	return {
+		url: `http://127.0.0.1:${listener.address().port}/mcp`,
+		close() {
+			listener.closeAllConnections();
+			return new Promise((resolve) => listener.close(resolve));
+		},
+	};
+}
+
+// A client of the first generation: { client, on(notification) }.
+async function firstGeneration(url, inspector) {
+	const client = new Client(INFO, { capabilities: CAPABILITIES });
+	client.setRequestHandler(ElicitRequestSchema, () => ELICITED);
+	client.setRequestHandler(CreateMessageRequestSchema, () => SAMPLED);
+	client.setRequestHandler(ListRootsRequestSchema, () => ROOTS);
+	const heard = [];
+	for (const schema of [LoggingMessageNotificationSchema, ToolListChangedNotificationSchema])
+		client.setNotificationHandler(schema, (one) => void heard.push(one.method));
+	await client.connect(new StreamableHTTPClientTransport(new URL(url), { fetch: inspector.fetch }));
+	return {
+		client,
+		heard,
+		call: (name, args, options) => client.callTool({ name, arguments: args }, undefined, options),
+		listen: async () => {},
+		log: () => client.setLoggingLevel('debug'),
+	};
+}
+
+// One of the second, which speaks the era that `mode` says.
+async function secondGeneration(url, inspector, mode) {
+	const client = new modernClient.Client(INFO, {
+		capabilities: CAPABILITIES,
+		versionNegotiation: { mode },
+	});
+	client.setRequestHandler('elicitation/create', () => ELICITED);
+	client.setRequestHandler('sampling/createMessage', () => SAMPLED);
+	client.setRequestHandler('roots/list', () => ROOTS);
+	const heard = [];
+	for (const method of ['notifications/message', 'notifications/tools/list_changed'])
+		client.setNotificationHandler(method, () => void heard.push(method));
+	const transport = new modernClient.StreamableHTTPClientTransport(new URL(url), {
+		fetch: inspector.fetch,
+	});
+	await client.connect(transport);
+	let meta;
+	return {
+		client,
+		heard,
+		call: (name, args, options) =>
+			client.callTool({ name, arguments: args, ...(meta && { _meta: meta }) }, options),
+		listen: () => (mode === 'legacy' ? undefined : client.listen({ toolsListChanged: true })),
+		log: async () => {
+			if (mode === 'legacy') await client.setLoggingLevel('debug');
+			else meta = { 'io.modelcontextprotocol/logLevel': 'debug' };
+		},
+	};
+}
+
+const CLIENTS = {
+	'SDK v1': firstGeneration,
+	'SDK v2 as legacy': (url, inspector) => secondGeneration(url, inspector, 'legacy'),
+	'SDK v2 as modern': (url, inspector) => secondGeneration(url, inspector, { pin: MODERN }),
+	'SDK v2 that finds out': (url, inspector) => secondGeneration(url, inspector, 'auto'),
+};
+
+const program = path.join(import.meta.dirname, '../conformance/fixture.mjs');
+const SERVERS = {
+	'an SDK v1 server': async (inspector) => {
+		const fixture = await startFixture();
+		const tap = await startTap(fixture.url, inspector);
+		return {
+			upstream: { http: { url: tap.url } },
+			stop: () => Promise.all([tap.close(), fixture.close()]),
+		};
+	},
+	'an SDK v2 server': async (inspector) => {
+		const fixture = await startModern();
+		const tap = await startTap(fixture.url, inspector);
+		return {
+			upstream: { http: { url: tap.url } },
+			stop: () => Promise.all([tap.close(), fixture.close()]),
+		};
+	},
+	'an SDK v1 server on stdio': async () => ({
+		upstream: { http: undefined, stdio: { command: node, args: [program, '--stdio'] } },
+		ownProcess: true,
+		stop: async () => {},
+	}),
+};
+
+for (const [serverName, startServer] of Object.entries(SERVERS))
+	for (const [clientName, connect] of Object.entries(CLIENTS))
+		describe(`${clientName} at ${serverName}`, OPTIONS, () => {
+			const inspector = new Inspector();
+			let server;
+			let margay;
+			let peer;
+
+			before(async () => {
+				server = await startServer(inspector);
+				margay = await Margay.start({ config: { upstreams: { main: server.upstream } } });
+				peer = await connect(margay.url, inspector);
+			});
+			afterEach((t) => {
+				if (t.error) t.diagnostic(margay.report());
+			});
+			after(async () => {
+				await peer?.client.close();
+				await margay?.stop();
+				await server?.stop();
+				assert.deepEqual(inspector.wrong, []);
+			});
+
+			test('lists, prompts, resources, completion', async () => {
+				const { client } = peer;
+				const { tools } = await client.listTools();
+				assert.ok(tools.some(({ name }) => name === 'test_simple_text'));
+				assert.ok((await client.listPrompts()).prompts.length > 3);
+				assert.ok((await client.listResources()).resources.length > 2);
+				assert.equal((await client.listResourceTemplates()).resourceTemplates.length, 1);
+				const { messages } = await client.getPrompt({
+					name: 'test_prompt_with_arguments',
+					arguments: { arg1: 'x', arg2: 'y' },
+				});
+				assert.match(messages[0].content.text, /arg1='x'/);
+				const { contents } = await client.readResource({ uri: 'test://static-text' });
+				assert.match(contents[0].text, /static text/);
+				const { completion } = await client.complete({
+					ref: { type: 'ref/prompt', name: 'test_prompt_with_arguments' },
+					argument: { name: 'arg1', value: 'par' },
+				});
+				assert.deepEqual(completion.values, ['paris', 'park', 'party']);
+			});
+
+			test('calls, errors, arguments that headers repeat', async () => {
+				const { content } = await peer.call('test_simple_text', {});
+				assert.match(content[0].text, /simple text/);
+				assert.equal((await peer.call('test_error_handling', {})).isError, true);
+				const { content: region } = await peer.call('test_region', { region: 'größe', count: 42 });
+				assert.deepEqual(JSON.parse(region[0].text), { region: 'größe', count: 42 });
+				await assert.rejects(peer.call('no_such_tool', {}), ({ code }) => code === -32602);
+			});
+
+			test('sampling, elicitation and roots', async () => {
+				const sampled = await peer.call('test_sampling', { prompt: 'p' });
+				assert.equal(sampled.content[0].text, 'LLM response: sampled');
+				const elicited = await peer.call('test_elicitation', { message: 'm' });
+				assert.match(elicited.content[0].text, /action=accept.*Ada/);
+				const all = await peer.call('test_input_required_result_multiple_inputs', {});
+				for (const part of ['Ada', 'sampled', 'file:///root'])
+					assert.ok(all.content[0].text.includes(part), part);
+				const rounds = await peer.call('test_input_required_result_multi_round', {});
+				assert.equal(JSON.parse(rounds.content[0].text.replace('state-ok ', '')).length, 2);
+			});
+
+			test('progress and log messages', async () => {
+				const steps = [];
+				await peer.call('test_tool_with_progress', {}, { onprogress: ({ progress }) => steps.push(progress) });
+				assert.deepEqual(steps, [0, 50, 100]);
+				await peer.log();
+				peer.heard.length = 0;
+				await peer.call('test_tool_with_logging', {});
+				await until(
+					'three messages came',
+					() => peer.heard.filter((one) => one === 'notifications/message').length === 3,
+				);
+			});
+
+			test('a call that is cancelled is over', async () => {
+				const abort = new AbortController();
+				const call = peer.call('test_tool_with_logging', {}, { signal: abort.signal });
+				abort.abort(new Error('enough'));
+				await assert.rejects(call);
+				assert.ok((await peer.call('test_simple_text', {})).content);
+			});
+
+			test('a list that changes is heard of', async () => {
+				await peer.listen();
+				if (server.ownProcess && clientName.includes('modern')) return; // it listens to another
+				if (server.ownProcess && clientName.includes('finds out')) return;
+				await until('it is heard', async () => {
+					await peer.call('test_trigger_tool_change', {});
+					return peer.heard.includes('notifications/tools/list_changed');
+				});
+			});
+		});
