@@ -17,12 +17,12 @@ static const double legacy_trust = 60; /* seconds */
 
 static const char question[] =
     "{\"jsonrpc\":\"2.0\",\"id\":\"margay-discover\",\"method\":\"server/discover\",\"params\":{"
-    "\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\","
+    "\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"" MCP_STATELESS "\","
     "\"io.modelcontextprotocol/clientInfo\":{\"name\":\"margay\",\"version\":\"" MARGAY_VERSION
     "\"},\"io.modelcontextprotocol/clientCapabilities\":{}}}}";
 
 static const char question_fields[] =
-    "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: server/discover\r\n";
+    "MCP-Protocol-Version: " MCP_STATELESS "\r\nMcp-Method: server/discover\r\n";
 
 struct era_probe {
 	struct upstream *upstream;
@@ -165,7 +165,7 @@ static void on_end(struct upstream_call *call, int reason, const char *detail)
 		u->era_since = clock_coarse();
 		LOG(u->worker->log, LOG_LEVEL_INFO, "era of an upstream found out",
 		    LOG_STR("upstream", u->config->name),
-		    LOG_STR("era", u->era == ERA_MODERN ? "2026-07-28 and later" : "legacy"));
+		    LOG_STR("era", u->era == ERA_MODERN ? MCP_STATELESS " and later" : "legacy"));
 	}
 	enum era era = reason == UPSTREAM_OK ? (enum era)u->era : ERA_UNKNOWN;
 	while ((wait = TAILQ_FIRST(&p->waits))) {

@@ -12,7 +12,7 @@
 enum { FIELDS_MAX = 64 * 1024 };
 
 static const struct span no_data = {0};
-static const struct span revision = {"2026-07-28", 10};
+static const struct span revision = {MCP_STATELESS, sizeof(MCP_STATELESS) - 1};
 static const struct span marker = {"=?base64?", 9}, marker_end = {"?=", 2};
 
 /* Strict: padding and alphabet as in RFC 4648, 4, with no bit left over. */

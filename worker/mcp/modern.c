@@ -13,7 +13,7 @@
 #include "worker/route.h"
 
 static const struct span no_data = {0};
-static const struct span revision = {"2026-07-28", 10};
+static const struct span revision = {MCP_STATELESS, sizeof(MCP_STATELESS) - 1};
 
 /* --- fields
  * ----------------------------------------------------------------------------------------- */
@@ -96,7 +96,7 @@ static void refuse_version(struct exchange *x, struct span requested)
 	struct compose c = {.out = &data, .bound = x->worker->config->limits.header_size + 256};
 
 	compose_open(&c, '{');
-	compose_raw(&c, SPAN("\"supported\":[\"2026-07-28\"],"));
+	compose_raw(&c, SPAN("\"supported\":[\"" MCP_STATELESS "\"],"));
 	compose_text(&c, "requested", requested);
 	compose_close(&c, '}');
 	exchange_refuse(x, REPLY_MODERN_VERSION, NULL, c.error ? no_data : buffer_span(&data));

@@ -3,7 +3,7 @@
 
 #include <ctype.h>
 
-static const struct span first_modern = {"2026-07-28", 10};
+static const struct span first_modern = {MCP_STATELESS, sizeof(MCP_STATELESS) - 1};
 
 const struct mcp_version_row mcp_versions[MCP_VERSION_COUNT] = {
     [MCP_2024_11_05] = {.date = {"2024-11-05", 10}},

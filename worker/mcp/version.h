@@ -1,7 +1,7 @@
 /*
  * version: the protocol revisions, as a table of what each one has.
  *
- * A new revision is one new row. Nothing else in the tree compares revision dates.
+ * A new revision is one new row, or the date below. Nothing else in the tree names revisions.
  */
 #ifndef MARGAY_WORKER_MCP_VERSION_H
 #define MARGAY_WORKER_MCP_VERSION_H
@@ -24,6 +24,9 @@ struct mcp_version_row {
 	bool batches;        /* JSON-RPC batches may be sent */
 	bool version_header; /* MCP-Protocol-Version is sent after the handshake */
 };
+
+/* The revision of the stateless era that is spoken, to both sides. */
+#define MCP_STATELESS "2026-07-28"
 
 extern const struct mcp_version_row mcp_versions[MCP_VERSION_COUNT];
 

@@ -16,7 +16,7 @@ static void put_meta(
 {
 	compose_key(c, "_meta");
 	compose_open(c, '{');
-	compose_text(c, "io.modelcontextprotocol/protocolVersion", SPAN("2026-07-28"));
+	compose_text(c, "io.modelcontextprotocol/protocolVersion", SPAN(MCP_STATELESS));
 	compose_member(c, "io.modelcontextprotocol/clientCapabilities", who->capabilities);
 	if (who->info.n > 0)
 		compose_member(c, "io.modelcontextprotocol/clientInfo", who->info);
@@ -295,7 +295,7 @@ void to_modern_discover(struct compose *c, struct span result, struct span id)
 	compose_key(c, "result");
 	compose_open(c, '{');
 	compose_member(c, "resultType", SPAN("\"complete\""));
-	compose_member(c, "supportedVersions", SPAN("[\"2026-07-28\"]"));
+	compose_member(c, "supportedVersions", SPAN("[\"" MCP_STATELESS "\"]"));
 	compose_key(c, "capabilities");
 	compose_open(c, '{');
 	compose_members(c, capabilities, of_tasks);
