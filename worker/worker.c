@@ -18,6 +18,7 @@
 #include "worker/accept.h"
 #include "worker/http/conn.h"
 #include "worker/mcp/aside.h"
+#include "worker/mcp/cache.h"
 #include "worker/mcp/catalogue.h"
 #include "worker/mcp/era.h"
 #include "worker/mcp/errand.h"
@@ -297,6 +298,7 @@ static int worker_open(struct worker *w)
 	resume_timeouts_init(w);
 	watchers_start(w);
 	if ((error = clients_open(&w->clients)) || (error = streams_open(&w->streams)) ||
+	    (error = cache_open(w->config->cache.size, &w->cache)) ||
 	    (error = upstreams_open(w, &w->upstreams)) || (error = routes_open(w)) ||
 	    (error = resolver_open(w->loop, w->log, &w->resolver)) ||
 	    (error = stdio_open(w, &w->stdio)) || (error = accept_open(w, &w->slots)) ||
@@ -329,6 +331,7 @@ static void worker_close(struct worker *w)
 	resolver_close(w->resolver);
 	stdio_close(w->stdio);
 	streams_close(w->streams);
+	cache_close(w->cache);
 	clients_close(w->clients);
 	free(w->routes);
 	free(w->upstreams);

@@ -37,6 +37,7 @@ LIST_HEAD(liaison_list, liaison);
 TAILQ_HEAD(upstream_connection_list, upstream_connection);
 
 struct accept_slots;
+struct cache;
 struct client_counts;
 struct stdio;
 struct stream_counts;
@@ -66,6 +67,7 @@ struct worker {
 	struct accept_slots *slots;
 	struct client_counts *clients;
 	struct stream_counts *streams;
+	struct cache *cache;  /* of results */
 	struct route *routes; /* sorted by path */
 	size_t route_count;
 	struct upstream *upstreams; /* in the order of the configuration */

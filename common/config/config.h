@@ -126,6 +126,10 @@ struct config_sessions {
 	unsigned max;
 };
 
+struct config_cache {
+	size_t size; /* bytes in each worker; 0: off */
+};
+
 struct config_log {
 	enum log_level level;
 	enum log_format format;
@@ -149,6 +153,7 @@ struct config {
 	struct config_limits limits;
 	struct config_timeouts timeouts;
 	struct config_sessions sessions;
+	struct config_cache cache;
 	struct config_log log;
 };
 

@@ -129,6 +129,8 @@ const struct setting settings[] = {
 	"A session unused for that long ends, also at its upstream."},
 {"sessions.max", SETTING_COUNT, AT(sessions.max), "100000", "1", "10000000",
 	"Most sessions at a time; more are refused with 503."},
+{"cache.size", SETTING_SIZE, AT(cache.size), "16MiB", "0", "1GiB",
+	"Memory of each worker for results that an upstream of 2026-07-28 allows everybody to keep. 0: none are kept."},
 {"log.level", SETTING_LOG_LEVEL, AT(log.level), "info", NULL, NULL,
 	"`error`, `warn`, `info` or `debug`."},
 {"log.format", SETTING_LOG_FORMAT, AT(log.format), "json", NULL, NULL,

@@ -311,3 +311,160 @@ describe('what era an upstream is of', OPTIONS, () => {
 		}
 	});
 });
+
+describe('results that may be kept', OPTIONS, () => {
+	let server;
+	let margay;
+	let says;
+
+	const start = async (config = {}) => {
+		server = await ScriptedServer.start({
+			...modern,
+			'resources/read': ({ response, message }) =>
+				reply(response, message, { resultType: 'complete', contents: [], ...says }),
+			'tools/list': ({ response, message }) =>
+				reply(response, message, { resultType: 'complete', tools: [], ...says }),
+		});
+		margay = await Margay.start({ upstream: server.url, config: { workers: 1, ...config } });
+	};
+	afterEach(async (t) => {
+		if (t.error) t.diagnostic(margay.report());
+		await margay.stop();
+		await server.stop();
+	});
+	const read = (uri = 'file:///a', more = {}) =>
+		send(margay.url, 'resources/read', { params: { uri, ...more }, id: `${uri} id` });
+
+	test('are given for as long as they live, each client its own id', async () => {
+		says = { ttlMs: 2000, cacheScope: 'public', big: 1 };
+		await start();
+		const first = await read();
+		assert.equal(first.json.result.ttlMs, 2000);
+		const second = await read('file:///a', { _meta: metaOf({ traceparent: '00-1' }) });
+		assert.equal(second.json.id, 'file:///a id');
+		assert.ok(second.json.result.ttlMs > 0 && second.json.result.ttlMs < 2000);
+		assert.equal(second.json.result.big, 1);
+		assert.equal(server.count('resources/read'), 1);
+		// Another resource, other capabilities, a retry: other results.
+		await read('file:///b');
+		await read('file:///a', { _meta: metaOf({ [`${P}clientCapabilities`]: { roots: {} } }) });
+		await read('file:///a', { requestState: 's' });
+		assert.equal(server.count('resources/read'), 4);
+		const metrics = await margay.metrics();
+		assert.equal(metrics.sum('margay_cache_hits_total', { upstream: 'main' }), 1);
+		await until('it has died', async () => {
+			await read();
+			return server.count('resources/read') === 5;
+		});
+	});
+
+	for (const [what, kept] of [
+		['private ones', { ttlMs: 60000, cacheScope: 'private' }],
+		['those without a time', { cacheScope: 'public' }],
+		['those of no time', { ttlMs: 0, cacheScope: 'public' }],
+		['those that ask', { ttlMs: 60000, cacheScope: 'public', resultType: 'input_required' }],
+	])
+		test(`${what} are not kept`, async () => {
+			says = kept;
+			await start();
+			for (let i = 0; i < 3; i++) assert.equal((await read()).status, 200);
+			assert.equal(server.count('resources/read'), 3);
+		});
+
+	test('none is kept when it is turned off', async () => {
+		says = { ttlMs: 60000, cacheScope: 'public' };
+		await start({ cache: { size: 0 } });
+		for (let i = 0; i < 3; i++) assert.equal((await read()).status, 200);
+		assert.equal(server.count('resources/read'), 3);
+	});
+
+	test('what changes is forgotten', async () => {
+		says = { ttlMs: 60000, cacheScope: 'public' };
+		await start();
+		let say;
+		server.on['subscriptions/listen'] = ({ response }) => {
+			response.writeHead(200, { 'content-type': 'text/event-stream' });
+			say = (method, params = {}) =>
+				response.write(`data: ${JSON.stringify({ jsonrpc: '2.0', method, params })}\n\n`);
+			say('notifications/subscriptions/acknowledged', { notifications: {} });
+		};
+		const { request: sent } = await send(margay.url, 'subscriptions/listen', {
+			params: { notifications: {} },
+			stream: true,
+		});
+		for (let i = 0; i < 2; i++) {
+			await read();
+			await send(margay.url, 'tools/list');
+		}
+		assert.deepEqual([server.count('resources/read'), server.count('tools/list')], [1, 1]);
+		say('notifications/resources/updated', { uri: 'file:///a' });
+		await until('the resource is read again', async () => {
+			await read();
+			return server.count('resources/read') === 2;
+		});
+		await send(margay.url, 'tools/list');
+		assert.equal(server.count('tools/list'), 1);
+		say('notifications/tools/list_changed');
+		await until('the list is read again', async () => {
+			await send(margay.url, 'tools/list');
+			return server.count('tools/list') === 2;
+		});
+		sent.destroy();
+	});
+});
+
+describe('arguments that headers repeat', OPTIONS, () => {
+	const tools = [
+		{
+			name: 'route',
+			inputSchema: {
+				type: 'object',
+				properties: { region: { type: 'string', 'x-mcp-header': 'Region' } },
+			},
+		},
+	];
+	const upstreams = {
+		'a modern upstream': {
+			...modern,
+			'tools/list': ({ response, message }) =>
+				reply(response, message, { resultType: 'complete', tools }),
+		},
+		'a legacy upstream': {
+			'server/discover': ({ response }) => response.writeHead(400).end(),
+			'tools/list': ({ response, message }) => reply(response, message, { tools }),
+		},
+	};
+	for (const [what, on] of Object.entries(upstreams))
+		test(`are checked before ${what} sees the call`, async () => {
+			const server = await ScriptedServer.start(on);
+			const margay = await Margay.start({ upstream: server.url });
+			const call = (region, header) =>
+				send(margay.url, 'tools/call', {
+					params: { name: 'route', arguments: region === undefined ? {} : { region } },
+					headers: { 'mcp-param-region': header },
+				});
+			try {
+				for (const [region, header] of [
+					['eu', 'us'],
+					['eu', undefined],
+					[undefined, 'eu'],
+					['größe', 'größe'],
+				]) {
+					const { status, json } = await call(region, header && encodeURI(header));
+					assert.deepEqual([status, json.error.code], [400, -32020]);
+				}
+				assert.equal(server.count('tools/call'), 0);
+				const code = Buffer.from('größe').toString('base64');
+				for (const [region, header] of [
+					['eu', 'eu'],
+					[undefined, undefined],
+					['größe', `=?base64?${code}?=`],
+				])
+					assert.equal((await call(region, header)).status, 200);
+				assert.ok(server.count('tools/list') <= 4, 'asked once for each worker');
+			} finally {
+				await margay.stop();
+				await server.stop();
+			}
+		});
+});

@@ -114,6 +114,7 @@ void exchange_free(struct exchange *x)
 	feed_free(x);
 	buffer_release(&x->forward);
 	buffer_release(&x->fields);
+	buffer_release(&x->cache_key);
 	buffer_release(&x->body);
 	buffer_release(&x->call.head);
 	free(x);

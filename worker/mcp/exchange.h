@@ -66,10 +66,11 @@ struct exchange {
 	const struct mcp_method *method; /* of a single request, else NULL */
 	enum metric_method class;
 	bool is_initialize, is_request, is_batch, batch_has_requests;
-	bool modern;           /* of the stateless era */
-	bool has_capabilities; /* of such a request: it names its client's */
-	unsigned capabilities; /* those, as enum capability (translate.h) */
-	int log_level;         /* of messages it wants, see liaison_level */
+	bool modern;             /* of the stateless era */
+	struct buffer cache_key; /* under which its result may be kept */
+	bool has_capabilities;   /* of such a request: it names its client's */
+	unsigned capabilities;   /* those, as enum capability (translate.h) */
+	int log_level;           /* of messages it wants, see liaison_level */
 
 	/* On the way. */
 	struct session_call lookup;

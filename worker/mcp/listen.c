@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "common/raw.h"
+#include "worker/mcp/cache.h"
 #include "worker/mcp/catalogue.h"
 #include "worker/mcp/errand.h"
 #include "worker/mcp/fields.h"
@@ -178,6 +179,7 @@ static void on_message(struct errand *r, const struct envelope *e)
 		struct compose c = errand_compose(r);
 		if (span_equal(e->method, SPAN("notifications/tools/list_changed")))
 			catalogue_forget(r->call.upstream);
+		cache_hear(r->worker->cache, r->call.upstream, e);
 		to_legacy_notice(&c, e);
 		errand_notice(r, &c);
 		return;

@@ -6,6 +6,7 @@
 
 #include "common/compose.h"
 #include "common/raw.h"
+#include "worker/mcp/cache.h"
 #include "worker/mcp/catalogue.h"
 #include "worker/mcp/down.h"
 #include "worker/mcp/era.h"
@@ -103,8 +104,49 @@ static void refuse_version(struct exchange *x, struct span requested)
 	buffer_release(&data);
 }
 
+/* True when the answer is known and was given. */
+static bool give_cached(struct exchange *x)
+{
+	struct worker *w = x->worker;
+	struct upstream *u = x->route->upstream;
+	struct envelope_fault fault;
+	struct conn *conn = x->conn;
+	struct buffer body = {0};
+	struct compose key = {.out = &x->cache_key, .bound = w->config->limits.body_size * 2},
+		       c = {.out = &body, .bound = w->config->cache.size};
+
+	if (!x->is_request || !x->method->cacheable || w->config->cache.size == 0 ||
+	    envelope_scan(
+		buffer_span(&x->body), w->config->limits.json_depth, &w->envelope, &fault))
+		return false;
+	cache_key(&key, u, &w->envelope, w->envelope.client_capabilities);
+	if (key.error)
+		buffer_release(&x->cache_key);
+	compose_open(&c, '{');
+	compose_member(&c, "jsonrpc", SPAN("\"2.0\""));
+	compose_member(&c, "id", x->id);
+	compose_key(&c, "result");
+	bool found = cache_get(w->cache, buffer_span(&x->cache_key), &c) && !c.error;
+	compose_close(&c, '}');
+	if (found && !c.error) {
+		METRIC_ADD(w->metrics, CACHE_HITS, 1, u->metrics_id);
+		buffer_release(&x->cache_key);
+		relay_begin(x, 200, (int64_t)buffer_length(&body), false, no_data);
+		if (conn->exchange == x)
+			relay_piece(x, buffer_span(&body));
+		if (conn->exchange == x)
+			relay_over(x, UPSTREAM_OK, "");
+	} else {
+		METRIC_ADD(w->metrics, CACHE_MISSES, 1, u->metrics_id);
+	}
+	buffer_release(&body);
+	return found && !c.error;
+}
+
 static void pass_on(struct exchange *x)
 {
+	if (give_cached(x))
+		return;
 	struct span fields = buffer_span(&x->fields);
 	size_t bound = 2 * x->worker->config->limits.header_size;
 

@@ -12,6 +12,7 @@
 #include "worker/http/status.h"
 #include "worker/mcp/errand.h"
 #include "worker/mcp/aside.h"
+#include "worker/mcp/cache.h"
 #include "worker/mcp/up.h"
 #include "worker/mcp/virtual.h"
 #include "worker/route.h"
@@ -204,15 +205,21 @@ static void on_head(struct upstream_call *call, const struct http_head *head)
 		refuse_status(x, head->status);
 }
 
-/* So that log and metrics can tell a JSON-RPC error from a result. */
+/* So that log and metrics can tell a JSON-RPC error from a result; and for the cache. */
 static void note_message(struct exchange *x, struct span message)
 {
 	struct envelope *e = &x->worker->envelope;
 	struct envelope_fault fault;
 
-	if (envelope_scan(message, x->worker->config->limits.json_depth, e, &fault) == 0 &&
-	    e->kind == ENVELOPE_ERROR)
+	if (envelope_scan(message, x->worker->config->limits.json_depth, e, &fault))
+		return;
+	if (e->kind == ENVELOPE_ERROR)
 		x->outcome = METRIC_OUTCOME_RPC_ERROR;
+	else if (e->kind == ENVELOPE_RESULT && buffer_length(&x->cache_key) > 0)
+		cache_put(x->worker->cache, x->route->upstream, x->method,
+		    buffer_span(&x->cache_key), e->result);
+	else if (e->kind == ENVELOPE_NOTIFICATION && x->modern)
+		cache_hear(x->worker->cache, x->route->upstream, e);
 }
 
 /* Looks only at what came in one piece, as short answers do. */
