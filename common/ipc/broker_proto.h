@@ -40,7 +40,7 @@ enum broker_type {
  * is not there is refused, so that its sender knows. What is long travels in a memfd beside the
  * frame.
  */
-enum { MAIL_BOX_BYTES = 16, MAIL_INLINE_MAX = 32768, MAIL_MAX = 32 << 20 };
+enum { MAIL_BOX_BYTES = 16, MAIL_INLINE_MAX = 32768, MAIL_MAX = 64 << 20 };
 
 struct mail_box_id {
 	uint8_t bytes[MAIL_BOX_BYTES]; /* all zero: every other worker */

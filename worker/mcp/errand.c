@@ -107,6 +107,8 @@ void errand_send(struct errand *r)
 	struct buffer head = r->call.head;
 
 	buffer_consume(&r->incoming, buffer_length(&r->incoming));
+	sse_data_release(&r->events);
+	r->events = (struct sse_data){0};
 	r->call = (struct upstream_call){.upstream = u,
 	    .ops = &errand_ops,
 	    .head = head,
@@ -277,11 +279,22 @@ void errand_interrupt(struct errand *r, struct compose *c)
 	upstream_call_resume(&r->call);
 }
 
+static void mail_failure(struct errand *r, const char *detail)
+{
+	struct compose c = errand_compose(r);
+	char text[320];
+	int n = snprintf(
+	    text, sizeof(text), "Upstream failed: %s: %s", r->call.upstream->config->name, detail);
+
+	translate_error(
+	    &c, r->translation.id, -32603, (struct span){text, (size_t)n}, (struct span){0});
+	if (!c.error)
+		mail_answer(r, 502);
+}
+
 void errand_fail(struct errand *r, int reason, const char *detail)
 {
 	struct exchange *x = r->exchange;
-	struct compose c;
-	char text[320];
 
 	r->answered = true;
 	if (x && x->answering) {
@@ -289,13 +302,8 @@ void errand_fail(struct errand *r, int reason, const char *detail)
 	} else if (x) {
 		exchange_upstream_failed(x, reason, detail);
 	} else {
-		c = errand_compose(r);
-		int n = snprintf(text, sizeof(text), "Upstream failed: %s: %s",
-		    r->call.upstream->config->name, detail);
-		translate_error(&c, r->translation.id, -32603, (struct span){text, (size_t)n},
-		    (struct span){0});
-		if (r->remote && !c.error)
-			mail_answer(r, 502);
+		if (r->remote)
+			mail_failure(r, detail);
 		errand_close(r);
 	}
 }

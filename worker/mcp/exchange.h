@@ -75,6 +75,7 @@ struct exchange {
 	/* On the way. */
 	struct session_call lookup;
 	struct era_wait era;
+	enum era upstream_era;
 	struct catalogue_wait catalogue;
 	struct liaison_wait liaison;
 	struct lease *lease; /* until an errand has it */

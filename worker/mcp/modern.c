@@ -160,7 +160,7 @@ static void pass_on(struct exchange *x)
 /* Its fields are those that the tool wants: on to the upstream. */
 static void go_on(struct exchange *x)
 {
-	if (era_of(x->route->upstream) == ERA_MODERN)
+	if (x->upstream_era == ERA_MODERN)
 		pass_on(x);
 	else
 		down_start(x);
@@ -194,6 +194,7 @@ static void on_catalogue(struct catalogue_wait *wait)
 
 static void with_era(struct exchange *x, enum era era)
 {
+	x->upstream_era = era;
 	x->catalogue.done = on_catalogue;
 	if (!x->is_request || x->class != METRIC_METHOD_TOOLS_CALL)
 		go_on(x);

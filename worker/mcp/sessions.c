@@ -74,6 +74,7 @@ struct sessions {
 	struct question *by_request;
 	struct question_list unsent, asked;
 	unsigned call_count, end_count;
+	size_t mail_bytes; /* not delivered yet */
 	struct timeout_queue patience;
 	struct session_id touches[TOUCHES_MAX];
 	unsigned touch_count;
@@ -100,6 +101,7 @@ static void question_free(struct question *q)
 	*q->count -= 1;
 	free(q->record);
 	free(q->mail);
+	s->mail_bytes -= q->mail_length;
 	if (q->fd >= 0)
 		close(q->fd);
 	free(q);
@@ -221,7 +223,7 @@ static struct question *question_ask(
 	HASH_ADD(hh, s->by_request, request, sizeof(q->request), q);
 	TAILQ_INSERT_TAIL(&s->unsent, q, link);
 	q->fd = -1;
-	q->count = call ? &s->call_count : &s->end_count;
+	q->count = call || type == BROKER_MAIL ? &s->call_count : &s->end_count;
 	*q->count += 1;
 	if (call) {
 		call->request = q->request;
@@ -587,12 +589,13 @@ void sessions_on_mail(
 /* The mail as it will be sent. 0 or -errno. */
 static int pack(struct question *q, struct span payload)
 {
+	q->mail_length = payload.n;
+	q->sessions->mail_bytes += payload.n;
 	if (payload.n <= MAIL_INLINE_MAX) {
 		q->mail = malloc(payload.n + 1);
 		if (!q->mail)
 			return -ENOMEM;
 		memcpy(q->mail, payload.p, payload.n);
-		q->mail_length = payload.n;
 		return 0;
 	}
 	q->fd = memfd_create("mail", MFD_CLOEXEC);
@@ -613,7 +616,7 @@ int sessions_mail(struct sessions *s, const struct mail_box_id *box, unsigned ki
 	static const struct session_id none = {{0}};
 	struct question *q;
 
-	if (payload.n > MAIL_MAX || s->call_count >= QUESTIONS_MAX || s->end_count >= ENDS_MAX ||
+	if (payload.n > MAIL_MAX - s->mail_bytes || s->call_count >= QUESTIONS_MAX ||
 	    !(q = question_ask(s, BROKER_MAIL, &none, call)))
 		return -ENOBUFS;
 	q->box = *box;

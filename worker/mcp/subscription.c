@@ -162,12 +162,17 @@ static void ask(struct subscription *s)
 
 void subscriptions_ask_all(struct feed *f)
 {
-	struct subscription *s, *next;
+	struct subscription *s;
 
-	TAILQ_FOREACH_SAFE (s, &f->subscriptions, link, next) {
-		if (s->state == SUBSCRIPTION_NEW)
+	/* One that fails at once may take others along. */
+	do {
+		TAILQ_FOREACH (s, &f->subscriptions, link) {
+			if (s->state == SUBSCRIPTION_NEW)
+				break;
+		}
+		if (s)
 			ask(s);
-	}
+	} while (s && !TAILQ_EMPTY(&f->subscribers));
 }
 
 static struct subscription *create(struct feed *f, struct span uri)
