@@ -52,7 +52,7 @@ struct worker_timeouts {
 	struct timeout_queue upstream_idle, sse_heartbeat, session_touch;
 	struct timeout_queue ask_window, client_input, retry_probe;
 	struct timeout_queue question_patience, question_again, listen_again, listen_soon,
-	    feed_again;
+	    feed_again, give_up;
 };
 
 struct worker {
@@ -85,6 +85,7 @@ struct worker {
 	unsigned last_lease;
 	uint64_t last_errand;
 	unsigned parked_count;
+	struct timeout give_up;    /* of parked calls, in portions */
 	struct mailbox *mailboxes; /* open ones, see mcp/mail */
 	void (*mail_for_all)(struct worker *w, enum mail_kind kind, struct span payload);
 	unsigned aside_count;

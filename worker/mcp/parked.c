@@ -11,10 +11,11 @@
 #include "worker/mcp/seal.h"
 #include "worker/route.h"
 
-enum { ASKS_MAX = 16, ASK_SIZE_MAX = 1 << 20 };
+enum { ASKS_MAX = 16, ASK_SIZE_MAX = 1 << 20, GIVE_UP_BUDGET = 50 };
 
 /* What an upstream asks at once it is to be told at once. */
-static const double ask_window = 0.02; /* seconds */
+static const double ask_window = 0.02;     /* seconds */
+static const double give_up_pause = 0.001; /* seconds */
 
 struct ask {
 	TAILQ_ENTRY(ask) link;
@@ -286,11 +287,23 @@ static void on_patience_over(struct timeout_queue *queue, struct timeout *timeou
 void parked_give_up(struct worker *w)
 {
 	struct errand *r, *next;
+	int budget = GIVE_UP_BUDGET;
 
 	LIST_FOREACH_SAFE (r, &w->errands, link, next) {
-		if (r->parked && r->parked->waiting)
-			give_up(r->parked);
+		if (!r->parked || !r->parked->waiting)
+			continue;
+		if (budget-- == 0) {
+			timeout_arm(&w->timeouts.give_up, &w->give_up);
+			return;
+		}
+		give_up(r->parked);
 	}
+}
+
+static void on_give_up(struct timeout_queue *queue, struct timeout *timeout)
+{
+	(void)queue;
+	parked_give_up(container_of(timeout, struct worker, give_up));
 }
 
 static void on_mail(struct mailbox *box, enum mail_kind kind, struct span payload)
@@ -434,6 +447,7 @@ void parked_timeouts_init(struct worker *w)
 {
 	struct worker_timeouts *t = &w->timeouts;
 
+	timeout_queue_init(&t->give_up, w->loop, give_up_pause, on_give_up);
 	timeout_queue_init(&t->ask_window, w->loop, ask_window, on_window_over);
 	timeout_queue_init(
 	    &t->client_input, w->loop, w->config->timeouts.client_input, on_patience_over);
