@@ -383,3 +383,38 @@ export const templates = [
 		text: (id) => JSON.stringify({ id, templateTest: true, data: `Data for ID: ${id}` }),
 	},
 ];
+
+// --- what both fixtures answer from the tables -----------------------------------------------------
+
+export const listed = (table, key, fields) =>
+	Object.entries(table).map(([name, row]) => ({
+		[key]: name,
+		...Object.fromEntries(fields.map((field) => [field, row[field]])),
+	}));
+
+export const listedTemplates = () =>
+	templates.map(({ uriTemplate, name, description, mimeType }) => ({
+		uriTemplate,
+		name,
+		description,
+		mimeType,
+	}));
+
+export function readResource(uri) {
+	if (Object.hasOwn(resources, uri)) {
+		const { mimeType, text: plain, blob } = resources[uri];
+		return { contents: [{ uri, mimeType, ...(plain === undefined ? { blob } : { text: plain }) }] };
+	}
+	for (const { pattern, mimeType, text: make } of templates) {
+		const match = pattern.exec(uri);
+		if (match) return { contents: [{ uri, mimeType, text: make(match[1]) }] };
+	}
+	return undefined;
+}
+
+export function complete({ argument }) {
+	const values = ['paris', 'park', 'party', 'test', 'testing'].filter((word) =>
+		word.startsWith(argument.value),
+	);
+	return { completion: { values, total: values.length, hasMore: false } };
+}

@@ -24,7 +24,15 @@ import {
 	SubscribeRequestSchema,
 	UnsubscribeRequestSchema,
 } from '../system/sdk.mjs';
-import { prompts, resources, templates, tools } from './catalogue.mjs';
+import {
+	complete,
+	listed,
+	listedTemplates,
+	prompts,
+	readResource,
+	resources,
+	tools,
+} from './catalogue.mjs';
 
 const METHODS = ['POST', 'GET', 'DELETE'];
 
@@ -66,23 +74,11 @@ function find(table, name, what) {
 	return table[name];
 }
 
-function readResource(uri) {
-	if (Object.hasOwn(resources, uri)) {
-		const { mimeType, text, blob } = resources[uri];
-		return { contents: [{ uri, mimeType, ...(text === undefined ? { blob } : { text }) }] };
-	}
-	for (const { pattern, mimeType, text } of templates) {
-		const match = pattern.exec(uri);
-		if (match) return { contents: [{ uri, mimeType, text: text(match[1]) }] };
-	}
-	throw new RpcError(-32002, 'Resource not found', { uri });
+function read(uri) {
+	const result = readResource(uri);
+	if (!result) throw new RpcError(-32002, 'Resource not found', { uri });
+	return result;
 }
-
-const listed = (table, key, fields) =>
-	Object.entries(table).map(([name, row]) => ({
-		[key]: name,
-		...Object.fromEntries(fields.map((field) => [field, row[field]])),
-	}));
 
 // Method by method: what answers it.
 const handlers = [
@@ -114,28 +110,12 @@ const handlers = [
 	],
 	[
 		ListResourceTemplatesRequestSchema,
-		() => ({
-			resourceTemplates: templates.map(({ uriTemplate, name, description, mimeType }) => ({
-				uriTemplate,
-				name,
-				description,
-				mimeType,
-			})),
-		}),
+		() => ({ resourceTemplates: listedTemplates() }),
 	],
-	[ReadResourceRequestSchema, ({ params }) => readResource(params.uri)],
+	[ReadResourceRequestSchema, ({ params }) => read(params.uri)],
 	[SubscribeRequestSchema, () => ({})],
 	[UnsubscribeRequestSchema, () => ({})],
-	[
-		CompleteRequestSchema,
-		({ params }) => {
-			const values = ['paris', 'park', 'party', 'test', 'testing'].filter((word) =>
-				word.startsWith(params.argument.value),
-			);
-			return { completion: { values, total: values.length, hasMore: false } };
-		},
-	],
-];
+	[CompleteRequestSchema, ({ params }) => complete(params)],];
 
 // All sessions of this process: a list that changes changes for every one.
 const servers = new Set();

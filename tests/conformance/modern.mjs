@@ -8,7 +8,15 @@ import http from 'node:http';
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { pathToFileURL } from 'node:url';
 import { modern } from '../system/sdk.mjs';
-import { prompts, resources, templates, tools } from './catalogue.mjs';
+import {
+	complete,
+	listed,
+	listedTemplates,
+	prompts,
+	readResource,
+	resources,
+	tools,
+} from './catalogue.mjs';
 import { canBeAsked } from './asking.mjs';
 
 const { createMcpHandler, hostHeaderValidationResponse, localhostAllowedHostnames } = modern;
@@ -77,27 +85,15 @@ async function interactive(params, ctx, changed, run) {
 
 // --- methods ------------------------------------------------------------------------------------------
 
-const listed = (table, name, fields) =>
-	Object.entries(table).map(([value, row]) => ({
-		[name]: value,
-		...Object.fromEntries(fields.map((field) => [field, row[field]])),
-	}));
-
 function find(table, name, what) {
 	if (!Object.hasOwn(table, name)) throw new ProtocolError(-32602, `Unknown ${what}: ${name}`);
 	return table[name];
 }
 
-function readResource(uri) {
-	if (Object.hasOwn(resources, uri)) {
-		const { mimeType, text, blob } = resources[uri];
-		return { contents: [{ uri, mimeType, ...(text === undefined ? { blob } : { text }) }] };
-	}
-	for (const { pattern, mimeType, text } of templates) {
-		const match = pattern.exec(uri);
-		if (match) return { contents: [{ uri, mimeType, text: text(match[1]) }] };
-	}
-	throw new ProtocolError(-32602, 'Resource not found', { uri });
+function read(uri) {
+	const result = readResource(uri);
+	if (!result) throw new ProtocolError(-32602, 'Resource not found', { uri });
+	return result;
 }
 
 const methods = (changed) => ({
@@ -117,21 +113,9 @@ const methods = (changed) => ({
 	'resources/list': () => ({
 		resources: listed(resources, 'uri', ['name', 'description', 'mimeType']),
 	}),
-	'resources/templates/list': () => ({
-		resourceTemplates: templates.map(({ uriTemplate, name, description, mimeType }) => ({
-			uriTemplate,
-			name,
-			description,
-			mimeType,
-		})),
-	}),
-	'resources/read': ({ params }) => readResource(params.uri),
-	'completion/complete': ({ params }) => {
-		const values = ['paris', 'park', 'party', 'test', 'testing'].filter((word) =>
-			word.startsWith(params.argument.value),
-		);
-		return { completion: { values, total: values.length, hasMore: false } };
-	},
+	'resources/templates/list': () => ({ resourceTemplates: listedTemplates() }),
+	'resources/read': ({ params }) => read(params.uri),
+	'completion/complete': ({ params }) => complete(params),
 });
 
 // `changed` tells those who listen that a list has changed.

@@ -9,10 +9,11 @@
 #include "common/escape.h"
 #include "common/raw.h"
 #include "worker/mcp/exchange.h"
+#include "worker/mcp/inquiry.h"
 #include "worker/mcp/liaison.h"
 #include "worker/mcp/fields.h"
 
-enum { PAGE_MAX = 8 * 1024 * 1024, PAGES_MAX = 100, CURSOR_MAX = 65536 };
+enum { PAGES_MAX = 100, CURSOR_MAX = 65536 };
 
 static const double old_after = 60; /* seconds */
 
@@ -34,10 +35,8 @@ struct catalogue {
 	struct liaison_wait session;
 	struct session_call lookup;
 	struct session_record record; /* of a legacy upstream, without state */
-	struct upstream_call call;
-	struct buffer body, answer, cursor;
-	struct sse_data events;
-	bool sse, answered;
+	struct inquiry inquiry;
+	struct buffer cursor;
 	struct catalogue_waits waits;
 };
 
@@ -81,7 +80,7 @@ static void take_tool(struct catalogue *c, struct span tool)
 	if (!e)
 		return;
 	if (buffer_append(&e->name, plain, (size_t)n, sizeof(plain)) ||
-	    buffer_append(&e->text, tool.p, tool.n, PAGE_MAX) ||
+	    buffer_append(&e->text, tool.p, tool.n, INQUIRY_ANSWER_MAX) ||
 	    !annotations_of(buffer_span(&e->text), &e->annotations)) {
 		buffer_release(&e->name);
 		buffer_release(&e->text);
@@ -134,69 +133,22 @@ static void take_page(struct catalogue *c, struct span result)
 	if (raw_member(result, "nextCursor", &cursor) && cursor.p[0] == '"' &&
 	    buffer_append(&c->cursor, cursor.p, cursor.n, CURSOR_MAX))
 		buffer_release(&c->cursor);
-	c->answered = true;
 }
 
-static struct catalogue *catalogue_of(struct upstream_call *call)
+static void on_page(struct inquiry *q, const struct envelope *e, int reason, const char *detail)
 {
-	return container_of(call, struct catalogue, call);
-}
+	struct catalogue *c = container_of(q, struct catalogue, inquiry);
+	bool good = e && e->kind == ENVELOPE_RESULT;
 
-static int judge(struct catalogue *c, struct span message)
-{
-	struct worker *w = c->upstream->worker;
-	struct envelope *e = &w->envelope;
-	struct envelope_fault fault;
-
-	if (!c->answered && !envelope_scan(message, w->config->limits.json_depth, e, &fault) &&
-	    e->kind == ENVELOPE_RESULT)
-		take_page(c, e->result);
-	return 0;
-}
-
-static int on_event(struct sse_data *events, struct span data)
-{
-	return judge(container_of(events, struct catalogue, events), data);
-}
-
-static void on_head(struct upstream_call *call, const struct http_head *head)
-{
-	const struct http_header *type = head_find(head, SPAN("content-type"), NULL);
-
-	catalogue_of(call)->sse = type && header_has_token(type->value, SPAN("text/event-stream"));
-}
-
-static void on_body(struct upstream_call *call, const char *p, size_t n)
-{
-	struct catalogue *c = catalogue_of(call);
-	int status = c->sse ? sse_data_feed(&c->events, p, n, PAGE_MAX, on_event)
-			    : buffer_append(&c->answer, p, n, PAGE_MAX);
-
-	if (status >= 0)
-		return;
-	upstream_call_cancel(call);
-	finish(c, false);
-}
-
-static void on_read_end(struct upstream_call *call)
-{
-	(void)call;
-}
-
-static void on_end(struct upstream_call *call, int reason, const char *detail)
-{
-	struct catalogue *c = catalogue_of(call);
-
+	(void)reason;
 	(void)detail;
-	if (reason == UPSTREAM_OK && !c->sse)
-		judge(c, buffer_span(&c->answer));
-	if (c->answered && buffer_length(&c->cursor) > 0 && ++c->pages < PAGES_MAX)
+	if (good)
+		take_page(c, e->result);
+	if (good && buffer_length(&c->cursor) > 0 && ++c->pages < PAGES_MAX)
 		read_page(c);
 	else
-		finish(c, c->answered);
+		finish(c, good);
 }
-
-static const struct upstream_call_ops catalogue_ops = {on_head, on_body, on_read_end, on_end};
 
 static void put_request(struct compose *out, struct catalogue *c)
 {
@@ -223,49 +175,24 @@ static void put_request(struct compose *out, struct catalogue *c)
 	buffer_release(&text);
 }
 
-static int build(struct catalogue *c, struct buffer *head)
-{
-	struct upstream *u = c->upstream;
-	struct compose out = {.out = &c->body, .bound = 2 * CURSOR_MAX};
-	struct buffer fields = {0};
-
-	buffer_consume(&c->body, buffer_length(&c->body));
-	put_request(&out, c);
-	struct span body = buffer_span(&c->body);
-	if (!out.error && c->era == ERA_MODERN)
-		out.error = fields_put(&fields, mcp_method_find(SPAN("tools/list")), NULL, NULL);
-	if (!out.error && u->config->kind == CONFIG_HTTP)
-		out.error =
-		    relay_build_head(head, "POST", u, c->era == ERA_MODERN ? NULL : &c->record,
-			(struct span){0}, buffer_span(&fields), &body);
-	buffer_release(&fields);
-	return out.error;
-}
-
 static void read_page(struct catalogue *c)
 {
-	struct upstream *u = c->upstream;
-	struct buffer head = c->call.head;
+	struct inquiry *q = &c->inquiry;
+	struct compose out = {.out = &q->body, .bound = 2 * CURSOR_MAX};
+	struct buffer fields = {0};
+	bool legacy = c->era != ERA_MODERN;
+	struct inquiry_target target = {
+	    .upstream = c->upstream, .record = legacy ? &c->record : NULL, .session = c->record.id};
 
-	buffer_consume(&head, buffer_length(&head));
-	buffer_consume(&c->answer, buffer_length(&c->answer));
-	sse_data_release(&c->events);
-	c->events = (struct sse_data){0};
-	c->answered = false;
-	int error = build(c, &head);
-	c->call = (struct upstream_call){.upstream = u,
-	    .ops = &catalogue_ops,
-	    .head = head,
-	    .body = buffer_span(&c->body),
-	    .repeatable = true,
-	    .action = UPSTREAM_POST,
-	    .session = c->record.id,
-	    .child_name = c->record.upstream_session,
-	    .single = true};
-	if (error)
+	buffer_consume(&q->body, buffer_length(&q->body));
+	put_request(&out, c);
+	if (!out.error && !legacy)
+		out.error = fields_put(&fields, mcp_method_find(SPAN("tools/list")), NULL, NULL);
+	target.fields = buffer_span(&fields);
+	q->done = on_page;
+	if (out.error || inquiry_send(q, &target))
 		finish(c, false);
-	else
-		upstream_call_start(&c->call);
+	buffer_release(&fields);
 }
 
 /* --- the session with a legacy upstream --- */
@@ -378,16 +305,13 @@ void catalogues_close(struct worker *w)
 		struct catalogue *c = w->upstreams[i].catalogue;
 		if (!c)
 			continue;
-		upstream_call_cancel(&c->call);
+		inquiry_cancel(&c->inquiry);
 		session_call_cancel(w->sessions, &c->lookup);
 		liaison_cancel(&c->session);
 		entries_free(&c->entries);
 		entries_free(&c->next);
-		buffer_release(&c->call.head);
-		buffer_release(&c->body);
-		buffer_release(&c->answer);
+		inquiry_release(&c->inquiry);
 		buffer_release(&c->cursor);
-		sse_data_release(&c->events);
 		free(c);
 		w->upstreams[i].catalogue = NULL;
 	}

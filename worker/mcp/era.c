@@ -6,10 +6,8 @@
 #include <stdlib.h>
 
 #include "common/clock.h"
-#include "worker/http/sse.h"
 #include "worker/mcp/exchange.h"
-
-enum { ANSWER_MAX = 256 * 1024 };
+#include "worker/mcp/inquiry.h"
 
 /* A server that is upgraded is found out by its next answer; one that was legacy, by asking again.
  */
@@ -26,19 +24,9 @@ static const char question_fields[] =
 
 struct era_probe {
 	struct upstream *upstream;
-	struct upstream_call call;
-	struct buffer answer;
-	struct sse_data events;
-	unsigned status;
-	bool sse, found;
-	enum era era;
+	struct inquiry inquiry;
 	struct era_waits waits;
 };
-
-static struct era_probe *probe_of(struct upstream_call *call)
-{
-	return container_of(call, struct era_probe, call);
-}
 
 enum era era_of(const struct upstream *u)
 {
@@ -64,9 +52,7 @@ void era_forget(struct upstream *u)
 static void probe_free(struct era_probe *p)
 {
 	p->upstream->probe = NULL;
-	buffer_release(&p->call.head);
-	buffer_release(&p->answer);
-	sse_data_release(&p->events);
+	inquiry_release(&p->inquiry);
 	free(p);
 }
 
@@ -81,60 +67,21 @@ static bool is_modern_error(struct span error)
 	return modern;
 }
 
-/* One message of the answer. */
-static void judge(struct era_probe *p, struct span message)
+static enum era judge(struct era_probe *p, const struct envelope *e)
 {
-	struct worker *w = p->upstream->worker;
-	struct envelope *e = &w->envelope;
-	struct envelope_fault fault;
+	struct buffer *kept = &p->upstream->discover;
 
-	if (p->found || envelope_scan(message, w->config->limits.json_depth, e, &fault))
-		return;
-	if (e->kind == ENVELOPE_RESULT && p->status != 200) {
-		p->era = ERA_LEGACY;
-	} else if (e->kind == ENVELOPE_RESULT) {
-		struct buffer *kept = &p->upstream->discover;
-		buffer_consume(kept, buffer_length(kept));
-		/* Without it legacy clients are told that the upstream can't be used. */
-		if (buffer_append(kept, e->result.p, e->result.n, ANSWER_MAX))
-			buffer_release(kept);
-		p->era = ERA_MODERN;
-	} else if (e->kind == ENVELOPE_ERROR)
-		p->era = is_modern_error(e->error) ? ERA_MODERN : ERA_LEGACY;
-	else
-		return;
-	p->found = true;
-}
-
-static int on_event(struct sse_data *events, struct span data)
-{
-	judge(container_of(events, struct era_probe, events), data);
-	return 0;
-}
-
-static void on_head(struct upstream_call *call, const struct http_head *head)
-{
-	struct era_probe *p = probe_of(call);
-	const struct http_header *type = head_find(head, SPAN("content-type"), NULL);
-
-	p->status = head->status;
-	p->sse = type && header_has_token(type->value, SPAN("text/event-stream"));
-}
-
-static void on_body(struct upstream_call *call, const char *bytes, size_t n)
-{
-	struct era_probe *p = probe_of(call);
-
-	/* What is too long is no answer to this question. */
-	if (p->sse)
-		p->found |= sse_data_feed(&p->events, bytes, n, ANSWER_MAX, on_event) < 0;
-	else if (buffer_append(&p->answer, bytes, n, ANSWER_MAX))
-		p->found = true;
-}
-
-static void on_read_end(struct upstream_call *call)
-{
-	(void)call;
+	if (!e)
+		return ERA_LEGACY;
+	if (e->kind == ENVELOPE_ERROR)
+		return is_modern_error(e->error) ? ERA_MODERN : ERA_LEGACY;
+	if (p->inquiry.status != 200)
+		return ERA_LEGACY;
+	buffer_consume(kept, buffer_length(kept));
+	/* Without it legacy clients are told that the upstream can't be used. */
+	if (buffer_append(kept, e->result.p, e->result.n, INQUIRY_ANSWER_MAX))
+		buffer_release(kept);
+	return ERA_MODERN;
 }
 
 /* Neither credentials that are missing nor a server in trouble tell anything about its era. */
@@ -143,25 +90,25 @@ static bool says_nothing(unsigned status)
 	return status == 401 || status == 403 || status == 407 || status == 429 || status >= 500;
 }
 
-static void on_end(struct upstream_call *call, int reason, const char *detail)
+static void on_answer(struct inquiry *q, const struct envelope *e, int reason, const char *detail)
 {
-	struct era_probe *p = probe_of(call);
+	struct era_probe *p = container_of(q, struct era_probe, inquiry);
 	struct upstream *u = p->upstream;
 	struct era_waits waits = TAILQ_HEAD_INITIALIZER(waits);
 	struct era_wait *wait;
 	char text[160];
 
-	if (reason == UPSTREAM_OK && says_nothing(p->status)) {
+	/* What is too long is no answer to this question. */
+	if (reason == METRIC_REASON_PROTOCOL && q->status == 200)
+		reason = UPSTREAM_OK;
+	snprintf(text, sizeof(text), "%s", detail);
+	if (reason == UPSTREAM_OK && says_nothing(q->status)) {
 		reason = METRIC_REASON_STATUS;
 		snprintf(
-		    text, sizeof(text), "it answered server/discover with status %u", p->status);
-	} else {
-		snprintf(text, sizeof(text), "%s", detail);
+		    text, sizeof(text), "it answered server/discover with status %u", q->status);
 	}
 	if (reason == UPSTREAM_OK) {
-		if (!p->sse)
-			judge(p, buffer_span(&p->answer));
-		u->era = p->era == ERA_MODERN ? ERA_MODERN : ERA_LEGACY;
+		u->era = judge(p, e);
 		u->era_since = clock_coarse();
 		LOG(u->worker->log, LOG_LEVEL_INFO, "era of an upstream found out",
 		    LOG_STR("upstream", u->config->name),
@@ -173,7 +120,7 @@ static void on_end(struct upstream_call *call, int reason, const char *detail)
 		TAILQ_INSERT_TAIL(&waits, wait, link);
 		wait->list = &waits;
 	}
-	/* The call does not look back after `end`. */
+	/* The inquiry does not look back after `done`. */
 	probe_free(p);
 	while ((wait = TAILQ_FIRST(&waits))) {
 		era_cancel(wait);
@@ -181,24 +128,16 @@ static void on_end(struct upstream_call *call, int reason, const char *detail)
 	}
 }
 
-static const struct upstream_call_ops probe_ops = {on_head, on_body, on_read_end, on_end};
-
 static struct era_probe *probe_create(struct upstream *u)
 {
 	struct era_probe *p = calloc(1, sizeof(*p));
-	struct span body = SPAN(question);
 
 	if (!p)
 		return NULL;
 	p->upstream = u;
 	TAILQ_INIT(&p->waits);
-	p->call.upstream = u;
-	p->call.ops = &probe_ops;
-	p->call.body = body;
-	p->call.repeatable = true;
-	if (relay_build_head(
-		&p->call.head, "POST", u, NULL, (struct span){0}, SPAN(question_fields), &body)) {
-		buffer_release(&p->call.head);
+	p->inquiry.done = on_answer;
+	if (buffer_append(&p->inquiry.body, question, sizeof(question) - 1, sizeof(question))) {
 		free(p);
 		return NULL;
 	}
@@ -215,9 +154,12 @@ bool era_ask(struct upstream *u, struct era_wait *wait)
 		return false;
 	wait->list = &p->waits;
 	TAILQ_INSERT_TAIL(&p->waits, wait, link);
-	if (first)
-		upstream_call_start(&p->call);
-	return true;
+	const struct inquiry_target target = {.upstream = u, .fields = SPAN(question_fields)};
+	if (!first || !inquiry_send(&p->inquiry, &target))
+		return true;
+	era_cancel(wait);
+	probe_free(p);
+	return false;
 }
 
 void era_cancel(struct era_wait *wait)
@@ -234,7 +176,7 @@ void era_close(struct worker *w)
 		struct era_probe *p = w->upstreams[i].probe;
 		if (!p)
 			continue;
-		upstream_call_cancel(&p->call);
+		inquiry_cancel(&p->inquiry);
 		probe_free(p);
 	}
 }

@@ -12,24 +12,22 @@
 #include "worker/mcp/aside.h"
 #include "worker/mcp/era.h"
 #include "worker/mcp/exchange.h"
+#include "worker/mcp/inquiry.h"
 #include "worker/mcp/translate/translate.h"
 #include "worker/upstream/stdio.h"
 
-enum { ANSWER_MAX = 4 * 1024 * 1024, REQUEST_MAX = 4096 };
+enum { REQUEST_MAX = 4096 };
 
 enum step { STEP_INITIALIZE, STEP_INITIALIZED, STEP_LEVEL, STEP_CREATE };
 
 struct liaison {
 	LIST_ENTRY(liaison) link; /* worker's liaisons */
 	struct liaison_want want;
-	struct upstream_call call;
+	struct inquiry inquiry;
 	struct session_call broker;
 	struct session_record record;
-	struct buffer body, answer, state;
-	struct sse_data events;
+	struct buffer state;
 	enum step step;
-	unsigned status;
-	bool sse, answered;
 	TAILQ_HEAD(liaison_waits, liaison_wait) waits;
 };
 
@@ -68,17 +66,12 @@ struct session_id liaison_id(const struct liaison_want *want)
 
 /* --- life --- */
 
-static struct liaison *liaison_of(struct upstream_call *call)
-{
-	return container_of(call, struct liaison, call);
-}
-
 /* Over; freed when the loop turns, as its call may be the one that is running. */
 static void liaison_close(struct liaison *l)
 {
 	struct worker *w = l->want.upstream->worker;
 
-	upstream_call_cancel(&l->call);
+	inquiry_cancel(&l->inquiry);
 	session_call_cancel(w->sessions, &l->broker);
 	LIST_REMOVE(l, link);
 	LIST_INSERT_HEAD(&w->closed_liaisons, l, link);
@@ -87,11 +80,8 @@ static void liaison_close(struct liaison *l)
 static void liaison_free(struct liaison *l)
 {
 	LIST_REMOVE(l, link);
-	buffer_release(&l->call.head);
-	buffer_release(&l->body);
-	buffer_release(&l->answer);
+	inquiry_release(&l->inquiry);
 	buffer_release(&l->state);
-	sse_data_release(&l->events);
 	free(l);
 }
 
@@ -211,56 +201,28 @@ static int keep_result(struct liaison *l, struct span result)
 	return c.error;
 }
 
-static void on_initialized(struct liaison *l, const struct envelope *e)
+/* True when the handshake goes on. */
+static bool take_result(struct liaison *l, const struct envelope *e)
 {
 	int version = e->protocol_version.p ? mcp_version_find(e->protocol_version) : -1;
 
 	if (version < 0) {
 		fail(l, METRIC_REASON_PROTOCOL, "it negotiated a revision that is not spoken here");
-		return;
+		return false;
 	}
 	l->record.version = (uint8_t)version;
 	if (keep_result(l, e->result)) {
 		fail(l, METRIC_REASON_PROTOCOL, "its answer to initialize is too long");
-		return;
+		return false;
 	}
-	l->answered = true;
+	return true;
 }
 
-/* One message of an answer. Non-zero when there is nothing more to look at. */
-static int judge(struct liaison *l, struct span message)
+static void on_head(struct inquiry *q, const struct http_head *head)
 {
-	struct worker *w = l->want.upstream->worker;
-	struct envelope *e = &w->envelope;
-	struct envelope_fault fault;
-
-	if (envelope_scan(message, w->config->limits.json_depth, e, &fault))
-		return 0;
-	if (e->kind == ENVELOPE_ERROR && l->step == STEP_INITIALIZE) {
-		era_forget(l->want.upstream);
-		fail(l, METRIC_REASON_PROTOCOL, "it refused initialize");
-		return 1;
-	}
-	if (e->kind != ENVELOPE_RESULT)
-		return 0;
-	if (l->step == STEP_INITIALIZE)
-		on_initialized(l, e);
-	return 1;
-}
-
-static int on_event(struct sse_data *events, struct span data)
-{
-	return judge(container_of(events, struct liaison, events), data);
-}
-
-static void on_head(struct upstream_call *call, const struct http_head *head)
-{
-	struct liaison *l = liaison_of(call);
-	const struct http_header *type = head_find(head, SPAN("content-type"), NULL);
+	struct liaison *l = container_of(q, struct liaison, inquiry);
 	const struct http_header *id = head_find(head, SPAN("mcp-session-id"), NULL);
 
-	l->status = head->status;
-	l->sse = type && header_has_token(type->value, SPAN("text/event-stream"));
 	if (l->step != STEP_INITIALIZE || !id)
 		return;
 	if (id->value.n >= SESSION_UPSTREAM_ID_MAX) {
@@ -271,46 +233,27 @@ static void on_head(struct upstream_call *call, const struct http_head *head)
 	l->record.upstream_session[id->value.n] = '\0';
 }
 
-static void on_body(struct upstream_call *call, const char *p, size_t n)
+static void on_answer(struct inquiry *q, const struct envelope *e, int reason, const char *detail)
 {
-	struct liaison *l = liaison_of(call);
-	int status = l->sse ? sse_data_feed(&l->events, p, n, ANSWER_MAX, on_event)
-			    : buffer_append(&l->answer, p, n, ANSWER_MAX);
-
-	if (status < 0)
-		fail(l, METRIC_REASON_PROTOCOL, "its answer to a handshake is too long");
-}
-
-static void on_read_end(struct upstream_call *call)
-{
-	(void)call;
-}
-
-static void on_end(struct upstream_call *call, int reason, const char *detail)
-{
-	struct liaison *l = liaison_of(call);
+	struct liaison *l = container_of(q, struct liaison, inquiry);
 	char text[96];
 
 	if (reason != UPSTREAM_OK) {
-		snprintf(text, sizeof(text), "%s", detail);
-		fail(l, reason, text);
+		fail(l, reason, detail);
 		return;
 	}
-	if (l->step == STEP_INITIALIZE && l->status == 200 && !l->sse &&
-	    judge(l, buffer_span(&l->answer)) && !l->answered)
-		return; /* it failed */
-	if (l->step == STEP_INITIALIZE && !l->answered) {
+	if (l->step == STEP_INITIALIZE && !(e && e->kind == ENVELOPE_RESULT && q->status == 200)) {
 		era_forget(l->want.upstream);
-		snprintf(text, sizeof(text), "it answered initialize with status %u", l->status);
+		snprintf(text, sizeof(text), "it refused initialize with status %u", q->status);
 		fail(l, METRIC_REASON_STATUS, text);
 		return;
 	}
+	if (l->step == STEP_INITIALIZE && !take_result(l, e))
+		return;
 	/* Neither a 202 that is none nor a level that is refused is worth a failure. */
 	l->step++;
 	take_step(l);
 }
-
-static const struct upstream_call_ops liaison_ops = {on_head, on_body, on_read_end, on_end};
 
 /* --- steps --- */
 
@@ -358,9 +301,8 @@ static bool wants_level(const struct liaison *l)
 
 static void take_step(struct liaison *l)
 {
-	struct upstream *u = l->want.upstream;
-	const struct session_record *record = l->step == STEP_INITIALIZE ? NULL : &l->record;
-	struct compose c = {.out = &l->body, .bound = REQUEST_MAX};
+	struct inquiry *q = &l->inquiry;
+	struct compose c = {.out = &q->body, .bound = REQUEST_MAX};
 
 	if (l->step == STEP_LEVEL && !wants_level(l))
 		l->step = STEP_CREATE;
@@ -368,28 +310,17 @@ static void take_step(struct liaison *l)
 		create(l);
 		return;
 	}
-	buffer_consume(&l->body, buffer_length(&l->body));
-	buffer_consume(&l->call.head, buffer_length(&l->call.head));
-	buffer_consume(&l->answer, buffer_length(&l->answer));
-	steps[l->step].put(&c, l);
-	struct buffer head = l->call.head;
-	struct span body = buffer_span(&l->body);
-	if (u->config->kind == CONFIG_HTTP)
-		c.error |= relay_build_head(
-		    &head, "POST", u, record, (struct span){0}, (struct span){0}, &body);
-	l->call = (struct upstream_call){.upstream = u,
-	    .ops = &liaison_ops,
-	    .head = head,
-	    .body = body,
+	const struct inquiry_target target = {.upstream = l->want.upstream,
+	    .record = l->step == STEP_INITIALIZE ? NULL : &l->record,
 	    .action = steps[l->step].action,
 	    .session = l->record.id,
-	    .child_name = l->record.upstream_session,
-	    .single = steps[l->step].single,
-	    .repeatable = true};
-	if (c.error)
+	    .notification = !steps[l->step].single};
+	buffer_consume(&q->body, buffer_length(&q->body));
+	steps[l->step].put(&c, l);
+	q->head = on_head;
+	q->done = on_answer;
+	if (c.error || inquiry_send(q, &target))
 		fail(l, METRIC_REASON_LIMIT, "out of memory");
-	else
-		upstream_call_start(&l->call);
 }
 
 static struct liaison *liaison_create(const struct liaison_want *want, const struct session_id *id)

@@ -122,9 +122,7 @@ static bool give_cached(struct exchange *x)
 	cache_key(&key, u, &w->envelope, w->envelope.client_capabilities);
 	if (key.error)
 		buffer_release(&x->cache_key);
-	compose_open(&c, '{');
-	compose_member(&c, "jsonrpc", SPAN("\"2.0\""));
-	compose_member(&c, "id", x->id);
+	translate_begin(&c, x->id);
 	compose_key(&c, "result");
 	bool found = cache_get(w->cache, buffer_span(&x->cache_key), &c) && !c.error;
 	compose_close(&c, '}');

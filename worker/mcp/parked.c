@@ -55,9 +55,7 @@ static void respond(struct errand *r, const struct ask *a, const char *kind, str
 	struct buffer body = {0};
 	struct compose c = {.out = &body, .bound = ERRAND_MESSAGE_MAX};
 
-	compose_open(&c, '{');
-	compose_member(&c, "jsonrpc", SPAN("\"2.0\""));
-	compose_member(&c, "id", a->id);
+	translate_begin(&c, a->id);
 	compose_member(&c, kind, value);
 	compose_close(&c, '}');
 	if (!c.error)
@@ -124,9 +122,7 @@ static void put_required(struct compose *c, const struct parked *p, const char *
 {
 	const struct translation *t = &p->errand->translation;
 
-	compose_open(c, '{');
-	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
-	compose_member(c, "id", t->id);
+	translate_begin(c, t->id);
 	compose_key(c, "result");
 	compose_open(c, '{');
 	compose_text(c, "resultType", SPAN("input_required"));

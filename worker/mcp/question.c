@@ -55,9 +55,7 @@ static void put_request(
 	char id[ID_MAX];
 
 	put_id(q, number, id);
-	compose_open(c, '{');
-	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
-	compose_member(c, "id", span_of(id));
+	translate_begin(c, span_of(id));
 	compose_member(c, "method", item->method);
 	compose_key(c, "params");
 	compose_open(c, '{');
@@ -140,9 +138,7 @@ static void give_error(struct question *q, struct span error)
 	struct errand *r = q->errand;
 	struct compose c = errand_compose(r);
 
-	compose_open(&c, '{');
-	compose_member(&c, "jsonrpc", SPAN("\"2.0\""));
-	compose_member(&c, "id", r->translation.id);
+	translate_begin(&c, r->translation.id);
 	compose_member(&c, "error", error);
 	compose_close(&c, '}');
 	errand_answer(r, &c, 200);

@@ -7,8 +7,9 @@
 #include "common/raw.h"
 #include "worker/mcp/aside.h"
 #include "worker/mcp/exchange.h"
+#include "worker/mcp/inquiry.h"
 
-enum { URI_MAX = 65536, ANSWER_MAX = 65536 };
+enum { URI_MAX = 65536 };
 
 enum subscription_state {
 	SUBSCRIPTION_NEW,
@@ -23,10 +24,7 @@ struct subscription {
 	struct buffer uri; /* raw JSON string */
 	unsigned wanted;   /* by so many listeners */
 	enum subscription_state state;
-	struct upstream_call call;
-	struct buffer body, answer;
-	struct sse_data events;
-	bool sse, kept;
+	struct inquiry inquiry;
 };
 
 static struct subscription *find(const struct feed *f, struct span uri)
@@ -44,10 +42,7 @@ static void subscription_free(struct subscription *s)
 {
 	TAILQ_REMOVE(&s->feed->subscriptions, s, link);
 	buffer_release(&s->uri);
-	buffer_release(&s->body);
-	buffer_release(&s->answer);
-	buffer_release(&s->call.head);
-	sse_data_release(&s->events);
+	inquiry_release(&s->inquiry);
 	free(s);
 }
 
@@ -64,100 +59,37 @@ static void put_request(struct compose *c, const struct subscription *s, const c
 	compose_close(c, '}');
 }
 
-/* --- the upstream's answer --- */
-
-static struct subscription *subscription_of(struct upstream_call *call)
+static void on_answer(struct inquiry *q, const struct envelope *e, int reason, const char *detail)
 {
-	return container_of(call, struct subscription, call);
-}
+	struct subscription *s = container_of(q, struct subscription, inquiry);
 
-static int judge(struct subscription *s, struct span message)
-{
-	struct worker *w = s->feed->upstream->worker;
-	struct envelope_fault fault;
-
-	if (envelope_scan(message, w->config->limits.json_depth, &w->envelope, &fault))
-		return 0;
-	s->kept |= w->envelope.kind == ENVELOPE_RESULT;
-	return 0;
-}
-
-static int on_event(struct sse_data *events, struct span data)
-{
-	return judge(container_of(events, struct subscription, events), data);
-}
-
-static void on_head(struct upstream_call *call, const struct http_head *head)
-{
-	struct subscription *s = subscription_of(call);
-	const struct http_header *type = head_find(head, SPAN("content-type"), NULL);
-
-	s->sse = type && header_has_token(type->value, SPAN("text/event-stream"));
-}
-
-static void on_body(struct upstream_call *call, const char *p, size_t n)
-{
-	struct subscription *s = subscription_of(call);
-
-	/* What is too long is no answer to this. */
-	if (s->sse)
-		s->kept &= sse_data_feed(&s->events, p, n, ANSWER_MAX, on_event) == 0;
-	else
-		s->kept &= buffer_append(&s->answer, p, n, ANSWER_MAX) == 0;
-}
-
-static void on_read_end(struct upstream_call *call)
-{
-	(void)call;
-}
-
-static void on_end(struct upstream_call *call, int reason, const char *detail)
-{
-	struct subscription *s = subscription_of(call);
-
+	(void)reason;
 	(void)detail;
-	if (reason == UPSTREAM_OK && !s->sse)
-		judge(s, buffer_span(&s->answer));
-	s->state = reason == UPSTREAM_OK && s->kept ? SUBSCRIPTION_KEPT : SUBSCRIPTION_REFUSED;
+	s->state = e && e->kind == ENVELOPE_RESULT ? SUBSCRIPTION_KEPT : SUBSCRIPTION_REFUSED;
 	feed_subscriptions_changed(s->feed);
 }
-
-static const struct upstream_call_ops subscription_ops = {on_head, on_body, on_read_end, on_end};
 
 /* --- asking --- */
 
 static void ask(struct subscription *s)
 {
 	struct feed *f = s->feed;
-	struct upstream *u = f->upstream;
-	struct compose c = {.out = &s->body, .bound = 2 * URI_MAX};
-	struct buffer head = s->call.head;
+	struct inquiry *q = &s->inquiry;
+	struct compose c = {.out = &q->body, .bound = 2 * URI_MAX};
+	const struct inquiry_target target = {
+	    .upstream = f->upstream, .record = &f->record, .session = f->record.id};
 
-	if (!f->subscribes) {
-		s->state = SUBSCRIPTION_REFUSED;
+	s->state = SUBSCRIPTION_REFUSED;
+	if (!f->subscribes)
 		return;
-	}
-	buffer_consume(&s->body, buffer_length(&s->body));
-	buffer_consume(&s->answer, buffer_length(&s->answer));
-	buffer_consume(&head, buffer_length(&head));
-	s->kept = false;
+	buffer_consume(&q->body, buffer_length(&q->body));
 	put_request(&c, s, "resources/subscribe");
-	struct span body = buffer_span(&s->body);
-	if (!c.error && u->config->kind == CONFIG_HTTP)
-		c.error = relay_build_head(
-		    &head, "POST", u, &f->record, (struct span){0}, (struct span){0}, &body);
-	s->call = (struct upstream_call){.upstream = u,
-	    .ops = &subscription_ops,
-	    .head = head,
-	    .body = body,
-	    .repeatable = true,
-	    .action = UPSTREAM_POST,
-	    .session = f->record.id,
-	    .child_name = f->record.upstream_session,
-	    .single = true};
-	s->state = c.error ? SUBSCRIPTION_REFUSED : SUBSCRIPTION_ASKED;
-	if (!c.error)
-		upstream_call_start(&s->call);
+	q->done = on_answer;
+	if (c.error)
+		return;
+	s->state = SUBSCRIPTION_ASKED;
+	if (inquiry_send(q, &target))
+		s->state = SUBSCRIPTION_REFUSED;
 }
 
 void subscriptions_ask_all(struct feed *f)
@@ -217,7 +149,7 @@ void subscriptions_drop(struct feed *f, struct span uris)
 		if (s->state == SUBSCRIPTION_KEPT && !c.error)
 			aside_post(f->upstream, &f->record, buffer_span(&body));
 		buffer_release(&body);
-		upstream_call_cancel(&s->call);
+		inquiry_cancel(&s->inquiry);
 		subscription_free(s);
 	}
 }
@@ -246,7 +178,7 @@ void subscriptions_forget(struct feed *f)
 	struct subscription *s;
 
 	TAILQ_FOREACH (s, &f->subscriptions, link) {
-		upstream_call_cancel(&s->call);
+		inquiry_cancel(&s->inquiry);
 		s->state = SUBSCRIPTION_NEW;
 	}
 }
@@ -256,7 +188,7 @@ void subscriptions_close(struct feed *f)
 	struct subscription *s;
 
 	TAILQ_FOREACH (s, &f->subscriptions, link)
-		upstream_call_cancel(&s->call);
+		inquiry_cancel(&s->inquiry);
 }
 
 void subscriptions_free(struct feed *f)

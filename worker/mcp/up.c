@@ -42,9 +42,7 @@ static void give_empty_result(struct exchange *x)
 	struct buffer body = {0};
 	struct compose c = {.out = &body, .bound = x->id.n + 64};
 
-	compose_open(&c, '{');
-	compose_member(&c, "jsonrpc", SPAN("\"2.0\""));
-	compose_member(&c, "id", x->id);
+	translate_begin(&c, x->id);
 	compose_member(&c, "result", SPAN("{}"));
 	compose_close(&c, '}');
 	if (c.error)

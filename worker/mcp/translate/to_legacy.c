@@ -10,9 +10,7 @@ static const char *const reserved_meta[] = {"io.modelcontextprotocol/", "progres
 
 void to_legacy_request(struct compose *c, const struct envelope *e, struct span id)
 {
-	compose_open(c, '{');
-	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
-	compose_member(c, "id", id);
+	translate_begin(c, id);
 	compose_text(c, "method", e->method);
 	compose_key(c, "params");
 	compose_open(c, '{');
@@ -34,9 +32,7 @@ void to_legacy_refusal(struct compose *c, const struct envelope *e)
 		    c, e->id, -32601, SPAN("the client can't be asked this"), (struct span){0});
 		return;
 	}
-	compose_open(c, '{');
-	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
-	compose_member(c, "id", e->id);
+	translate_begin(c, e->id);
 	compose_member(c, "result", SPAN("{}"));
 	compose_close(c, '}');
 }
@@ -131,9 +127,7 @@ static void put_error(struct compose *c, struct span error)
 
 void to_legacy_answer(struct compose *c, const struct envelope *e, const struct translation *t)
 {
-	compose_open(c, '{');
-	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
-	compose_member(c, "id", t->id);
+	translate_begin(c, t->id);
 	if (e->kind == ENVELOPE_RESULT)
 		put_result(c, e->result);
 	else
@@ -190,9 +184,7 @@ void to_legacy_initialize(struct compose *c, struct span result, struct span id,
 	struct span capabilities = SPAN("{}"), instructions;
 
 	raw_member(result, "capabilities", &capabilities);
-	compose_open(c, '{');
-	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
-	compose_member(c, "id", id);
+	translate_begin(c, id);
 	compose_key(c, "result");
 	compose_open(c, '{');
 	compose_text(c, "protocolVersion", mcp_versions[version].date);
@@ -243,6 +235,13 @@ bool translate_notification(
 	return true;
 }
 
+void translate_begin(struct compose *c, struct span id)
+{
+	compose_open(c, '{');
+	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
+	compose_member(c, "id", id);
+}
+
 void translate_list_changed(struct compose *c, const char *list)
 {
 	compose_raw(c, SPAN("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/"));
@@ -253,9 +252,7 @@ void translate_list_changed(struct compose *c, const char *list)
 void translate_error(
     struct compose *c, struct span id, int code, struct span message, struct span data)
 {
-	compose_open(c, '{');
-	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
-	compose_member(c, "id", id);
+	translate_begin(c, id);
 	compose_key(c, "error");
 	compose_open(c, '{');
 	compose_integer(c, "code", code);

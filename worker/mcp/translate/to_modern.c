@@ -32,9 +32,7 @@ static void put_meta(
 void to_modern_request(struct compose *c, const struct envelope *e, struct span id,
     const struct client_identity *who, const struct retry_inputs *inputs)
 {
-	compose_open(c, '{');
-	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
-	compose_member(c, "id", id);
+	translate_begin(c, id);
 	compose_text(c, "method", e->method);
 	compose_key(c, "params");
 	compose_open(c, '{');
@@ -63,9 +61,7 @@ void to_modern_listen(struct compose *c, struct span id, const struct client_ide
 	struct span capabilities = SPAN("{}"), one, announced, rest = uris;
 
 	raw_object(discover, "capabilities", &capabilities);
-	compose_open(c, '{');
-	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
-	compose_member(c, "id", id);
+	translate_begin(c, id);
 	compose_text(c, "method", SPAN("subscriptions/listen"));
 	compose_key(c, "params");
 	compose_open(c, '{');
@@ -178,9 +174,7 @@ static void put_error(struct compose *c, struct span error)
 
 void to_modern_answer(struct compose *c, const struct envelope *e, const struct translation *t)
 {
-	compose_open(c, '{');
-	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
-	compose_member(c, "id", t->id);
+	translate_begin(c, t->id);
 	if (e->kind == ENVELOPE_RESULT)
 		put_result(c, e->result, t);
 	else
@@ -222,9 +216,7 @@ static void put_urls(struct compose *c, struct span error)
 
 unsigned to_modern_missing(struct compose *c, struct span id, unsigned capabilities)
 {
-	compose_open(c, '{');
-	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
-	compose_member(c, "id", id);
+	translate_begin(c, id);
 	compose_key(c, "error");
 	compose_open(c, '{');
 	compose_integer(c, "code", -32021);
@@ -247,9 +239,7 @@ unsigned to_modern_urls(
 		    SPAN("{\"requiredCapabilities\":{\"elicitation\":{\"url\":{}}}}"));
 		return 400;
 	}
-	compose_open(c, '{');
-	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
-	compose_member(c, "id", t->id);
+	translate_begin(c, t->id);
 	compose_key(c, "result");
 	compose_open(c, '{');
 	compose_text(c, "resultType", SPAN("input_required"));
@@ -265,9 +255,7 @@ unsigned to_modern_urls(
 
 void to_modern_listen_end(struct compose *c, struct span id)
 {
-	compose_open(c, '{');
-	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
-	compose_member(c, "id", id);
+	translate_begin(c, id);
 	compose_key(c, "result");
 	compose_open(c, '{');
 	compose_text(c, "resultType", SPAN("complete"));
@@ -289,9 +277,7 @@ void to_modern_discover(struct compose *c, struct span result, struct span id)
 
 	raw_member(result, "capabilities", &capabilities);
 	raw_member(result, "serverInfo", &info);
-	compose_open(c, '{');
-	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
-	compose_member(c, "id", id);
+	translate_begin(c, id);
 	compose_key(c, "result");
 	compose_open(c, '{');
 	compose_member(c, "resultType", SPAN("\"complete\""));

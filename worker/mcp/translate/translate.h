@@ -86,6 +86,8 @@ bool translate_notification(
     struct compose *c, const struct envelope *e, const struct translation *t);
 /* notifications/LIST/list_changed. */
 void translate_list_changed(struct compose *c, const char *list);
+/* Begin a message with this id: the object is open. */
+void translate_begin(struct compose *c, struct span id);
 /* An error of ours as a whole message; `data` raw or empty. */
 void translate_error(
     struct compose *c, struct span id, int code, struct span message, struct span data);
