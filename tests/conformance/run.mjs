@@ -130,6 +130,34 @@ function compare(name, direct, through, excused) {
 	return failed;
 }
 
+// The suite's scenarios for clients that fit a gateway, each with the generation of the client behind
+// Margay. Of the other era, where the test server lets itself be used in it.
+const CLIENTS = [
+	['initialize', 'legacy'],
+	['tools_call', 'legacy'],
+	['tools_call', 'modern'],
+	['elicitation-sep1034-client-defaults', 'legacy'],
+	['sse-retry', 'legacy'],
+	['request-metadata', 'modern'],
+	['http-standard-headers', 'modern'],
+	['http-custom-headers', 'modern'],
+	['http-invalid-tool-headers', 'modern'],
+	['sep-2322-client-request-state', 'legacy'],
+	['json-schema-ref-no-deref', 'legacy'],
+];
+
+// True when Margay fails as a client.
+async function runAsClient([scenario, generation]) {
+	const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'margay-conformance-'));
+	const command = `${node} ${path.join(import.meta.dirname, 'client.mjs')} ${generation}`;
+	const args = ['client', '--command', command, '--scenario', scenario, '-o', directory];
+	await run(node, [conformance, ...args], { deadline: 60_000 });
+	const checks = readChecks(directory);
+	fs.rmSync(directory, { recursive: true });
+	summarise(`as a client, ${scenario} with a ${generation} one`, checks);
+	return checks.size === 0 || [...checks.values()].some(({ status }) => status !== PASSED);
+}
+
 const legacy = await startFixture();
 const modern = await startModern();
 const program = path.join(import.meta.dirname, 'fixture.mjs');
@@ -170,6 +198,8 @@ try {
 			failed = compare(name, expected, through, excused) || failed;
 		}
 	}
+	for (const row of binary && !options.requirements ? CLIENTS : [])
+		failed = (await runAsClient(row)) || failed;
 } finally {
 	await legacy.close();
 	await modern.close();

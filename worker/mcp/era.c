@@ -108,7 +108,7 @@ static void on_answer(struct inquiry *q, const struct envelope *e, int reason, c
 		    text, sizeof(text), "it answered server/discover with status %u", q->status);
 	}
 	if (reason == UPSTREAM_OK) {
-		u->era = judge(p, e);
+		u->era = (int)judge(p, e);
 		u->era_since = clock_coarse();
 		LOG(u->worker->log, LOG_LEVEL_INFO, "era of an upstream found out",
 		    LOG_STR("upstream", u->config->name),
