@@ -77,9 +77,9 @@ static void find_session(struct exchange *x)
 	struct liaison_want want = want_of(x);
 	int error = 0;
 
-	if (x->method->asks && lease_is_needed(want.upstream, want.capabilities)) {
+	if (x->method->asks && want.capabilities != 0) {
 		x->lease = lease_take(x->worker, &want);
-		if (!x->lease) {
+		if (!x->lease && lease_is_needed(want.upstream, want.capabilities)) {
 			exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
 			return;
 		}
@@ -166,7 +166,10 @@ static void with_session(struct exchange *x, const struct session_record *record
 		return;
 	}
 	timeout_arm(&x->worker->timeouts.session_touch, &x->touch);
-	errand_send(r);
+	if (r->lease)
+		lease_send(r->lease, r);
+	else
+		errand_send(r);
 }
 
 /* --- the answer --- */
@@ -254,6 +257,8 @@ static bool on_refused(struct errand *r, unsigned status, bool json)
 	upstream_call_cancel(&r->call);
 	x->lease = r->lease;
 	r->lease = NULL;
+	if (x->lease)
+		lease_forget(x->lease);
 	buffer_consume(&r->call.head, buffer_length(&r->call.head));
 	buffer_consume(&r->body, buffer_length(&r->body));
 	buffer_consume(&r->kept, buffer_length(&r->kept));
