@@ -1047,9 +1047,13 @@ describe('legacy clients and a modern upstream', OPTIONS, () => {
 			params: { _meta: {} },
 		});
 		// From whatever worker the subscription comes.
-		for (let i = 1; i <= 4; i++)
+		for (let i = 1; i <= 12; i++) {
 			await session.request('resources/subscribe', { uri: `file:///${i}` });
-		await until('it listens to all', () => open.at(-1).filter.resourceSubscriptions?.length === 4);
+			await until(
+				'it listens to it',
+				() => open.at(-1).filter.resourceSubscriptions?.length === i,
+			);
+		}
 		await until('to nothing twice', () => open.slice(0, -1).every(({ closed }) => closed));
 		// What may have changed in between is said to have changed.
 		await until('that is heard', () => heard.some(listChanged));
