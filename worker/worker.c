@@ -295,6 +295,7 @@ static int worker_open(struct worker *w)
 	question_timeouts_init(w);
 	listen_timeouts_init(w);
 	feed_timeouts_init(w);
+	lease_timeouts_init(w);
 	resume_timeouts_init(w);
 	watchers_start(w);
 	if ((error = clients_open(&w->clients)) || (error = streams_open(&w->streams)) ||

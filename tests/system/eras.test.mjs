@@ -693,6 +693,13 @@ describe('a legacy upstream that asks modern clients', OPTIONS, () => {
 		assert.deepEqual(answers, people.map((who) => `${who} ${who}`));
 	});
 
+	test('a server that holds back the head of its stream holds up no call', async () => {
+		await start();
+		server.on.GET = () => {}; // until it has something to say, which is never
+		const { json } = await ask([]);
+		assert.equal(json.result.resultType, 'complete');
+	});
+
 	test('nobody is asked what it did not say that it can', async () => {
 		await start();
 		const { json } = await ask([[ELICIT]], { _meta: metaOf() });

@@ -6,6 +6,8 @@
 #include "worker/mcp/aside.h"
 #include "worker/mcp/errand.h"
 
+static const double head_patience = 1; /* seconds */
+
 struct lease {
 	LIST_ENTRY(lease) link; /* worker's leases */
 	struct liaison_want want;
@@ -13,7 +15,9 @@ struct lease {
 	struct errand *user;       /* whose call it is for, once it is sent or about to be */
 	struct upstream_call call; /* the stream outside of requests, of HTTP servers */
 	struct sse_data events;
-	bool heard; /* the stream is open, or there is none to be had */
+	struct timeout
+	    patience; /* with its head: some servers hold it back until they have an event */
+	bool heard;   /* the stream is open, or there is none to be had */
 };
 
 bool lease_is_needed(const struct upstream *u, unsigned capabilities)
@@ -31,11 +35,18 @@ static struct lease *lease_of(struct upstream_call *call)
 /* Now, if it was waited for. */
 static void heard(struct lease *l)
 {
+	timeout_disarm(&l->want.upstream->worker->timeouts.lease_patience, &l->patience);
 	if (l->heard)
 		return;
 	l->heard = true;
 	if (l->user)
 		errand_send(l->user);
+}
+
+static void on_patience_over(struct timeout_queue *queue, struct timeout *timeout)
+{
+	(void)queue;
+	heard(container_of(timeout, struct lease, patience));
 }
 
 static int on_event(struct sse_data *events, struct span data)
@@ -82,6 +93,7 @@ static const struct upstream_call_ops lease_ops = {on_head, on_body, on_read_end
 static void stream_close(struct lease *l)
 {
 	upstream_call_cancel(&l->call);
+	timeout_disarm(&l->want.upstream->worker->timeouts.lease_patience, &l->patience);
 	l->heard = false;
 }
 
@@ -112,10 +124,12 @@ void lease_send(struct lease *l, struct errand *r)
 	    .repeatable = true,
 	    .stream = true,
 	    .action = UPSTREAM_LISTEN};
-	if (error)
+	if (error) {
 		errand_send(r);
-	else
-		upstream_call_start(&l->call);
+		return;
+	}
+	timeout_arm(&u->worker->timeouts.lease_patience, &l->patience);
+	upstream_call_start(&l->call);
 }
 
 /* --- leases --- */
@@ -200,4 +214,9 @@ void leases_close(struct worker *w)
 		buffer_release(&l->call.head);
 		free(l);
 	}
+}
+
+void lease_timeouts_init(struct worker *w)
+{
+	timeout_queue_init(&w->timeouts.lease_patience, w->loop, head_patience, on_patience_over);
 }

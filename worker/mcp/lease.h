@@ -33,5 +33,6 @@ void lease_give_back(struct worker *w, struct lease *lease, bool clean);
 /* End those that are free, and the others when they are given back. */
 void leases_drain(struct worker *w);
 void leases_close(struct worker *w);
+void lease_timeouts_init(struct worker *w);
 
 #endif
