@@ -21,17 +21,6 @@ static const struct errand_way down_way;
 
 static void with_session(struct exchange *x, const struct session_record *record);
 
-/* The request once more: what pointed into the scan is gone whenever something was waited for. */
-static const struct envelope *request_of(struct exchange *x)
-{
-	struct envelope *e = &x->worker->envelope;
-	struct envelope_fault fault;
-
-	return envelope_scan(buffer_span(&x->body), x->worker->config->limits.json_depth, e, &fault)
-		   ? NULL
-		   : e;
-}
-
 /* --- the session --- */
 
 static void on_opened(
@@ -102,18 +91,12 @@ static void answer_discover(struct exchange *x, const struct session_record *rec
 {
 	struct buffer body = {0};
 	struct compose c = {.out = &body, .bound = 2 * SESSION_STATE_MAX};
-	struct conn *conn = x->conn;
 
 	to_modern_discover(&c, record->state, x->id);
-	if (c.error) {
+	if (c.error)
 		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
-	} else {
-		relay_begin(x, 200, (int64_t)buffer_length(&body), false, (struct span){0});
-		if (conn->exchange == x)
-			relay_piece(x, buffer_span(&body));
-		if (conn->exchange == x)
-			relay_over(x, UPSTREAM_OK, "");
-	}
+	else
+		relay_answer(x, 200, buffer_span(&body), (struct span){0});
 	buffer_release(&body);
 }
 
@@ -159,7 +142,7 @@ static void with_session(struct exchange *x, const struct session_record *record
 		answer_discover(x, record);
 		return;
 	}
-	e = request_of(x);
+	e = exchange_message(x);
 	r = x->errand ? x->errand : errand_create(x, &down_way);
 	if (!e || !r || keep_session(r, record) || build(r, e)) {
 		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
@@ -290,13 +273,11 @@ static const struct errand_way down_way = {
 
 void down_start(struct exchange *x)
 {
-	const struct envelope *e = request_of(x);
+	const struct envelope *e = exchange_message(x);
 	struct span level;
 
 	if (!x->is_request) { /* none of this era's has a counterpart */
-		conn_answer(x->conn, x->status = 202, (struct span){0}, (struct span){0});
-		if (x->conn->exchange == x)
-			exchange_finish(x);
+		exchange_accept(x);
 		return;
 	}
 	if (!e) {

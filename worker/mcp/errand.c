@@ -234,14 +234,11 @@ static void end_exchange(struct errand *r)
 	struct span message = message_of(r);
 
 	x->upstream_micros = clock_microseconds() - x->upstream_started;
-	if (x->answering) {
-		give_event(r);
-	} else {
-		x->expected = message.n;
-		relay_begin(x, r->answer_status, (int64_t)message.n, false, (struct span){0});
-		if (conn->exchange == x)
-			relay_piece(x, message);
+	if (!x->answering) {
+		relay_answer(x, r->answer_status, message, (struct span){0});
+		return;
 	}
+	give_event(r);
 	if (conn->exchange == x)
 		relay_over(x, UPSTREAM_OK, "");
 }

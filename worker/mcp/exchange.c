@@ -145,6 +145,27 @@ void exchange_refuse(struct exchange *x, enum reply_id reply, const char *detail
 		conn_close(c);
 }
 
+const struct envelope *exchange_message(struct exchange *x)
+{
+	struct worker *w = x->worker;
+	struct envelope_fault fault;
+
+	return envelope_scan(
+		   buffer_span(&x->body), w->config->limits.json_depth, &w->envelope, &fault)
+		   ? NULL
+		   : &w->envelope;
+}
+
+void exchange_accept(struct exchange *x)
+{
+	struct conn *c = x->conn;
+
+	x->status = 202;
+	conn_answer(c, 202, (struct span){0}, (struct span){0});
+	if (c->exchange == x)
+		exchange_finish(x);
+}
+
 void exchange_upstream_failed(struct exchange *x, int reason, const char *detail)
 {
 	static const enum reply_id by_reason[METRIC_REASON_COUNT] = {

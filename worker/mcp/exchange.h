@@ -111,6 +111,11 @@ extern const struct conn_handler exchange_handler;
 void exchange_refuse(struct exchange *x, enum reply_id reply, const char *detail, struct span data);
 /* Refuse because of the upstream, which the message names. */
 void exchange_upstream_failed(struct exchange *x, int reason, const char *detail);
+/* The message of the body, scanned again into the worker's envelope: what pointed into an earlier
+ * scan is gone whenever something was waited for. NULL when it is none. */
+const struct envelope *exchange_message(struct exchange *x);
+/* 202: there is nothing to say to it. */
+void exchange_accept(struct exchange *x);
 /* The answer was given (conn_end was called or the conn is gone): log, count, let go. */
 void exchange_finish(struct exchange *x);
 void exchange_free(struct exchange *x);
@@ -127,6 +132,8 @@ extern const struct upstream_call_ops relay_ops;
 void relay_start(struct exchange *x, const struct session_record *record);
 /* Begin the client's answer with the media type and more header lines. */
 void relay_begin(struct exchange *x, unsigned status, int64_t length, bool sse, struct span more);
+/* A whole answer in JSON; `more` as in relay_begin. */
+void relay_answer(struct exchange *x, unsigned status, struct span message, struct span more);
 /* Pass on a piece of the answer. */
 void relay_piece(struct exchange *x, struct span piece);
 /* The upstream's answer ended (reason as in upstream_call_ops.end) after relay_begin. */

@@ -448,8 +448,7 @@ static bool take_filter(struct subscriber *l, const struct envelope *e)
 
 void feed_listen(struct exchange *x)
 {
-	struct envelope *e = &x->worker->envelope;
-	struct envelope_fault fault;
+	const struct envelope *e = exchange_message(x);
 	struct subscriber *l = calloc(1, sizeof(*l));
 	struct feed *f = l ? feed_get(x->route->upstream) : NULL;
 
@@ -463,8 +462,7 @@ void feed_listen(struct exchange *x)
 	l->exchange = x;
 	x->subscriber = l;
 	TAILQ_INSERT_TAIL(&f->subscribers, l, link);
-	if (envelope_scan(buffer_span(&x->body), x->worker->config->limits.json_depth, e, &fault) ||
-	    !take_filter(l, e)) {
+	if (!e || !take_filter(l, e)) {
 		exchange_refuse(x, REPLY_BAD_FILTER, NULL, (struct span){0});
 		return;
 	}

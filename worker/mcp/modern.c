@@ -109,17 +109,15 @@ static bool give_cached(struct exchange *x)
 {
 	struct worker *w = x->worker;
 	struct upstream *u = x->route->upstream;
-	struct envelope_fault fault;
-	struct conn *conn = x->conn;
+	const struct envelope *e;
 	struct buffer body = {0};
 	struct compose key = {.out = &x->cache_key, .bound = w->config->limits.body_size * 2},
 		       c = {.out = &body, .bound = w->config->cache.size};
 
 	if (!x->is_request || !x->method->cacheable || w->config->cache.size == 0 ||
-	    envelope_scan(
-		buffer_span(&x->body), w->config->limits.json_depth, &w->envelope, &fault))
+	    !(e = exchange_message(x)))
 		return false;
-	cache_key(&key, u, &w->envelope, w->envelope.client_capabilities);
+	cache_key(&key, u, e, e->client_capabilities);
 	if (key.error)
 		buffer_release(&x->cache_key);
 	translate_begin(&c, x->id);
@@ -129,11 +127,7 @@ static bool give_cached(struct exchange *x)
 	if (found && !c.error) {
 		METRIC_ADD(w->metrics, CACHE_HITS, 1, u->metrics_id);
 		buffer_release(&x->cache_key);
-		relay_begin(x, 200, (int64_t)buffer_length(&body), false, no_data);
-		if (conn->exchange == x)
-			relay_piece(x, buffer_span(&body));
-		if (conn->exchange == x)
-			relay_over(x, UPSTREAM_OK, "");
+		relay_answer(x, 200, buffer_span(&body), no_data);
 	} else {
 		METRIC_ADD(w->metrics, CACHE_MISSES, 1, u->metrics_id);
 	}
@@ -166,14 +160,12 @@ static void go_on(struct exchange *x)
 
 static void check_params(struct exchange *x)
 {
-	struct envelope *e = &x->worker->envelope;
-	struct envelope_fault fault;
+	const struct envelope *e;
 	const struct annotations *annotations = NULL;
 	struct span arguments = SPAN("{}");
 	const char *wrong = NULL;
 
-	if (catalogue_has_any(x->route->upstream) &&
-	    !envelope_scan(buffer_span(&x->body), x->worker->config->limits.json_depth, e, &fault))
+	if (catalogue_has_any(x->route->upstream) && (e = exchange_message(x)))
 		annotations = catalogue_find(x->route->upstream, e->name);
 	if (annotations) {
 		raw_object(e->params, "arguments", &arguments);

@@ -319,13 +319,9 @@ static void on_mail(struct mailbox *box, enum mail_kind kind, struct span payloa
 static bool remember_request(struct parked *p)
 {
 	struct exchange *x = p->errand->exchange;
-	struct envelope *e = &p->errand->worker->envelope;
-	struct envelope_fault fault;
+	const struct envelope *e = x ? exchange_message(x) : NULL;
 
-	return x &&
-	       envelope_scan(
-		   buffer_span(&x->body), x->worker->config->limits.json_depth, e, &fault) == 0 &&
-	       seal_digest(e, p->digest);
+	return e && seal_digest(e, p->digest);
 }
 
 static struct parked *parked_create(struct errand *r)

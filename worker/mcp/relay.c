@@ -10,9 +10,9 @@
 
 #include "common/clock.h"
 #include "worker/http/status.h"
-#include "worker/mcp/errand.h"
 #include "worker/mcp/aside.h"
 #include "worker/mcp/cache.h"
+#include "worker/mcp/errand.h"
 #include "worker/mcp/up.h"
 #include "worker/mcp/virtual.h"
 #include "worker/route.h"
@@ -254,6 +254,18 @@ void relay_piece(struct exchange *x, struct span piece)
 	conn_body(x->conn, piece);
 }
 
+void relay_answer(struct exchange *x, unsigned status, struct span message, struct span more)
+{
+	struct conn *c = x->conn;
+
+	x->expected = message.n;
+	relay_begin(x, status, (int64_t)message.n, false, more);
+	if (c->exchange == x)
+		relay_piece(x, message);
+	if (c->exchange == x)
+		relay_over(x, UPSTREAM_OK, "");
+}
+
 static void on_body(struct upstream_call *call, const char *p, size_t n)
 {
 	relay_piece(exchange_of(call), (struct span){p, n});
@@ -343,7 +355,6 @@ void relay_over(struct exchange *x, int reason, const char *detail)
 static void on_end(struct upstream_call *call, int reason, const char *detail)
 {
 	struct exchange *x = exchange_of(call);
-	struct conn *c = x->conn;
 
 	x->upstream_micros = clock_microseconds() - x->upstream_started;
 	if (x->answering) {
@@ -351,9 +362,7 @@ static void on_end(struct upstream_call *call, int reason, const char *detail)
 	} else if (reason != UPSTREAM_OK) {
 		exchange_upstream_failed(x, reason, detail);
 	} else { /* 202 or 204 */
-		conn_answer(c, x->status, (struct span){0}, (struct span){0});
-		if (c->exchange == x)
-			exchange_finish(x);
+		exchange_accept(x);
 	}
 }
 

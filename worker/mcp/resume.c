@@ -73,12 +73,7 @@ static void give(struct resume *s, struct span message, unsigned status)
 
 	buffer_consume(&s->event, buffer_length(&s->event));
 	if (status > 0 && !x->answering) {
-		x->expected = message.n;
-		relay_begin(x, status, (int64_t)message.n, false, (struct span){0});
-		if (c->exchange == x)
-			relay_piece(x, message);
-		if (c->exchange == x)
-			relay_over(x, UPSTREAM_OK, "");
+		relay_answer(x, status, message, (struct span){0});
 		return;
 	}
 	compose_raw(&event, SPAN("event: message\ndata: "));
@@ -173,12 +168,10 @@ static void on_opened(struct mailbox *box, int status)
 {
 	struct resume *s = container_of(box, struct resume, box);
 	struct exchange *x = s->exchange;
-	struct envelope *e = &x->worker->envelope;
-	struct envelope_fault fault;
+	const struct envelope *e = exchange_message(x);
 	struct buffer mail = {0};
 
-	if (status ||
-	    envelope_scan(buffer_span(&x->body), x->worker->config->limits.json_depth, e, &fault)) {
+	if (status || !e) {
 		exchange_refuse(x, REPLY_BROKER_AWAY, NULL, (struct span){0});
 		return;
 	}

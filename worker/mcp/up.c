@@ -25,18 +25,6 @@ static void refuse(struct exchange *x, enum reply_id reply)
 
 /* --- answers of our own --- */
 
-static void give_message(struct exchange *x, struct span message, struct span headers)
-{
-	struct conn *conn = x->conn;
-
-	x->expected = message.n;
-	relay_begin(x, 200, (int64_t)message.n, false, headers);
-	if (conn->exchange == x)
-		relay_piece(x, message);
-	if (conn->exchange == x)
-		relay_over(x, UPSTREAM_OK, "");
-}
-
 static void give_empty_result(struct exchange *x)
 {
 	struct buffer body = {0};
@@ -48,18 +36,8 @@ static void give_empty_result(struct exchange *x)
 	if (c.error)
 		refuse(x, REPLY_NO_MEMORY);
 	else
-		give_message(x, buffer_span(&body), no_data);
+		relay_answer(x, 200, buffer_span(&body), no_data);
 	buffer_release(&body);
-}
-
-static void give_accepted(struct exchange *x)
-{
-	struct conn *c = x->conn;
-
-	x->status = 202;
-	conn_answer(c, 202, no_data, no_data);
-	if (c->exchange == x)
-		exchange_finish(x);
 }
 
 /* --- initialize --- */
@@ -84,7 +62,7 @@ static void on_created(struct session_call *call, int status, const struct sessi
 	if (c.error)
 		refuse(x, REPLY_NO_MEMORY);
 	else
-		give_message(x, buffer_span(&body), (struct span){header, (size_t)n});
+		relay_answer(x, 200, buffer_span(&body), (struct span){header, (size_t)n});
 	buffer_release(&body);
 }
 
@@ -99,8 +77,7 @@ static enum mcp_version negotiate(struct span asked)
 void up_initialize(struct exchange *x)
 {
 	struct worker *w = x->worker;
-	struct envelope *e = &w->envelope;
-	struct envelope_fault fault;
+	const struct envelope *e;
 	struct session_record r = {.idle_timeout = (uint32_t)w->config->sessions.idle_timeout};
 	struct buffer state = {0};
 	struct compose c = {.out = &state, .bound = SESSION_STATE_MAX};
@@ -110,7 +87,7 @@ void up_initialize(struct exchange *x)
 		    "it speaks none of the revisions that are spoken here");
 		return;
 	}
-	if (envelope_scan(buffer_span(&x->body), w->config->limits.json_depth, e, &fault)) {
+	if (!(e = exchange_message(x))) {
 		refuse(x, REPLY_INVALID);
 		return;
 	}
@@ -208,16 +185,12 @@ static const struct {
 
 static void change(struct exchange *x, const struct session_record *record)
 {
-	struct envelope *e = &x->worker->envelope;
-	struct envelope_fault fault;
+	const struct envelope *e = exchange_message(x);
 	struct session_record next = *record;
 	struct buffer state = {0};
-	struct compose c = {.out = &state, .bound = SESSION_STATE_MAX, .error = -EINVAL};
+	struct compose c = {
+	    .out = &state, .bound = SESSION_STATE_MAX, .error = e && e->params.p ? 0 : -EINVAL};
 
-	if (!envelope_scan(
-		buffer_span(&x->body), x->worker->config->limits.json_depth, e, &fault) &&
-	    e->params.p)
-		c.error = 0;
 	for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]) && !c.error; i++) {
 		if (span_equal(changes[i].method, x->method->name))
 			changes[i].put(&c, record->state, e);
@@ -313,13 +286,10 @@ static void send_informed(struct errand *r)
 
 static void send_request(struct exchange *x, const struct session_record *record)
 {
-	struct envelope *e = &x->worker->envelope;
-	struct envelope_fault fault;
+	const struct envelope *e = exchange_message(x);
 	struct errand *r = errand_create(x, &up_way);
 
-	if (!r ||
-	    envelope_scan(buffer_span(&x->body), x->worker->config->limits.json_depth, e, &fault) ||
-	    keep_client(r, e, record)) {
+	if (!r || !e || keep_client(r, e, record)) {
 		refuse(x, REPLY_NO_MEMORY);
 		return;
 	}
@@ -477,7 +447,7 @@ static void take_notification(struct exchange *x, const struct envelope *e)
 		question_answered(x, e);
 	else if (span_equal(e->method, SPAN("notifications/cancelled")) && e->cancelled_id.p)
 		announce_cancellation(x, e->cancelled_id);
-	give_accepted(x);
+	exchange_accept(x);
 }
 
 static bool changes_session(const struct mcp_method *method)
@@ -491,15 +461,13 @@ static bool changes_session(const struct mcp_method *method)
 
 void up_start(struct exchange *x, const struct session_record *record)
 {
-	struct envelope *e = &x->worker->envelope;
-	struct envelope_fault fault;
+	const struct envelope *e;
 
 	if (x->kind == EXCHANGE_STREAM)
 		listen_start(x, record);
 	else if (x->is_batch)
 		refuse(x, REPLY_BATCH_APART);
-	else if (envelope_scan(
-		     buffer_span(&x->body), x->worker->config->limits.json_depth, e, &fault))
+	else if (!(e = exchange_message(x)))
 		refuse(x, REPLY_INVALID);
 	else if (!x->is_request)
 		take_notification(x, e);
