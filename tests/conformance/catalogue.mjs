@@ -384,6 +384,14 @@ export const templates = [
 	},
 ];
 
+export const serverCapabilities = {
+	completions: {},
+	logging: {},
+	prompts: { listChanged: true },
+	resources: { listChanged: true, subscribe: true },
+	tools: { listChanged: true },
+};
+
 // --- what both fixtures answer from the tables -----------------------------------------------------
 
 export const listed = (table, key, fields) =>

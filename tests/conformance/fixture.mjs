@@ -31,6 +31,7 @@ import {
 	prompts,
 	readResource,
 	resources,
+	serverCapabilities,
 	tools,
 } from './catalogue.mjs';
 
@@ -128,15 +129,7 @@ async function announce(method) {
 function createServer() {
 	const server = new Server(
 		{ name: 'margay-conformance-fixture', version: '1.0.0' },
-		{
-			capabilities: {
-				completions: {},
-				logging: {},
-				prompts: { listChanged: true },
-				resources: { listChanged: true, subscribe: true },
-				tools: { listChanged: true },
-			},
-		},
+		{ capabilities: serverCapabilities },
 	);
 	for (const [schema, handler] of handlers)
 		server.setRequestHandler(schema, (request, extra) =>

@@ -15,6 +15,7 @@ import {
 	prompts,
 	readResource,
 	resources,
+	serverCapabilities,
 	tools,
 } from './catalogue.mjs';
 import { canBeAsked } from './asking.mjs';
@@ -122,15 +123,7 @@ const methods = (changed) => ({
 function createServer(changed) {
 	const server = new Server(
 		{ name: 'margay-modern-fixture', version: '1.0.0' },
-		{
-			capabilities: {
-				completions: {},
-				logging: {},
-				prompts: { listChanged: true },
-				resources: { listChanged: true, subscribe: true },
-				tools: { listChanged: true },
-			},
-		},
+		{ capabilities: serverCapabilities },
 	);
 	for (const [method, handler] of Object.entries(methods(changed)))
 		server.setRequestHandler(method, handler);
