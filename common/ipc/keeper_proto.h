@@ -9,7 +9,7 @@
 #ifndef MARGAY_COMMON_IPC_KEEPER_PROTO_H
 #define MARGAY_COMMON_IPC_KEEPER_PROTO_H
 
-enum { KEEPER_PROTOCOL = 1 };
+enum { KEEPER_PROTOCOL = 2 };
 
 enum keeper_type {
 	/* worker to keeper */
@@ -22,13 +22,16 @@ enum keeper_type {
 	KEEPER_CLOSE,     /* session: it is over */
 	KEEPER_PAUSE,     /* no more from this child, unless it is shared */
 	KEEPER_RESUME,
+	KEEPER_ASK, /* string upstream, message of the stateless era */
 	/* keeper to worker */
 	KEEPER_ACCEPTED, /* u32 answers to come: of LISTEN, or of a SEND that was not one request */
 	KEEPER_MESSAGE,  /* message on the way to the answer, or for a listener */
 	KEEPER_ANSWER,   /* message: the response to a request of that SEND or OPEN */
 	KEEPER_FAILED,   /* u8 enum metric_reason, text; the request is over */
 	KEEPER_GONE,     /* the child or the session is not there; the request is over */
-	KEEPER_ENDED,    /* of LISTEN: the stream is over, because the child is */
+	KEEPER_ENDED,  /* the stream is over, because the child is; or what it was for is cancelled
+			*/
+	KEEPER_LEGACY, /* of ASK: the server is not of that era; the request is over */
 };
 
 enum { KEEPER_CANCEL = 2 }; /* flags: tell the server that it may stop */

@@ -128,6 +128,8 @@ bool instance_adopt(struct keeper *k, const struct vault_entry *kept)
 	i->kept = true;
 	i->restarts = page->restarts;
 	i->bound = page->bound;
+	i->stateless = page->stateless;
+	i->shared |= i->stateless;
 	bool whole =
 	    retake_row(i) && page_read_texts(i->page_fd, page, &i->handshake, &i->result) == 0;
 	if (!adopt_process(i, kept))

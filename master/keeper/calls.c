@@ -65,7 +65,7 @@ void calls_fail(struct instance *i, const char *why)
 	struct call *call, *next;
 
 	HASH_ITER (hh, i->calls, call, next) {
-		if (call->kind == CALL_REQUEST) {
+		if (call->kind == CALL_REQUEST || (call->kind == CALL_ASK && !call->listens)) {
 			f->lost++;
 			METRIC_ADD(i->keeper->metrics, CHILD_CALLS_LOST, 1, f->metrics_id);
 		}

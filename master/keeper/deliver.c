@@ -11,7 +11,9 @@
 #include <stdlib.h>
 
 #include "common/clock.h"
-#include "master/keeper/peer.h"
+#include "common/raw.h"
+#include "master/keeper/send.h"
+#include "master/keeper/stateless.h"
 
 static const struct span progress = {"notifications/progress", 22};
 static const struct span cancelled = {"notifications/cancelled", 23};
@@ -33,7 +35,7 @@ static uint64_t number_of(struct span raw)
 	return value;
 }
 
-static struct call *call_of(struct instance *i, struct span raw)
+struct call *deliver_call_of(struct instance *i, struct span raw)
 {
 	uint64_t number = number_of(raw);
 	struct call *call = NULL;
@@ -56,15 +58,12 @@ static void tell(struct instance *i, struct peer *p, uint16_t type, uint32_t req
 	instance_update(i);
 }
 
-/* The message with the client's own text in the place of our number. */
-static void tell_restored(
-    struct call *call, uint16_t type, struct span message, struct span place, struct span own)
+void deliver_to(struct call *call, uint16_t type, struct span message, struct span a, struct span b)
 {
-	const char *end = place.p + place.n;
-	const struct span pieces[] = {{message.p, (size_t)(place.p - message.p)}, own,
-	    {end, (size_t)(message.p + message.n - end)}};
+	struct span id = {call->text, call->id_length}, pieces[SEND_PIECES_MAX];
 
-	tell(call->instance, call->peer, type, call->request, pieces, 3);
+	tell(call->instance, call->peer, type, call->request, pieces,
+	    send_splice(message, a, b, id, pieces));
 }
 
 void deliver_refuse(struct instance *i, struct span id, int code, const char *why)
@@ -82,6 +81,19 @@ void deliver_refuse(struct instance *i, struct span id, int code, const char *wh
 /* --- answers
  * ---------------------------------------------------------------------------------------- */
 
+/* Those who opened a session are told as it said it, and it may be of the stateless era. */
+static void refused_handshake(struct instance *i, const struct envelope *e)
+{
+	if (!i->shared || i->refuses_initialize) {
+		instance_fail_start(i, "it refused initialize");
+		return;
+	}
+	i->refuses_initialize = true;
+	i->fleet->legacy = false;
+	send_refusal(i, e->error);
+	stateless_probe(i);
+}
+
 /* The answer to an initialize of ours. */
 static void take_handshake(struct instance *i, const struct envelope *e)
 {
@@ -89,7 +101,7 @@ static void take_handshake(struct instance *i, const struct envelope *e)
 	    "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}", 54};
 
 	if (e->kind != ENVELOPE_RESULT) {
-		instance_fail_start(i, "it refused initialize");
+		refused_handshake(i, e);
 		return;
 	}
 	buffer_release(&i->result);
@@ -103,9 +115,19 @@ static void take_handshake(struct instance *i, const struct envelope *e)
 	waiters_run(&i->waiters);
 }
 
+/* The answer to a listen repeats its id (2026-07-28, subscriptions). */
+static struct span subscription_of(const struct call *call, const struct envelope *e)
+{
+	struct span meta, id = {0};
+
+	if (call->listens && e->kind == ENVELOPE_RESULT && raw_object(e->result, "_meta", &meta))
+		raw_member(meta, "io.modelcontextprotocol/subscriptionId", &id);
+	return id;
+}
+
 static void deliver_answer(struct instance *i, const struct envelope *e, struct span line)
 {
-	struct call *call = call_of(i, e->id);
+	struct call *call = deliver_call_of(i, e->id);
 	enum call_kind kind;
 
 	if (!call) {
@@ -113,11 +135,15 @@ static void deliver_answer(struct instance *i, const struct envelope *e, struct 
 		return;
 	}
 	kind = call->kind;
+	/* It may be another program by now. */
+	if (kind == CALL_OPEN && e->kind == ENVELOPE_ERROR)
+		i->fleet->legacy = false;
 	if (call->peer)
-		tell_restored(
-		    call, KEEPER_ANSWER, line, e->id, (struct span){call->text, call->id_length});
+		deliver_to(call, KEEPER_ANSWER, line, e->id, subscription_of(call, e));
 	call_free(call);
-	if (kind == CALL_HANDSHAKE)
+	if (kind == CALL_DISCOVER || kind == CALL_PING)
+		stateless_probed(i, kind, e);
+	else if (kind == CALL_HANDSHAKE)
 		take_handshake(i, e);
 	else if (kind == CALL_OPEN && i->state == INSTANCE_STARTING)
 		/* An error makes no session; then its worker closes it. */
@@ -126,15 +152,17 @@ static void deliver_answer(struct instance *i, const struct envelope *e, struct 
 
 static void deliver_progress(struct instance *i, const struct envelope *e, struct span line)
 {
-	struct call *call = call_of(i, e->progress_of);
+	struct call *call = deliver_call_of(i, e->progress_of);
+	struct span pieces[SEND_PIECES_MAX];
 
 	if (!call || call->token_length == 0) {
 		noise_dropped(i, METRIC_DROP_UNKNOWN_ID, line);
 		return;
 	}
+	struct span token = {call->text + call->id_length, call->token_length};
 	if (call->peer)
-		tell_restored(call, KEEPER_MESSAGE, line, e->progress_of,
-		    (struct span){call->text + call->id_length, call->token_length});
+		tell(i, call->peer, KEEPER_MESSAGE, call->request, pieces,
+		    send_splice(line, e->progress_of, (struct span){0}, token, pieces));
 }
 
 /* --- messages without a link to a request
@@ -227,7 +255,9 @@ static void deliver_shared(struct instance *i, const struct envelope *e, struct 
 
 static void deliver_unlinked(struct instance *i, const struct envelope *e, struct span line)
 {
-	if (i->shared)
+	if (i->stateless)
+		stateless_deliver(i, e, line);
+	else if (i->shared)
 		deliver_shared(i, e, line);
 	else if (i->links)
 		give(i->links, e, line);

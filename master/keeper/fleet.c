@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/procfs.h"
 #include "master/keeper/peer.h"
+#include "master/keeper/stateless.h"
 
 static const double await_least = 0.002; /* seconds */
 
@@ -89,6 +90,28 @@ void fleets_close(struct keeper *k)
 	if (last)
 		last->users++;
 	definitions_leave(k, last);
+}
+
+struct instance *fleet_spare(const struct fleet *f)
+{
+	struct instance *i;
+
+	TAILQ_FOREACH (i, &f->instances, link) {
+		if (i->state == INSTANCE_SPARE)
+			return i;
+	}
+	return NULL;
+}
+
+struct instance *fleet_common(const struct fleet *f)
+{
+	struct instance *i;
+
+	TAILQ_FOREACH (i, &f->instances, link) {
+		if (!i->stateless && (i->state != INSTANCE_STOPPING || i->recycled))
+			return i;
+	}
+	return NULL;
 }
 
 struct fleet *fleet_find(struct keeper *k, struct span name)
@@ -283,6 +306,7 @@ unsigned fleet_restart(struct fleet *f)
 
 	f->failures = 0;
 	f->retry_at = 0;
+	f->legacy = false;
 	TAILQ_FOREACH_SAFE (i, &f->instances, link, next) {
 		count += i->pid > 0 && i->state != INSTANCE_STOPPING;
 		instance_recycle(i, "the operator restarted it");
@@ -333,7 +357,7 @@ static void instance_tick(struct instance *i, double now)
 		fleet_works(i->fleet);
 	HASH_ITER (hh, i->links, l, next)
 		link_expire(l, now);
-	if (i->fleet->retired && !i->calls)
+	if (i->fleet->retired && !stateless_busy(i))
 		instance_stop(i, "its definition changed");
 	else if (i->state == INSTANCE_READY && is_idle(i, now))
 		instance_recycle(i, "it was idle for idle_timeout");

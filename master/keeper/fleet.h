@@ -28,6 +28,7 @@ struct fleet {
 	struct waiter_list waiters; /* until the next try */
 	unsigned waiter_count;
 	bool retired; /* its definition changed: nothing new, gone with its last child */
+	bool legacy;  /* found out: it is not of the stateless era */
 	uint64_t starts, start_failures, deaths, lost;
 	char last_error[256];
 };
@@ -44,6 +45,10 @@ enum fleet_gate {
  * `definitions`. 0 or -ENOMEM, then nothing changed. */
 int fleets_configure(struct keeper *k, struct definitions *definitions) MUST_CHECK;
 void fleets_close(struct keeper *k);
+/* A running child that nobody has asked anything yet; NULL: none. */
+struct instance *fleet_spare(const struct fleet *f);
+/* The child that serves all sessions of a shared one, and has not ended for good; NULL: none. */
+struct instance *fleet_common(const struct fleet *f);
 struct fleet *fleet_find(struct keeper *k, struct span name);
 /* One for children that nobody defines any more; NULL when memory is short. */
 struct fleet *fleet_orphanage(struct keeper *k, const char *name);

@@ -19,6 +19,7 @@
 #include "common/procfs.h"
 #include "master/keeper/peer.h"
 #include "master/keeper/spawn.h"
+#include "master/keeper/stateless.h"
 
 /* The stop ladder: end of stdin, SIGTERM, SIGKILL; seconds between the steps. */
 static const double ladder[] = {1.5, 1.5};
@@ -221,7 +222,7 @@ static bool is_restartable(const struct instance *i)
 	const struct fleet *f = i->fleet;
 
 	return f->config->restartable && !f->retired && !i->keeper->stopping && i->page &&
-	       i->page->ready && (i->shared || i->bound);
+	       i->page->ready && !i->stateless && (i->shared || i->bound);
 }
 
 void instance_recycle(struct instance *i, const char *why)
@@ -274,6 +275,8 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 		instance_recycle(i, mute);
 	} else if (i->out < 0) {
 		instance_fail_start(i, mute);
+	} else if (i->state == INSTANCE_STARTING && i->stateless) {
+		stateless_late(i);
 	} else if (i->state == INSTANCE_STARTING) {
 		snprintf(why, sizeof(why), "it did not answer initialize within %g s",
 		    i->fleet->config->handshake_timeout);
@@ -316,8 +319,9 @@ void instance_died(struct instance *i, const char *how)
 	struct fleet *f = i->fleet;
 	enum instance_state state = i->state;
 	char why[200];
+	bool ran = !pipes_take_report(i, why, sizeof(why));
 
-	if (!pipes_take_report(i, why, sizeof(why)))
+	if (ran)
 		snprintf(why, sizeof(why), "its process %d ended: %s", (int)i->pid, how);
 	LOG(k->log, state == INSTANCE_STOPPING ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, "child ended",
 	    LOG_STR("upstream", f->name), LOG_INT("child_pid", i->pid), LOG_STR("how", how),
@@ -333,7 +337,9 @@ void instance_died(struct instance *i, const char *how)
 		f->spare--;
 	i->state = INSTANCE_DOWN;
 	instance_count_process(i, -1);
-	if (state == INSTANCE_SPARE || state == INSTANCE_STARTING) {
+	if (ran && state == INSTANCE_STARTING && stateless_ended(i)) {
+		LOG_TEXT(k->log, LOG_LEVEL_DEBUG, "it ended when it was asked for its era");
+	} else if (state == INSTANCE_SPARE || state == INSTANCE_STARTING) {
 		fleet_failed(f, why);
 	} else if (state == INSTANCE_READY) {
 		f->deaths++;

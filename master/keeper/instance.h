@@ -26,7 +26,10 @@ enum { INSTANCE_PROBATION = 1 }; /* seconds after it is ready in which its end i
 enum call_kind {
 	CALL_REQUEST,
 	CALL_OPEN,      /* initialize of a client's session */
+	CALL_ASK,       /* of the stateless era: belongs to no session */
 	CALL_HANDSHAKE, /* initialize of our own: nobody waits for the answer */
+	CALL_DISCOVER,  /* our own as well: of which era is it? */
+	CALL_PING,
 };
 
 /* A request in flight on the child's pipe. */
@@ -35,10 +38,11 @@ struct call {
 	TAILQ_ENTRY(call) by_peer; /* while `peer` is set */
 	struct instance *instance;
 	struct peer *peer; /* who waits; NULL: nobody any more */
-	struct link *link; /* the session's; NULL of OPEN and HANDSHAKE */
+	struct link *link; /* the session's; NULL unless it is a REQUEST */
 	uint64_t number;   /* its id on the pipe */
 	uint32_t request;
 	enum call_kind kind;
+	bool listens, wants_log; /* of ASK: as its method and params say */
 	unsigned id_length, token_length;
 	char text[]; /* the client's id, then its progress token: raw JSON */
 };
@@ -63,7 +67,9 @@ struct instance {
 	struct fleet *fleet;
 	uint64_t id;
 	enum instance_state state;
-	bool shared;
+	bool shared;    /* any session's */
+	bool stateless; /* of all who have none, see stateless.h; then shared, too */
+	bool pinged, refuses_initialize;
 	bool bound; /* a session has it; else it goes with its opener */
 	bool is_dirty, input_broken;
 	bool recycled;

@@ -12,6 +12,7 @@
  *   spawn.c     from fork to exec            orphans.c  the dead, and what they left
  *   peer.c      a worker's connection        link.c     a session and its child
  *   send.c      a message to a child         deliver.c  a line of a child's
+ *   stateless.c  servers of 2026-07-28, which have no sessions
  *   noise.c     what is for nobody           report.c   what operators see
  *   cgroup.c    limits of the system, where they may be set
  */

@@ -15,7 +15,7 @@
 #include "common/config/config.h"
 #include "common/session_id.h"
 
-enum { PAGE_MAGIC = 0x4b504147, PAGE_VERSION = 1, PAGE_SIZE = 4096, PAGE_NAME = 128 };
+enum { PAGE_MAGIC = 0x4b504147, PAGE_VERSION = 2, PAGE_SIZE = 4096, PAGE_NAME = 128 };
 
 struct page {
 	uint32_t magic, version;
@@ -27,6 +27,7 @@ struct page {
 	uint8_t ready;       /* one of its processes was initialized once */
 	uint8_t initialized; /* this one was */
 	uint8_t bound;       /* it has a session */
+	uint8_t stateless;   /* it is of the stateless era and everybody's */
 	uint8_t midway_in;   /* a line for it may have been written in part */
 	uint8_t midway_out;  /* a line of its was read in part */
 	uint32_t restarts;

@@ -10,6 +10,7 @@
 #include "common/ipc/credentials.h"
 #include "common/ipc/wire.h"
 #include "master/keeper/send.h"
+#include "master/keeper/stateless.h"
 
 /* --- telling
  * ---------------------------------------------------------------------------------------- */
@@ -191,6 +192,19 @@ static void on_open(struct peer *p, const struct frame *frame, struct span paylo
 		    (struct span){payload.p + r.offset, payload.n - r.offset});
 }
 
+static void on_ask(struct peer *p, const struct frame *frame, struct span payload)
+{
+	struct wire_reader r = {.p = payload.p, .length = payload.n};
+	struct span name = wire_get_string(&r);
+	struct fleet *f = fleet_find(p->keeper, name);
+
+	if (r.error || !f)
+		peer_fail(p, frame->request, METRIC_REASON_CONNECT, "it is no longer configured");
+	else
+		stateless_ask(f, p, frame, payload,
+		    (struct span){payload.p + r.offset, payload.n - r.offset});
+}
+
 static void on_bind(struct peer *p, const struct frame *frame, struct span payload)
 {
 	struct instance *i = instance_of(p->keeper, frame->target);
@@ -302,6 +316,7 @@ static const struct {
     [KEEPER_CLOSE] = {on_close},
     [KEEPER_PAUSE] = {on_pause},
     [KEEPER_RESUME] = {on_pause},
+    [KEEPER_ASK] = {on_ask},
 };
 
 void peer_dispatch(struct peer *p, const struct frame *frame, struct span payload)

@@ -56,6 +56,12 @@ void deliver_too_long(struct instance *i, struct span beginning);
 /* Answer a question of the child's ourselves. */
 void deliver_refuse(struct instance *i, struct span id, int code, const char *why);
 
+/* Tell who waits for it, with the client's id in up to two places of the message. */
+void deliver_to(
+    struct call *call, uint16_t type, struct span message, struct span a, struct span b);
+/* The call that an id or token of ours means; NULL: none. */
+struct call *deliver_call_of(struct instance *i, struct span raw);
+
 /* noise.c: one line for the log, at a bounded rate. */
 void noise_stderr(struct instance *i, struct span line);
 void noise_dropped(struct instance *i, enum metric_drop reason, struct span line);

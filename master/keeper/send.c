@@ -9,9 +9,9 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "common/clock.h"
+#include "common/ipc/wire.h"
 
-enum { NUMBER_TEXT = 24, PIECES_MAX = 5 };
+enum { NUMBER_TEXT = 24 };
 
 static const struct span initialized = {"notifications/initialized", 25};
 static const struct span cancelled = {"notifications/cancelled", 23};
@@ -21,7 +21,7 @@ static const struct span unsubscribe = {"resources/unsubscribe", 21};
 /* --- writing
  * ---------------------------------------------------------------------------------------- */
 
-static void fail_write(struct instance *i, struct peer *p, uint32_t request, int error)
+void send_failed(struct instance *i, struct peer *p, uint32_t request, int error)
 {
 	char why[120];
 
@@ -38,11 +38,9 @@ static void fail_write(struct instance *i, struct peer *p, uint32_t request, int
 	peer_fail(p, request, error == -EPIPE ? METRIC_REASON_CLOSED : METRIC_REASON_LIMIT, why);
 }
 
-/* Write a message with up to two places replaced by `number`; an absent place has p == NULL. */
-static int write_numbered(
-    struct instance *i, struct span text, struct span a, struct span b, const char *number)
+unsigned send_splice(struct span text, struct span a, struct span b, struct span with,
+    struct span pieces[SEND_PIECES_MAX])
 {
-	struct span with = span_of(number), pieces[PIECES_MAX];
 	const char *at = text.p;
 	unsigned count = 0;
 
@@ -60,34 +58,30 @@ static int write_numbered(
 		at = places[n].p + places[n].n;
 	}
 	pieces[count++] = (struct span){at, (size_t)(text.p + text.n - at)};
-	return instance_write(i, pieces, count);
+	return count;
 }
 
-static int write_call(struct call *call, const struct envelope *e)
+/* Write a message with up to two places replaced by the call's number. */
+static int write_numbered(const struct call *call, struct span text, struct span a, struct span b)
 {
+	struct span pieces[SEND_PIECES_MAX];
 	char number[NUMBER_TEXT];
+	int n = snprintf(number, sizeof(number), "%llu", (unsigned long long)call->number);
 
-	snprintf(number, sizeof(number), "%llu", (unsigned long long)call->number);
-	return write_numbered(call->instance, e->text, e->id, e->progress_token, number);
+	return instance_write(call->instance, pieces,
+	    send_splice(text, a, b, (struct span){number, (size_t)n}, pieces));
+}
+
+int send_call(struct call *call, const struct envelope *e)
+{
+	return write_numbered(call, e->text, e->id, e->progress_token);
 }
 
 /* --- new sessions
  * ----------------------------------------------------------------------------------- */
 
-static struct instance *usable(struct fleet *f, bool shared)
-{
-	struct instance *i;
-
-	TAILQ_FOREACH (i, &f->instances, link) {
-		if (shared ? i->state != INSTANCE_STOPPING || i->recycled
-			   : i->state == INSTANCE_SPARE)
-			return i;
-	}
-	return NULL;
-}
-
 /* The gate is not open: wait with it, or say why not. */
-static void wait_or_refuse(struct fleet *f, enum fleet_gate gate, struct peer *p,
+void send_wait_or_refuse(struct fleet *f, enum fleet_gate gate, struct peer *p,
     const struct frame *frame, struct span payload)
 {
 	char why[480];
@@ -100,7 +94,7 @@ static void wait_or_refuse(struct fleet *f, enum fleet_gate gate, struct peer *p
 	peer_fail(p, frame->request, METRIC_REASON_LIMIT, why);
 }
 
-static void wait_for(
+void send_wait_for(
     struct instance *i, struct peer *p, const struct frame *frame, struct span payload)
 {
 	if (!waiter_create(&i->waiters, &i->waiter_count, p, frame, payload))
@@ -143,7 +137,7 @@ static void answer_shared(struct instance *i, struct peer *p, const struct frame
 static void open_shared(struct fleet *f, struct peer *p, const struct frame *frame,
     struct span payload, const struct envelope *e)
 {
-	struct instance *i = usable(f, true);
+	struct instance *i = fleet_common(f);
 	char id[512], wanted[16];
 
 	if (i && i->state == INSTANCE_READY) {
@@ -161,12 +155,12 @@ static void open_shared(struct fleet *f, struct peer *p, const struct frame *fra
 		return;
 	}
 	if (i && i->state != INSTANCE_DOWN) {
-		wait_for(i, p, frame, payload);
+		send_wait_for(i, p, frame, payload);
 		return;
 	}
 	enum fleet_gate gate = fleet_gate(f);
 	if (gate != FLEET_OPEN) {
-		wait_or_refuse(f, gate, p, frame, payload);
+		send_wait_or_refuse(f, gate, p, frame, payload);
 		return;
 	}
 	if (!i)
@@ -175,19 +169,49 @@ static void open_shared(struct fleet *f, struct peer *p, const struct frame *fra
 		peer_fail(p, frame->request, METRIC_REASON_CONNECT, f->last_error);
 		return;
 	}
-	wait_for(i, p, frame, payload);
+	send_wait_for(i, p, frame, payload);
 	instance_handshake(i);
+}
+
+void send_refusal(struct instance *i, struct span error)
+{
+	/* Copied, as the waiters' messages are scanned into the envelope that it lies in. */
+	struct buffer kept = {0};
+	struct envelope *e = &i->keeper->envelope;
+	struct envelope_fault fault;
+	struct waiter *w;
+
+	if (buffer_append(&kept, error.p, error.n, STREAM_MESSAGE_MAX)) {
+		instance_fail_start(i, "it refused initialize");
+		return;
+	}
+	while ((w = TAILQ_FIRST(&i->waiters))) {
+		struct wire_reader r = {.p = w->payload, .length = w->frame.length};
+		wire_get_string(&r);
+		struct span message = {w->payload + r.offset, w->frame.length - r.offset};
+		if (!r.error && w->frame.type == KEEPER_OPEN &&
+		    envelope_scan(message, KEEPER_JSON_DEPTH, e, &fault) == 0) {
+			const struct span pieces[] = {SPAN("{\"jsonrpc\":\"2.0\",\"id\":"), e->id,
+			    SPAN(",\"error\":"), buffer_span(&kept), SPAN("}")};
+			peer_tell(w->peer, KEEPER_ANSWER, w->frame.request, i->id, pieces, 5);
+		} else {
+			peer_fail(w->peer, w->frame.request, METRIC_REASON_CONNECT,
+			    "it refused initialize");
+		}
+		waiter_free(w);
+	}
+	buffer_release(&kept);
 }
 
 static void open_own(struct fleet *f, struct peer *p, const struct frame *frame,
     struct span payload, const struct envelope *e)
 {
 	struct keeper *k = f->keeper;
-	struct instance *i = usable(f, false);
+	struct instance *i = fleet_spare(f);
 	enum fleet_gate gate = i ? FLEET_OPEN : fleet_gate(f);
 
 	if (gate != FLEET_OPEN) {
-		wait_or_refuse(f, gate, p, frame, payload);
+		send_wait_or_refuse(f, gate, p, frame, payload);
 		return;
 	}
 	if (i) {
@@ -202,7 +226,7 @@ static void open_own(struct fleet *f, struct peer *p, const struct frame *frame,
 	if (!instance_open(i, p, frame, e)) {
 		peer_fail(p, frame->request, METRIC_REASON_LIMIT, "out of memory");
 		instance_stop(i, "out of memory");
-	} else if (write_call(i->calls, e)) {
+	} else if (send_call(i->calls, e)) {
 		instance_fail_start(i, "it does not take its initialize");
 	}
 }
@@ -284,7 +308,7 @@ static void send_request(struct outcome *o, const struct envelope *e)
 		return;
 	struct call *call =
 	    call_create(i, o->peer, l, o->frame->request, CALL_REQUEST, e->id, e->progress_token);
-	o->error = call ? write_call(call, e) : -ENOMEM;
+	o->error = call ? send_call(call, e) : -ENOMEM;
 	if (o->error && call)
 		call_free(call);
 	o->answers += o->error == 0;
@@ -295,16 +319,13 @@ static void send_request(struct outcome *o, const struct envelope *e)
 static void send_cancelled(struct outcome *o, const struct envelope *e)
 {
 	struct link *l = o->link;
-	char number[NUMBER_TEXT];
 	struct call *call, *next;
 
 	HASH_ITER (hh, l->instance->calls, call, next) {
 		struct span id = {call->text, call->id_length};
 		if (call->link != l || !span_equal(id, e->cancelled_id))
 			continue;
-		snprintf(number, sizeof(number), "%llu", (unsigned long long)call->number);
-		o->error =
-		    write_numbered(l->instance, e->text, e->cancelled_id, (struct span){0}, number);
+		o->error = write_numbered(call, e->text, e->cancelled_id, (struct span){0});
 		if (call->peer)
 			peer_tell(
 			    call->peer, KEEPER_ENDED, call->request, l->instance->id, NULL, 0);
@@ -349,11 +370,11 @@ static void restart(struct link *l, struct peer *p, const struct frame *frame, s
 	enum fleet_gate gate = fleet_gate(f);
 
 	if (gate != FLEET_OPEN) {
-		wait_or_refuse(f, gate, p, frame, payload);
+		send_wait_or_refuse(f, gate, p, frame, payload);
 		return;
 	}
 	i->restarts++;
-	wait_for(i, p, frame, payload);
+	send_wait_for(i, p, frame, payload);
 	if (instance_spawn(i))
 		instance_handshake(i);
 }
@@ -371,7 +392,7 @@ void send_message(struct link *l, struct peer *p, const struct frame *frame, str
 		return;
 	}
 	if (i->state != INSTANCE_READY) {
-		wait_for(i, p, frame, payload);
+		send_wait_for(i, p, frame, payload);
 		return;
 	}
 	int error = envelope_scan(message, KEEPER_JSON_DEPTH, e, &fault);
@@ -381,7 +402,7 @@ void send_message(struct link *l, struct peer *p, const struct frame *frame, str
 	else if (error == -E2BIG)
 		error = envelope_batch(message, KEEPER_JSON_DEPTH, send_one, &o, &fault);
 	if (error) {
-		fail_write(i, p, frame->request, error);
+		send_failed(i, p, frame->request, error);
 	} else if (!single) {
 		struct span count = {(const char *)&o.answers, sizeof(o.answers)};
 		peer_tell(p, KEEPER_ACCEPTED, frame->request, i->id, &count, 1);
@@ -401,12 +422,13 @@ void send_forget(struct call *call, bool cancel)
 		instance_stop(i, "nobody waits for its start");
 		return;
 	}
-	if (!cancel)
+	/* In the stateless era nobody who waits is a cancellation (2026-07-28, cancellation). */
+	if (!cancel && call->kind != CALL_ASK)
 		return;
 	int n = snprintf(text, sizeof(text),
 	    "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{"
-	    "\"requestId\":%llu,\"reason\":\"timed out\"}}",
-	    (unsigned long long)call->number);
+	    "\"requestId\":%llu,\"reason\":\"%s\"}}",
+	    (unsigned long long)call->number, cancel ? "timed out" : "the client went");
 	struct span piece = {text, (size_t)n};
 	/* A child that does not take it is in no state to cancel anything. */
 	if (instance_write(i, &piece, 1) == 0)

@@ -1,9 +1,9 @@
 /*
  * keeper_fuzz: what a child writes, and what clients send it, in any order and any bytes.
  *
- * Each input is a script: a byte says who speaks (the child's stdout, or one of two sessions), two
- * say how long, the rest is said. Whatever comes, frames for the worker stay whole and what is held
- * stays bounded.
+ * Each input is a script: a byte says who speaks (the child's stdout, or one of two sessions; for
+ * one of the stateless era, somebody without), two say how long, the rest is said. Whatever comes,
+ * frames for the worker stay whole and what is held stays bounded.
  */
 #include <stdlib.h>
 
@@ -37,6 +37,15 @@ static void client_says(unsigned session, uint32_t request, struct span message)
 	peer_dispatch(s.peer, &frame, (struct span){payload, sizeof(id.bytes) + message.n});
 }
 
+static void anybody_says(uint32_t request, struct span message)
+{
+	char text[70000];
+
+	memcpy(text, message.p, message.n);
+	text[message.n] = '\0';
+	bench_ask(&s, request, text);
+}
+
 static void check(void)
 {
 	struct frame frame;
@@ -65,7 +74,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 1)
 		return 0;
 	bench_open(&s, data[0] & 1 ? CONFIG_SHARED : CONFIG_PER_SESSION);
-	bench_listen(&s, 1, ++request);
+	if (data[0] & 2)
+		s.child->stateless = s.child->shared = true;
+	else
+		bench_listen(&s, 1, ++request);
 	for (size_t at = 1; at + 3 <= size;) {
 		size_t n = (size_t)data[at + 1] | (size_t)(data[at + 2] & 0x3) << 8;
 		unsigned who = data[at] % 4;
@@ -74,6 +86,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		struct span said = {(const char *)data + at, n};
 		if (who < 2)
 			lines_feed(&lines, said, &ops, NULL);
+		else if (data[0] & 2)
+			anybody_says(++request, said);
 		else
 			client_says(who - 1, ++request, said);
 		at += n;

@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/ipc/wire.h"
+
 static void must(bool good)
 {
 	if (!good)
@@ -142,6 +144,20 @@ static void dispatch(
 void bench_send(struct bench *s, unsigned session, uint32_t request, const char *message)
 {
 	dispatch(s, KEEPER_SEND, session, request, message);
+}
+
+void bench_ask(struct bench *s, uint32_t request, const char *message)
+{
+	char name[16];
+	struct wire_writer w = {.p = name, .capacity = sizeof(name)};
+	struct buffer payload = {0};
+	struct frame frame = {.type = KEEPER_ASK, .request = request};
+
+	wire_put_string(&w, SPAN("main"));
+	must(buffer_append(&payload, name, w.length, BENCH_TEXT) == 0 &&
+	     buffer_append(&payload, message, strlen(message), BENCH_TEXT) == 0);
+	peer_dispatch(s->peer, &frame, buffer_span(&payload));
+	buffer_release(&payload);
 }
 
 void bench_listen(struct bench *s, unsigned session, uint32_t request)

@@ -26,6 +26,8 @@ void bench_close(struct bench *s);
 struct session_id bench_session(unsigned number);
 /* A message of that session's, as request `request` of the worker's. */
 void bench_send(struct bench *s, unsigned session, uint32_t request, const char *message);
+/* A message without a session, for the upstream. */
+void bench_ask(struct bench *s, uint32_t request, const char *message);
 void bench_listen(struct bench *s, unsigned session, uint32_t request);
 /* One line of the child's. */
 void bench_say(struct bench *s, const char *line);
