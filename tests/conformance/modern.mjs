@@ -199,8 +199,16 @@ export async function startModern() {
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
 	if (process.argv[2] === '--stdio') {
-		const nobody = { tools() {}, prompts() {} };
-		modern.serveStdio(() => createServer(nobody), { legacy: 'reject' });
+		modern.serveStdio(
+			() => {
+				const server = createServer({
+					tools: () => server.sendToolListChanged(),
+					prompts: () => server.sendPromptListChanged(),
+				});
+				return server;
+			},
+			{ legacy: 'reject' },
+		);
 	} else {
 		const { url } = await startModern();
 		console.log(url);

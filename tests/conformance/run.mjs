@@ -160,17 +160,20 @@ async function runAsClient([scenario, generation]) {
 
 const legacy = await startFixture();
 const modern = await startModern();
-const program = path.join(import.meta.dirname, 'fixture.mjs');
 const http = ({ url }) => ({ http: { url } });
-const stdio = { http: undefined, stdio: { command: node, args: [program, '--stdio'] } };
+const stdio = (program) => ({
+	http: undefined,
+	stdio: { command: node, args: [path.join(import.meta.dirname, program), '--stdio'] },
+});
 const suites = [
 	{
 		requirements: '2025-11-25',
 		direct: legacy,
 		cells: [
 			['to 2025-11-25 by http', http(legacy), {}],
-			['to 2025-11-25 by stdio', stdio, STREAMS],
+			['to 2025-11-25 by stdio', stdio('fixture.mjs'), STREAMS],
 			['to 2026-07-28 by http', http(modern), STREAMS],
+			['to 2026-07-28 by stdio', stdio('modern.mjs'), STREAMS],
 		],
 	},
 	{
@@ -178,8 +181,9 @@ const suites = [
 		direct: modern,
 		cells: [
 			['to 2026-07-28 by http', http(modern), {}],
+			['to 2026-07-28 by stdio', stdio('modern.mjs'), {}],
 			['to 2025-11-25 by http', http(legacy), QUESTIONS],
-			['to 2025-11-25 by stdio', stdio, { ...QUESTIONS, ...OWN_PROCESS }],
+			['to 2025-11-25 by stdio', stdio('fixture.mjs'), { ...QUESTIONS, ...OWN_PROCESS }],
 		],
 	},
 ];

@@ -91,8 +91,7 @@ static void aside_start(
 	struct upstream *u = a->call.upstream;
 
 	a->call.body = has_body ? buffer_span(&a->body) : (struct span){0};
-	if (u->config->kind == CONFIG_HTTP &&
-	    relay_build_head(&a->call.head, method, u, record, (struct span){0}, (struct span){0},
+	if (relay_build_head(&a->call.head, method, u, record, (struct span){0}, (struct span){0},
 		has_body ? &a->call.body : NULL))
 		aside_free(a);
 	else

@@ -181,8 +181,10 @@ static void read_page(struct catalogue *c)
 	struct compose out = {.out = &q->body, .bound = 2 * CURSOR_MAX};
 	struct buffer fields = {0};
 	bool legacy = c->era != ERA_MODERN;
-	struct inquiry_target target = {
-	    .upstream = c->upstream, .record = legacy ? &c->record : NULL, .session = c->record.id};
+	struct inquiry_target target = {.upstream = c->upstream,
+	    .action = legacy ? UPSTREAM_POST : UPSTREAM_ASK,
+	    .record = legacy ? &c->record : NULL,
+	    .session = c->record.id};
 
 	buffer_consume(&q->body, buffer_length(&q->body));
 	put_request(&out, c);

@@ -11,6 +11,7 @@
 #include "worker/mcp/feed.h"
 #include "worker/mcp/lease.h"
 #include "worker/mcp/liaison.h"
+#include "worker/mcp/modern.h"
 #include "worker/mcp/parked.h"
 #include "worker/mcp/resume.h"
 #include "worker/route.h"
@@ -126,7 +127,7 @@ static int build(struct errand *r, const struct envelope *e)
 
 	r->translation.token = e->progress_token;
 	to_legacy_request(&c, e, span_of(r->id));
-	if (c.error || x->route->upstream->config->kind == CONFIG_STDIO)
+	if (c.error)
 		return c.error;
 	struct span body = buffer_span(&r->body);
 	return relay_build_head(&r->call.head, "POST", x->route->upstream, &r->record,
@@ -156,17 +157,6 @@ static void with_session(struct exchange *x, const struct session_record *record
 }
 
 /* --- the answer --- */
-
-/* JSON-RPC errors have a status of their own in the stateless era (2026-07-28, streamable HTTP). */
-static unsigned status_of(const struct envelope *e)
-{
-	struct span code;
-
-	if (e->kind == ENVELOPE_ERROR && raw_member(e->error, "code", &code) &&
-	    span_equal(code, SPAN("-32601")))
-		return 404;
-	return 200;
-}
 
 /* Questions of a server that its session can't have. */
 static void refuse_question(struct errand *r, const struct envelope *e)
@@ -210,13 +200,15 @@ static void on_message(struct errand *r, const struct envelope *e)
 		if (translate_notification(&c, e, &r->translation))
 			errand_notice(r, &c);
 	} else if (span_equal(e->id, span_of(r->id)) || e->kind == ENVELOPE_ERROR) {
-		unsigned status = status_of(e);
-		if (is_about_urls(e) && r->translation.method->asks)
+		unsigned status;
+		if (is_about_urls(e) && r->translation.method->asks) {
 			status = to_modern_urls(&c, e, &r->translation, r->capabilities);
-		else if (e->kind == ENVELOPE_ERROR && r->missing)
+		} else if (e->kind == ENVELOPE_ERROR && r->missing) {
 			status = to_modern_missing(&c, r->translation.id, r->missing);
-		else
+		} else {
 			to_modern_answer(&c, e, &r->translation);
+			status = modern_status(errand_message(r));
+		}
 		errand_answer(r, &c, status);
 	}
 }
@@ -264,6 +256,7 @@ static void on_closed(struct errand *r)
 }
 
 static const struct errand_way down_way = {
+    .action = UPSTREAM_POST,
     .message = on_message,
     .refused = on_refused,
     .abandoned = on_abandoned,

@@ -30,8 +30,6 @@ struct era_probe {
 
 enum era era_of(const struct upstream *u)
 {
-	if (u->config->kind == CONFIG_STDIO)
-		return ERA_LEGACY;
 	if (u->era == ERA_LEGACY && clock_coarse() - u->era_since > legacy_trust)
 		return ERA_UNKNOWN;
 	return (enum era)u->era;
@@ -154,7 +152,8 @@ bool era_ask(struct upstream *u, struct era_wait *wait)
 		return false;
 	wait->list = &p->waits;
 	TAILQ_INSERT_TAIL(&p->waits, wait, link);
-	const struct inquiry_target target = {.upstream = u, .fields = SPAN(question_fields)};
+	const struct inquiry_target target = {
+	    .upstream = u, .action = UPSTREAM_ASK, .fields = SPAN(question_fields)};
 	if (!first || !inquiry_send(&p->inquiry, &target))
 		return true;
 	era_cancel(wait);

@@ -3,7 +3,8 @@
  *
  * Found out by `server/discover`, which every modern server has and which harms no other
  * (mcp-wire, 2.1); remembered for each upstream and worker, and asked again when it stops being
- * true. A stdio child is of the legacy era so far.
+ * true. The children of a stdio upstream are asked by
+ * the keeper.
  */
 #ifndef MARGAY_WORKER_MCP_ERA_H
 #define MARGAY_WORKER_MCP_ERA_H

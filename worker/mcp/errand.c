@@ -115,7 +115,7 @@ void errand_send(struct errand *r)
 	    .body = buffer_span(&r->body),
 	    .repeatable = method->repeatable,
 	    .stream = method->stream,
-	    .action = UPSTREAM_POST,
+	    .action = r->way->action,
 	    .session = r->record.id,
 	    .child_name = r->record.upstream_session,
 	    .single = true};
@@ -155,7 +155,7 @@ struct compose errand_compose(struct errand *r)
 	return c;
 }
 
-static struct span message_of(const struct errand *r)
+struct span errand_message(const struct errand *r)
 {
 	struct span all = buffer_span(&r->outgoing);
 
@@ -174,7 +174,7 @@ static bool composed(struct errand *r, const struct compose *c)
 
 static void mail_answer(struct errand *r, unsigned status)
 {
-	struct span message = message_of(r);
+	struct span message = errand_message(r);
 	uint16_t number = (uint16_t)status;
 	struct span mail = {message.p - sizeof(number), message.n + sizeof(number)};
 
@@ -204,7 +204,7 @@ void errand_notice(struct errand *r, struct compose *c)
 		return;
 	if (r->remote) {
 		if (sessions_mail(
-			r->worker->sessions, &r->retry, MAIL_MESSAGE, message_of(r), NULL))
+			r->worker->sessions, &r->retry, MAIL_MESSAGE, errand_message(r), NULL))
 			errand_close(r);
 		return;
 	}
@@ -231,7 +231,7 @@ static void end_exchange(struct errand *r)
 {
 	struct exchange *x = r->exchange;
 	struct conn *conn = x->conn;
-	struct span message = message_of(r);
+	struct span message = errand_message(r);
 
 	x->upstream_micros = clock_microseconds() - x->upstream_started;
 	if (!x->answering) {

@@ -22,6 +22,7 @@ struct parked;
 struct question;
 
 struct errand_way {
+	enum upstream_action action; /* what the upstream is asked with */
 	/* One message of the upstream's. Answers with errand_answer, passes on with errand_notice.
 	 */
 	void (*message)(struct errand *r, const struct envelope *e);
@@ -77,6 +78,8 @@ void errand_number(struct errand *r);
 void errand_send(struct errand *r);
 /* Begin a message for the client: compose it, then give it. */
 struct compose errand_compose(struct errand *r);
+/* What is composed so far. */
+struct span errand_message(const struct errand *r);
 /* Give what was composed: something before the answer (the exchange may be over afterwards); or the
  * answer, with its status if it is JSON. */
 void errand_notice(struct errand *r, struct compose *c);

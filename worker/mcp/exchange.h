@@ -140,6 +140,7 @@ void relay_piece(struct exchange *x, struct span piece);
 void relay_over(struct exchange *x, int reason, const char *detail);
 void relay_drained(struct exchange *x);
 void relay_end_stream(struct exchange *x);
+/* The head of a request over HTTP; nothing for a stdio upstream. 0 or -ENOMEM, -EMSGSIZE. */
 int relay_build_head(struct buffer *out, const char *method, const struct upstream *u,
     const struct session_record *record, struct span version, struct span forward,
     const struct span *body) MUST_CHECK;

@@ -388,9 +388,8 @@ static void stream_open(struct feed *f)
 	sse_data_release(&f->events);
 	buffer_consume(&head, buffer_length(&head));
 	f->events = (struct sse_data){0};
-	int error = u->config->kind == CONFIG_HTTP ? relay_build_head(&head, "GET", u, &f->record,
-							 (struct span){0}, (struct span){0}, NULL)
-						   : 0;
+	int error =
+	    relay_build_head(&head, "GET", u, &f->record, (struct span){0}, (struct span){0}, NULL);
 	f->call = (struct upstream_call){.upstream = u,
 	    .ops = &feed_ops,
 	    .head = head,

@@ -82,10 +82,8 @@ int inquiry_send(struct inquiry *q, const struct inquiry_target *target)
 	sse_data_release(&q->events);
 	q->events = (struct sse_data){0};
 	buffer_consume(&head, buffer_length(&head));
-	int error = u->config->kind == CONFIG_HTTP
-			? relay_build_head(&head, "POST", u, target->record, (struct span){0},
-			      target->fields, &body)
-			: 0;
+	int error = relay_build_head(
+	    &head, "POST", u, target->record, (struct span){0}, target->fields, &body);
 	q->status = 0;
 	q->call = (struct upstream_call){.upstream = u,
 	    .ops = &inquiry_ops,

@@ -34,7 +34,7 @@ struct inquiry {
 struct inquiry_target {
 	struct upstream *upstream;
 	const struct session_record *record; /* NULL: none */
-	enum upstream_action action;         /* UPSTREAM_POST unless it is initialize */
+	enum upstream_action action;         /* over HTTP all are the same */
 	struct session_id session;           /* of the record, or the one to be */
 	struct span fields;                  /* more header lines */
 	bool notification;                   /* has no answer: any is good */

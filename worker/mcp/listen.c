@@ -225,6 +225,7 @@ static void on_closed(struct errand *r)
 }
 
 static const struct errand_way listen_way = {
+    .action = UPSTREAM_ASK,
     .message = on_message,
     .refused = on_refused,
     .abandoned = on_abandoned,

@@ -87,6 +87,31 @@ static const char *check_fields(const struct exchange *x, const struct envelope 
 	return NULL;
 }
 
+/* --- answers
+ * ---------------------------------------------------------------------------------------- */
+
+unsigned modern_status(struct span response)
+{
+	static const struct {
+		struct span code;
+		unsigned status;
+	} rows[] = {{{"-32601", 6}, 404}, {{"-32020", 6}, 400}, {{"-32021", 6}, 400},
+	    {{"-32022", 6}, 400}, {{"-32600", 6}, 400}, {{"-32700", 6}, 400}};
+	struct span key, value, code;
+
+	while (raw_next_member(&response, &key, &value)) {
+		if (span_equal(key, SPAN("result")))
+			return 200;
+		if (!span_equal(key, SPAN("error")) || !raw_member(value, "code", &code))
+			continue;
+		for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+			if (span_equal(code, rows[i].code))
+				return rows[i].status;
+		}
+	}
+	return 200;
+}
+
 /* --- admission
  * -------------------------------------------------------------------------------------- */
 

@@ -12,4 +12,7 @@ int modern_head(struct exchange *x, const struct http_head *head) MUST_CHECK;
 /* True when the message is of that era: it is then answered or on its way. */
 bool modern_admit(struct exchange *x, const struct envelope *e);
 
+/* The status over HTTP that goes with a response (mcp-wire, 1.5). */
+unsigned modern_status(struct span response);
+
 #endif

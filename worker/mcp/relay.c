@@ -13,6 +13,7 @@
 #include "worker/mcp/aside.h"
 #include "worker/mcp/cache.h"
 #include "worker/mcp/errand.h"
+#include "worker/mcp/modern.h"
 #include "worker/mcp/up.h"
 #include "worker/mcp/virtual.h"
 #include "worker/route.h"
@@ -28,6 +29,8 @@ int relay_build_head(struct buffer *out, const char *method, const struct upstre
     const struct session_record *record, struct span version, struct span forward,
     const struct span *body)
 {
+	if (u->config->kind != CONFIG_HTTP)
+		return 0;
 	const char *accept = strcmp(method, "GET") == 0 ? "text/event-stream"
 							: "application/json, text/event-stream";
 	int error = buffer_printf(out, RELAY_HEAD_MAX,
@@ -66,6 +69,15 @@ static void end_session(struct exchange *x, const struct session_record *record)
 		exchange_finish(x);
 }
 
+static enum upstream_action action_of(const struct exchange *x, const struct session_record *record)
+{
+	if (x->modern)
+		return UPSTREAM_ASK;
+	if (!record)
+		return UPSTREAM_OPEN;
+	return x->kind == EXCHANGE_POST ? UPSTREAM_POST : UPSTREAM_LISTEN;
+}
+
 void relay_start(struct exchange *x, const struct session_record *record)
 {
 	struct worker *w = x->worker;
@@ -86,12 +98,12 @@ void relay_start(struct exchange *x, const struct session_record *record)
 	x->call.body = post ? body : (struct span){0};
 	x->call.stream = x->kind == EXCHANGE_STREAM || (x->modern && x->method->stream);
 	x->call.repeatable = !post || (x->is_request && x->method->repeatable);
-	x->call.action = !record ? UPSTREAM_OPEN : post ? UPSTREAM_POST : UPSTREAM_LISTEN;
+	x->call.action = action_of(x, record);
+	x->call.status_of = x->modern ? modern_status : NULL;
 	x->call.session = x->session;
 	x->call.child_name = record ? record->upstream_session : "";
 	x->call.single = x->is_request;
-	if (x->route->upstream->config->kind == CONFIG_HTTP &&
-	    relay_build_head(&x->call.head, post ? "POST" : "GET", x->route->upstream, record,
+	if (relay_build_head(&x->call.head, post ? "POST" : "GET", x->route->upstream, record,
 		span_of(x->version), buffer_span(&x->forward), post ? &body : NULL)) {
 		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
 		return;

@@ -383,6 +383,7 @@ static void on_closed(struct errand *r)
 }
 
 static const struct errand_way up_way = {
+    .action = UPSTREAM_ASK,
     .message = on_message,
     .refused = on_refused,
     .abandoned = on_abandoned,

@@ -172,7 +172,8 @@ static void on_answer(struct upstream_call *call, const struct frame *frame, str
 	call->child = frame->target;
 	call->pending--;
 	if (lone)
-		give_head(call, 200, false, (int64_t)payload.n);
+		give_head(call, call->status_of ? call->status_of(payload) : 200, false,
+		    (int64_t)payload.n);
 	if (lone && !is_over(call))
 		call->ops->body(call, payload.p, payload.n);
 	else if (!lone)
@@ -226,6 +227,17 @@ static void on_over(struct upstream_call *call, const struct frame *frame, struc
 		finish(call);
 }
 
+/* As a server over HTTP would say it that does not know the era. */
+static void on_legacy(struct upstream_call *call, const struct frame *frame, struct span payload)
+{
+	(void)frame;
+	(void)payload;
+	call->settled = true;
+	give_head(call, 404, false, 0);
+	if (!is_over(call))
+		finish(call);
+}
+
 static const struct {
 	void (*run)(struct upstream_call *call, const struct frame *frame, struct span payload);
 } frames[] = {
@@ -235,6 +247,7 @@ static const struct {
     [KEEPER_FAILED] = {on_failed},
     [KEEPER_GONE] = {on_gone},
     [KEEPER_ENDED] = {on_over},
+    [KEEPER_LEGACY] = {on_legacy},
 };
 
 static bool on_frame(struct stream *stream, const struct frame *frame, struct span payload)
@@ -384,13 +397,14 @@ void stdio_flush(struct stdio *s)
 /* --- calls
  * ------------------------------------------------------------------------------------------ */
 
-static void send_open(struct stdio *s, struct upstream_call *call)
+/* What concerns no child that was there before: for the upstream as a whole. */
+static void send_to_upstream(struct stdio *s, enum keeper_type type, struct upstream_call *call)
 {
 	char name[SESSION_NAME_MAX + 2];
 	struct wire_writer w = {.p = name, .capacity = sizeof(name)};
 
 	wire_put_string(&w, span_of(call->upstream->config->name));
-	put(s, KEEPER_OPEN, call, 0, (struct span){name, w.length}, call->body);
+	put(s, type, call, 0, (struct span){name, w.length}, call->body);
 }
 
 static void send_call(struct stdio *s, struct upstream_call *call)
@@ -410,7 +424,9 @@ static void send_call(struct stdio *s, struct upstream_call *call)
 	call->sent = true;
 	HASH_ADD(hh, s->calls, request, sizeof(call->request), call);
 	if (call->action == UPSTREAM_OPEN)
-		send_open(s, call);
+		send_to_upstream(s, KEEPER_OPEN, call);
+	else if (call->action == UPSTREAM_ASK)
+		send_to_upstream(s, KEEPER_ASK, call);
 	else
 		put(s, call->action == UPSTREAM_LISTEN ? KEEPER_LISTEN : KEEPER_SEND, call, 0,
 		    session, call->body);

@@ -77,6 +77,7 @@ enum call_state { CALL_OVER, CALL_RESOLVING, CALL_WAITING, CALL_CONNECTING, CALL
 /* What is asked of the upstream; over HTTP it is what `head` says. */
 enum upstream_action {
 	UPSTREAM_POST,   /* a message or batch of a session */
+	UPSTREAM_ASK,    /* a message of the stateless era: it has no session */
 	UPSTREAM_OPEN,   /* initialize */
 	UPSTREAM_LISTEN, /* the stream outside of requests */
 	UPSTREAM_END,    /* the session is over */
@@ -94,7 +95,9 @@ struct upstream_call {
 	struct session_id session;
 	const char *child_name; /* the upstream's session, valid while it starts; "": none */
 	bool single;            /* the body is one request, which has one answer */
-	size_t written;         /* of head and body */
+	/* The status that goes with a lone answer over HTTP; NULL: always 200. */
+	unsigned (*status_of)(struct span answer);
+	size_t written; /* of head and body */
 	struct resolver_query query;
 	struct timeout progress;
 	struct timeout_queue *progress_queue;
