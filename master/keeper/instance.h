@@ -9,7 +9,7 @@
 
 #include "common/vault.h"
 #include "master/keeper/fleet.h"
-#include "master/keeper/lines.h"
+#include "common/lines.h"
 #include "master/keeper/page.h"
 
 enum instance_state {

@@ -1,5 +1,5 @@
 /* lines: see lines.h. */
-#include "master/keeper/lines.h"
+#include "common/lines.h"
 
 static void give_line(struct span line, const struct lines_ops *ops, void *context)
 {

@@ -1,5 +1,5 @@
 /* lines: cutting, wherever the pieces end, and the bound. */
-#include "master/keeper/lines.h"
+#include "common/lines.h"
 
 #include <criterion/criterion.h>
 

@@ -4,8 +4,8 @@
  * A line that came in one piece is not copied. A line longer than `max` is skipped to its end and
  * reported once; no more than `max` bytes are ever held.
  */
-#ifndef MARGAY_MASTER_KEEPER_LINES_H
-#define MARGAY_MASTER_KEEPER_LINES_H
+#ifndef MARGAY_COMMON_LINES_H
+#define MARGAY_COMMON_LINES_H
 
 #include "common/buffer.h"
 
