@@ -21,23 +21,95 @@ bool sse_at_boundary(const struct sse *s)
 	return !s->in_event && !s->after_cr;
 }
 
-static int take_line(struct sse_data *d, size_t bound, int (*each)(struct sse_data *, struct span))
+static int take_data(struct sse_data *d, struct span value, size_t bound)
 {
-	struct span line = buffer_span(&d->line);
+	int error = buffer_append(&d->data, value.p, value.n, bound);
+
+	return error ? error : buffer_append(&d->data, "\n", 1, bound);
+}
+
+static int take_event(struct sse_data *d, struct span value, size_t bound)
+{
+	size_t n = value.n < sizeof(d->event) ? value.n : sizeof(d->event) - 1;
+
+	(void)bound;
+	memcpy(d->event, value.p, n);
+	d->event[n] = '\0';
+	return 0;
+}
+
+static int take_id(struct sse_data *d, struct span value, size_t bound)
+{
+	bool good = value.n < sizeof(d->id) && !memchr(value.p, '\0', value.n);
+
+	(void)bound;
+	if (good)
+		memcpy(d->id, value.p, value.n);
+	d->id[good ? value.n : 0] = '\0';
+	return 0;
+}
+
+static int take_retry(struct sse_data *d, struct span value, size_t bound)
+{
+	unsigned retry = 0;
+
+	(void)bound;
+	for (size_t i = 0; i < value.n; i++) {
+		if (value.p[i] < '0' || value.p[i] > '9' || retry > 100000000)
+			return 0;
+		retry = retry * 10 + (unsigned)(value.p[i] - '0');
+	}
+	d->retry = retry;
+	return 0;
+}
+
+static const struct {
+	struct span name;
+	int (*take)(struct sse_data *d, struct span value, size_t bound);
+} fields[] = {
+    {{"data", 4}, take_data},
+    {{"event", 5}, take_event},
+    {{"id", 2}, take_id},
+    {{"retry", 5}, take_retry},
+};
+
+static int take_field(struct sse_data *d, struct span line, size_t bound)
+{
+	const char *colon = memchr(line.p, ':', line.n);
+	struct span name = {line.p, colon ? (size_t)(colon - line.p) : line.n};
+	struct span value = {line.p + line.n, 0};
+
+	if (colon) {
+		value = (struct span){colon + 1, line.n - name.n - 1};
+		if (value.n > 0 && value.p[0] == ' ')
+			value = (struct span){value.p + 1, value.n - 1};
+	}
+	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+		if (span_equal(name, fields[i].name))
+			return fields[i].take(d, value, bound);
+	}
+	return 0;
+}
+
+static int end_event(struct sse_data *d, int (*each)(struct sse_data *, struct span))
+{
+	struct span data = buffer_span(&d->data);
 	int status = 0;
 
-	if (line.n == 0 && buffer_length(&d->data) > 0) {
-		struct span data = buffer_span(&d->data);
+	if (data.n > 0) {
 		data.n--; /* the LF after the last line is not part of it */
 		status = each(d, data);
 		buffer_consume(&d->data, buffer_length(&d->data));
-	} else if (span_equal(line, SPAN("data")) ||
-		   (line.n >= 5 && memcmp(line.p, "data:", 5) == 0)) {
-		size_t skip = line.n > 5 && line.p[5] == ' ' ? 6 : line.n < 5 ? line.n : 5;
-		status = buffer_append(&d->data, line.p + skip, line.n - skip, bound);
-		if (!status)
-			status = buffer_append(&d->data, "\n", 1, bound);
 	}
+	d->event[0] = '\0';
+	return status;
+}
+
+static int take_line(struct sse_data *d, size_t bound, int (*each)(struct sse_data *, struct span))
+{
+	struct span line = buffer_span(&d->line);
+	int status = line.n == 0 ? end_event(d, each) : take_field(d, line, bound);
+
 	buffer_consume(&d->line, line.n);
 	return status;
 }

@@ -23,9 +23,14 @@ void sse_feed(struct sse *s, const char *p, size_t n);
 /* At the start, or right after an empty line. */
 bool sse_at_boundary(const struct sse *s);
 
+enum { SSE_EVENT_MAX = 32, SSE_ID_MAX = 256 };
+
 /* Collects the `data` of each event, lines joined by LF. Zero-initialised; release when done. */
 struct sse_data {
 	struct buffer line, data;
+	char event[SSE_EVENT_MAX]; /* the name of the event; empty: message. Longer ones are cut */
+	char id[SSE_ID_MAX];       /* the last one; empty when there was none, or one too long */
+	unsigned retry;            /* milliseconds, as last said; 0: not */
 	bool after_cr;
 };
 

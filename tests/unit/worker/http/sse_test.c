@@ -3,8 +3,9 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
 
-static char seen[256];
+static char seen[512];
 
 static int on_event(struct sse_data *d, struct span data)
 {
@@ -57,6 +58,38 @@ Test(sse, collects_the_data_of_each_event)
 			    "row %zu in steps of %zu", i, step);
 			sse_data_release(&d);
 		}
+	}
+}
+
+static int keep_event(struct sse_data *d, struct span data)
+{
+	(void)data;
+	snprintf(seen, sizeof(seen), "%s %s %u", d->event, d->id, d->retry);
+	return 0;
+}
+
+Test(sse, keeps_what_events_are_called_and_where_to_go_on)
+{
+	static const struct {
+		const char *stream, *last;
+	} rows[] = {
+	    {"event: endpoint\ndata: /m\n\n", "endpoint  0"},
+	    {"event: a\n\ndata: x\n\n", "  0"},
+	    {"id: 7\nretry: 1500\ndata:\n\n", " 7 1500"},
+	    {"id: 7\ndata: x\n\ndata: y\n\n", " 7 0"},
+	    {"id: 7\ndata: x\n\nid\ndata: y\n\n", "  0"},
+	    {"retry: 1x\ndata: y\n\n", "  0"},
+	    {"event: 12345678901234567890123456789012345\ndata: y\n\n",
+		"1234567890123456789012345678901  0"},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct sse_data d = {0};
+		struct span s = span_of(rows[i].stream);
+		seen[0] = '\0';
+		cr_assert_eq(sse_data_feed(&d, s.p, s.n, 1024, keep_event), 0);
+		cr_expect_str_eq(seen, rows[i].last, "row %zu", i);
+		sse_data_release(&d);
 	}
 }
 
