@@ -34,11 +34,14 @@ LIST_HEAD(errand_list, errand);
 LIST_HEAD(feed_list, feed);
 LIST_HEAD(lease_list, lease);
 LIST_HEAD(liaison_list, liaison);
+LIST_HEAD(inlet_list, inlet);
+TAILQ_HEAD(inlet_call_list, inlet_call);
 TAILQ_HEAD(upstream_connection_list, upstream_connection);
 
 struct accept_slots;
 struct cache;
 struct client_counts;
+struct desktop;
 struct stdio;
 struct stream_counts;
 struct route;
@@ -47,8 +50,8 @@ struct upstream;
 /* One queue for each kind of deadline; lengths come from the configuration's `timeouts`. */
 struct worker_timeouts {
 	struct timeout_queue client_header, client_body, client_idle, client_write, client_linger;
-	struct timeout_queue upstream_connect, upstream_first_byte, upstream_between_bytes,
-	    upstream_total;
+	struct timeout_queue upstream_connect, upstream_again, upstream_first_byte,
+	    upstream_between_bytes, upstream_total;
 	struct timeout_queue upstream_idle, sse_heartbeat, session_touch;
 	struct timeout_queue ask_window, client_input, retry_probe;
 	struct timeout_queue question_patience, question_again, listen_again, listen_soon,
@@ -70,6 +73,7 @@ struct worker {
 	struct cache *cache;  /* of results */
 	struct route *routes; /* sorted by path */
 	size_t route_count;
+	struct desktop *desktop;    /* the only client; NULL: they connect */
 	struct upstream *upstreams; /* in the order of the configuration */
 	struct worker_timeouts timeouts;
 
@@ -80,6 +84,7 @@ struct worker {
 	struct aside_list asides;
 	struct errand_list errands;   /* to upstreams of another era */
 	struct liaison_list liaisons; /* being opened */
+	struct inlet_list inlets;     /* clients with one channel, see mcp/inlet.h */
 	struct feed_list feeds;
 	struct lease_list leases;
 	unsigned last_lease;
@@ -96,6 +101,7 @@ struct worker {
 	struct errand_list closed_errands;
 	struct feed_list closed_feeds;
 	struct liaison_list closed_liaisons;
+	struct inlet_call_list closed_inlet_calls;
 
 	ev_io channel;
 	ev_prepare prepare;

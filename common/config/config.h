@@ -112,6 +112,7 @@ struct config_timeouts {
 	double client_idle;  /* keep-alive */
 	double client_write; /* no progress towards the client */
 	double upstream_connect;
+	double upstream_retry; /* how long connecting is tried again; 0: not */
 	double upstream_first_byte;
 	double upstream_between_bytes;
 	double upstream_total;
@@ -142,6 +143,7 @@ struct config {
 	char *user;            /* NULL: stay who we are */
 	double orphan_timeout; /* seconds that children outlive the master */
 	unsigned workers;      /* resolved: never 0 */
+	bool connected;        /* there are no listeners, see struct config_defaults */
 	struct config_listen *listens;
 	size_t listen_count;
 	struct config_listen admin;
@@ -175,6 +177,7 @@ struct config_errors {
 struct config_defaults {
 	const char *runtime_dir;
 	const char *listen; /* HOST:PORT */
+	bool connected;     /* nobody can connect: the only client is there (desktop.h) */
 	bool quiet;         /* log warnings only, as text, and no requests */
 	bool checked; /* these bytes passed before: what is outside of them is not looked at */
 };

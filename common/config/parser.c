@@ -275,7 +275,7 @@ static void check_required(struct parse *p, const bool present[STRUCTURE_COUNT])
 {
 	enum { LISTEN, ADMIN, UPSTREAMS, MCP_SERVERS, ROUTES };
 	const bool missing[STRUCTURE_COUNT] = {
-	    [LISTEN] = !present[LISTEN] && !p->defaults->listen,
+	    [LISTEN] = !present[LISTEN] && !p->defaults->listen && !p->defaults->connected,
 	    [UPSTREAMS] = !present[UPSTREAMS] && !present[MCP_SERVERS],
 	    [ROUTES] = !present[ROUTES] && !present[MCP_SERVERS],
 	};
@@ -309,6 +309,7 @@ static void take_structures(struct parse *p, const struct node *root)
 			structures[i].take(p, node);
 	}
 	check_required(p, present);
+	config->connected = p->defaults->connected;
 }
 
 static int compare_errors(const void *a, const void *b)

@@ -111,6 +111,8 @@ const struct setting settings[] = {
 	"How long a client may read nothing of an answer."},
 {"timeouts.upstream_connect", SETTING_DURATION, AT(timeouts.upstream_connect), "5s", "10ms", "10m",
 	"Look-up of the name, waiting for a free connection, and connecting."},
+{"timeouts.upstream_retry", SETTING_DURATION, AT(timeouts.upstream_retry), "0", "0", "1h",
+	"How long a request waits for an upstream that can not be connected to; 0 fails it at once."},
 {"timeouts.upstream_first_byte", SETTING_DURATION, AT(timeouts.upstream_first_byte), "5m", "0", "1d",
 	"From a request sent to the first byte of its answer. 0: no limit."},
 {"timeouts.upstream_between_bytes", SETTING_DURATION, AT(timeouts.upstream_between_bytes), "5m", "0", "1d",

@@ -198,12 +198,22 @@ static int try_addresses(struct upstream_connection *uc)
 	return error;
 }
 
+static int dial(struct upstream_connection *uc)
+{
+	int fd = uc->upstream->dial(uc->upstream);
+
+	if (fd < 0)
+		return -fd;
+	ev_io_init(&uc->io, on_io, fd, EV_WRITE);
+	return 0;
+}
+
 static void connect_failed(struct upstream_call *call, int error)
 {
 	char detail[128];
 
 	snprintf(detail, sizeof(detail), "no connection: %s", strerror(error));
-	upstream_call_end(call, METRIC_REASON_CONNECT, detail);
+	upstream_call_unreachable(call, METRIC_REASON_CONNECT, detail);
 }
 
 void upstream_connection_open(struct upstream *u, struct upstream_call *call)
@@ -216,7 +226,7 @@ void upstream_connection_open(struct upstream *u, struct upstream_call *call)
 	}
 	uc->upstream = u;
 	uc->connecting = true;
-	int error = try_addresses(uc);
+	int error = u->dial ? dial(uc) : try_addresses(uc);
 	if (error) {
 		free(uc);
 		connect_failed(call, error);

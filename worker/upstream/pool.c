@@ -8,10 +8,13 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "common/clock.h"
 #include "worker/upstream/stdio.h"
 #include "worker/upstream/upstream.h"
 
 enum { UPSTREAM_WAITING_MAX = 1024 };
+
+static const double retry_pause = 0.25; /* seconds */
 
 static void on_progress_deadline(struct timeout_queue *queue, struct timeout *timeout);
 static void on_total_deadline(struct timeout_queue *queue, struct timeout *timeout);
@@ -57,6 +60,7 @@ void upstream_timeouts_init(struct worker *w)
 	timeout_queue_init(&t->upstream_between_bytes, w->loop, after->upstream_between_bytes,
 	    on_progress_deadline);
 	timeout_queue_init(&t->upstream_total, w->loop, after->upstream_total, on_total_deadline);
+	timeout_queue_init(&t->upstream_again, w->loop, retry_pause, on_progress_deadline);
 	timeout_queue_init(&t->upstream_idle, w->loop, after->upstream_idle, on_idle_deadline);
 }
 
@@ -112,17 +116,36 @@ void upstream_call_cancel(struct upstream_call *call)
 		upstream_connection_close(uc);
 }
 
+void upstream_call_unreachable(struct upstream_call *call, int reason, const char *detail)
+{
+	struct worker *w = call->upstream->worker;
+	double now = clock_coarse();
+
+	if (call->failing_since <= 0)
+		call->failing_since = now;
+	if (w->draining || now - call->failing_since >= w->config->timeouts.upstream_retry) {
+		upstream_call_end(call, reason, detail);
+		return;
+	}
+	if (call->connection)
+		call->connection->call = NULL;
+	call->connection = NULL;
+	call->state = CALL_RETRYING;
+	upstream_call_deadline(call, &w->timeouts.upstream_again);
+}
+
 static void on_resolved(struct resolver_query *query, int status, const struct resolved *addresses)
 {
 	struct upstream_call *call = container_of(query, struct upstream_call, query);
 
+	if (status) {
+		call->state = CALL_RETRYING;
+		upstream_call_unreachable(call, METRIC_REASON_DNS, "its host name has no address");
+		return;
+	}
 	call->state = CALL_WAITING;
 	TAILQ_INSERT_HEAD(&call->upstream->waiting, call, link);
 	call->upstream->waiting_count++;
-	if (status) {
-		upstream_call_end(call, METRIC_REASON_DNS, "its host name has no address");
-		return;
-	}
 	call->upstream->addresses = *addresses;
 	upstream_serve_waiting(call->upstream);
 }
@@ -148,11 +171,16 @@ static void call_connect(struct upstream_call *call)
 	struct worker *w = u->worker;
 
 	upstream_call_deadline(call, &w->timeouts.upstream_connect);
+	if (u->dial) {
+		upstream_connection_open(u, call);
+		return;
+	}
 	call->query.done = on_resolved;
 	int found = resolver_lookup(
 	    w->resolver, u->config->host, u->config->port, &call->query, &u->addresses);
 	if (found < 0)
-		upstream_call_end(call, METRIC_REASON_DNS, "its host name can't be looked up");
+		upstream_call_unreachable(
+		    call, METRIC_REASON_DNS, "its host name can't be looked up");
 	else if (found == 0)
 		call->state = CALL_RESOLVING;
 	else
@@ -254,7 +282,9 @@ static void on_progress_deadline(struct timeout_queue *queue, struct timeout *ti
 	const struct worker_timeouts *t = &call->upstream->worker->timeouts;
 
 	call->progress_queue = NULL;
-	if (queue == &t->upstream_connect)
+	if (queue == &t->upstream_again)
+		upstream_call_assign(call);
+	else if (queue == &t->upstream_connect)
 		call_timed_out(call, "no connection within timeouts.upstream_connect");
 	else if (queue == &t->upstream_first_byte)
 		call_timed_out(call, "no answer within timeouts.upstream_first_byte");

@@ -37,7 +37,9 @@ struct upstream {
 	struct upstream_call_list waiting;    /* for a connection to come free */
 	unsigned open_count, idle_count, waiting_count;
 	struct resolved addresses; /* of the last look-up */
-	int era;                   /* enum era (mcp/era.h), which keeps these */
+	/* A connected descriptor instead of one to an address, or -errno; NULL: none. */
+	int (*dial)(struct upstream *u);
+	int era; /* enum era (mcp/era.h), which keeps these */
 	double era_since;
 	struct era_probe *probe;
 	struct buffer discover;      /* a modern one's DiscoverResult */
@@ -72,7 +74,14 @@ struct upstream_call_ops {
 	void (*end)(struct upstream_call *call, int reason, const char *detail);
 };
 
-enum call_state { CALL_OVER, CALL_RESOLVING, CALL_WAITING, CALL_CONNECTING, CALL_ACTIVE };
+enum call_state {
+	CALL_OVER,
+	CALL_RESOLVING,
+	CALL_WAITING,
+	CALL_RETRYING,
+	CALL_CONNECTING,
+	CALL_ACTIVE
+};
 
 /* What is asked of the upstream; over HTTP it is what `head` says. */
 enum upstream_action {
@@ -102,7 +111,8 @@ struct upstream_call {
 	struct timeout progress;
 	struct timeout_queue *progress_queue;
 	struct timeout total;
-	bool repeatable; /* may be sent again although it was written (mcp/method.h) */
+	double failing_since; /* clock_coarse(), of connecting; 0: not */
+	bool repeatable;      /* may be sent again although it was written (mcp/method.h) */
 	bool stream;   /* a stream that is quiet for as long as it likes: only the connect deadline
 			  applies */
 	bool fresh;    /* not on a pooled connection: one of these turned out to be stale */
@@ -141,6 +151,8 @@ void upstream_call_endless(struct upstream_call *call, bool endless);
 void upstream_call_assign(struct upstream_call *call);
 void upstream_call_end(struct upstream_call *call, int reason, const char *detail);
 void upstream_call_deadline(struct upstream_call *call, struct timeout_queue *queue);
+/* There is no connection: try again for a while, or give up. */
+void upstream_call_unreachable(struct upstream_call *call, int reason, const char *detail);
 void upstream_serve_waiting(struct upstream *u);
 void upstream_connection_open(struct upstream *u, struct upstream_call *call);
 void upstream_connection_use(struct upstream_connection *uc, struct upstream_call *call);

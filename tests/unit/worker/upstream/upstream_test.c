@@ -3,7 +3,9 @@
  */
 #include "worker/upstream/upstream.h"
 
+#include <arpa/inet.h>
 #include <criterion/criterion.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -310,5 +312,71 @@ Test(upstream, a_cancelled_call_never_speaks_again_and_its_connection_is_closed)
 	cr_assert_eq(s.worker->upstreams[0].open_count, 0);
 	probe_free(&probe);
 	close(fd);
+	stage_close(&s);
+}
+
+static int listen_again(uint16_t port)
+{
+	static const int on = 1;
+	struct sockaddr_in address = {.sin_family = AF_INET,
+	    .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	    .sin_port = htons(port)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)), 0);
+	cr_assert_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	cr_assert_eq(listen(fd, 16), 0);
+	return fd;
+}
+
+Test(upstream, one_that_refuses_is_tried_again_for_as_long_as_it_says)
+{
+	struct stage s;
+	struct probe probe;
+	bool over = false;
+
+	stage_open(&s);
+	s.config.timeouts.upstream_retry = 0.3;
+	close(s.listener);
+	s.listener = -1;
+	double began = ev_time();
+	probe_start(&s, &probe, false);
+	for (; !probe.ended && ev_time() - began < 5; ev_run(s.worker->loop, EVRUN_ONCE)) {
+	}
+	cr_expect_eq(probe.reason, METRIC_REASON_CONNECT);
+	cr_expect_geq(ev_time() - began, 0.25);
+	probe_free(&probe);
+
+	s.config.timeouts.upstream_retry = 5;
+	probe_start(&s, &probe, false);
+	ev_run(s.worker->loop, EVRUN_NOWAIT);
+	cr_expect_not(probe.ended);
+	s.listener = listen_again(s.port);
+	int fd = stage_accept(&s);
+	char text[512];
+	stage_expect(&s, fd, "{}", text, sizeof(text));
+	stage_send(fd, ok_answer);
+	for (; !over; over = probe.ended)
+		ev_run(s.worker->loop, EVRUN_ONCE);
+	cr_expect_eq(probe.reason, UPSTREAM_OK);
+	cr_expect_eq(probe.status, 200);
+
+	/* One that waits can be forgotten; a worker that drains waits for nobody. */
+	probe_free(&probe);
+	close(fd);
+	close(s.listener);
+	s.listener = -1;
+	probe_start(&s, &probe, true);
+	for (int i = 0; i < 5; i++)
+		ev_run(s.worker->loop, EVRUN_NOWAIT);
+	upstream_call_cancel(&probe.call);
+	cr_expect_not(probe.ended);
+	probe_free(&probe);
+	s.worker->draining = true;
+	probe_start(&s, &probe, false);
+	for (began = ev_time(); !probe.ended && ev_time() - began < 1;)
+		ev_run(s.worker->loop, EVRUN_ONCE);
+	cr_expect_eq(probe.reason, METRIC_REASON_CONNECT);
+	probe_free(&probe);
 	stage_close(&s);
 }
