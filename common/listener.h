@@ -19,6 +19,7 @@ enum { LISTENER_SLOTS = 32 };
 struct listener {
 	const struct config_listen *config; /* of the generation that uses this view */
 	bool admin;
+	bool inner; /* not a listener: what the worker asks of itself, see worker/mcp/inlet.h */
 	int fds[LISTENER_SLOTS];
 };
 

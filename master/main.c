@@ -42,6 +42,13 @@ static const struct command {
 	"  -d, --daemon            detach from the terminal; exits 0 when Margay serves\n\n"
 	"Signals to the master: HUP reloads, TERM and INT stop gracefully, QUIT stops at once,\n"
 	"USR1 opens the log file again.\n"},
+    {"connect", connect_main, "URL", "Let a client that speaks stdio use a server over HTTP",
+	"      --header 'NAME: VALUE'  sent with every request; may be repeated\n"
+	"      --sse                   the server speaks HTTP+SSE (2024-11-05), not Streamable "
+	"HTTP\n\n"
+	"Speaks MCP of any revision on stdin and stdout, and of any revision with the server. "
+	"Waits\n"
+	"up to a minute for a server that is being started again.\n"},
     {"check", check_main, "-c FILE", "Report every error of a configuration; change nothing",
 	"  -c, --config FILE  the configuration\n"
 	"      --keys         print the table of all keys instead\n"},

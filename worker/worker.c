@@ -20,9 +20,11 @@
 #include "worker/mcp/aside.h"
 #include "worker/mcp/cache.h"
 #include "worker/mcp/catalogue.h"
+#include "worker/mcp/desktop.h"
 #include "worker/mcp/era.h"
 #include "worker/mcp/errand.h"
 #include "worker/mcp/feed.h"
+#include "worker/mcp/inlet.h"
 #include "worker/mcp/lease.h"
 #include "worker/mcp/listen.h"
 #include "worker/mcp/parked.h"
@@ -48,7 +50,8 @@ void worker_ready(struct worker *w, struct conn *c)
 
 void worker_check_done(struct worker *w)
 {
-	if (w->draining && w->conn_count == 0 && w->aside_count == 0 && w->parked_count == 0)
+	if (w->draining && w->conn_count == 0 && w->aside_count == 0 && w->parked_count == 0 &&
+	    LIST_EMPTY(&w->inlets))
 		ev_break(w->loop, EVBREAK_ALL);
 }
 
@@ -81,6 +84,8 @@ static void drain(struct worker *w)
 	w->accepting = false;
 	accept_stop(w->slots);
 	leases_drain(w);
+	if (w->desktop)
+		desktop_drain(w->desktop);
 	LOG(w->log, LOG_LEVEL_INFO, "draining", LOG_UINT("connections", w->conn_count));
 	ev_timer_set(&w->shutdown, w->config->timeouts.shutdown, 0);
 	ev_timer_start(w->loop, &w->shutdown);
@@ -91,6 +96,20 @@ static void drain(struct worker *w)
 	if (tell_master(w, CHANNEL_STOPPED_ACCEPTING, NULL, 0))
 		LOG_TEXT(w->log, LOG_LEVEL_WARN, "master did not hear that accepting stopped");
 	worker_check_done(w);
+}
+
+/* The generation serves. */
+static void serve(struct worker *w)
+{
+	w->accepting = !w->draining;
+	if (!w->accepting)
+		return;
+	accept_start(w->slots);
+	int error = w->config->connected ? desktop_open(w, drain, &w->desktop) : 0;
+	if (!error)
+		return;
+	LOG(w->log, LOG_LEVEL_ERROR, "stdin and stdout can't be used", LOG_ERRNO(-error));
+	drain(w);
 }
 
 static unsigned slot_of(const void *payload, uint32_t length)
@@ -107,9 +126,7 @@ static void on_message(struct worker *w, const struct frame *frame, const void *
 {
 	switch (frame->type) {
 	case CHANNEL_ACCEPT:
-		w->accepting = !w->draining;
-		if (w->accepting)
-			accept_start(w->slots);
+		serve(w);
 		break;
 	case CHANNEL_DRAIN:
 		drain(w);
@@ -182,6 +199,7 @@ static void free_closed(struct worker *w)
 	errands_free_closed(w);
 	feeds_free_closed(w);
 	liaisons_free_closed(w);
+	inlets_free_closed(w);
 	while ((x = TAILQ_FIRST(&w->closed_exchanges))) {
 		TAILQ_REMOVE(&w->closed_exchanges, x, link);
 		exchange_free(x);
@@ -286,6 +304,7 @@ static int worker_open(struct worker *w)
 	TAILQ_INIT(&w->closed_conns);
 	TAILQ_INIT(&w->closed_exchanges);
 	TAILQ_INIT(&w->closed_upstreams);
+	TAILQ_INIT(&w->closed_inlet_calls);
 	/* Errands of all workers in one session with an upstream differ. */
 	w->last_errand = (uint64_t)((unsigned)rand() & 0xfffff) << 32;
 	conn_timeouts_init(w);
@@ -319,6 +338,9 @@ static void worker_close(struct worker *w)
 	while (!TAILQ_EMPTY(&w->conns))
 		conn_close(TAILQ_FIRST(&w->conns));
 	free_closed(w);
+	if (w->desktop)
+		desktop_close(w->desktop);
+	inlets_close(w);
 	errands_close(w);
 	feeds_close(w);
 	liaisons_close(w);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/exit_code.h"
 #include "common/ipc/channel.h"
 #include "common/ipc/frame.h"
 
@@ -265,6 +266,8 @@ static void on_exit_status(struct ev_loop *loop, ev_child *exit, int events)
 	double lifetime = clock_coarse() - c->started;
 
 	(void)events;
+	if (c->role == ROLE_WORKER && g->config->connected && exit->rstatus == 0)
+		c->expected = true; /* its client is gone */
 	log_end(c, exit->rstatus);
 	ev_child_stop(loop, exit);
 	ev_timer_stop(loop, &c->restart);
@@ -275,6 +278,13 @@ static void on_exit_status(struct ev_loop *loop, ev_child *exit, int events)
 	metrics_slot_reaped(s->metrics, c->metrics_slot);
 	c->metrics_slot = -1;
 	c->state = CHILD_BACKOFF;
+	if (c->role == ROLE_WORKER && g->config->connected && s->state == SUPERVISOR_RUNNING) {
+		/* Everything that its client had of it is gone with it. */
+		c->expected = true;
+		s->exit_code = exit->rstatus == 0 ? EXIT_OK : EXIT_FAILED;
+		supervisor_stop(s, false);
+		return;
+	}
 	if (c->expected || (c->role == ROLE_WORKER && g->state == GENERATION_DRAINING)) {
 		c->expected = true;
 	} else if (s->state == SUPERVISOR_STARTING || (g && g->state == GENERATION_STARTING)) {

@@ -144,6 +144,11 @@ void reload_request(struct supervisor *s)
 
 	if (s->state == SUPERVISOR_STOPPING)
 		return;
+	if (s->current && s->current->config->connected) {
+		/* There is no file that could have changed: the terminal is gone. */
+		supervisor_stop(s, false);
+		return;
+	}
 	if (reload_busy(s) || s->state == SUPERVISOR_STARTING) {
 		s->reload.again = true;
 		return;

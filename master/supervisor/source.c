@@ -13,7 +13,7 @@
 
 #include "common/address.h"
 
-enum { TEXT_MAX = 1024 * 1024 };
+enum { TEXT_MAX = 1024 * 1024, HEADER_NAME_MAX = 128 };
 
 static const char upstream_name[] = "server", route_path[] = "/mcp";
 
@@ -57,6 +57,39 @@ static cJSON *stdio_upstream(char **command)
 	return stdio;
 }
 
+bool source_header_is_good(const char *text)
+{
+	const char *colon = strchr(text, ':');
+
+	return colon && colon > text && (size_t)(colon - text) < HEADER_NAME_MAX;
+}
+
+/* As values of their own, in which nothing is a reference. */
+static void add_headers(cJSON *http, const char *const *headers)
+{
+	cJSON *object = cJSON_AddObjectToObject(http, "headers");
+	char name[HEADER_NAME_MAX];
+
+	for (; *headers; headers++) {
+		size_t n = strcspn(*headers, ":");
+		memcpy(name, *headers, n);
+		name[n] = '\0';
+		const char *value = *headers + n + 1;
+		cJSON_AddItemToObject(object, name, literal(value + strspn(value, " \t")));
+	}
+}
+
+/* For one client, which waits while the server is started again. */
+static void add_connection(cJSON *root, cJSON *http, const struct source_options *options)
+{
+	cJSON *timeouts = cJSON_AddObjectToObject(root, "timeouts");
+
+	cJSON_AddNumberToObject(root, "workers", 1);
+	cJSON_AddStringToObject(timeouts, "upstream_retry", "60s");
+	if (options->headers && options->headers[0])
+		add_headers(http, options->headers);
+}
+
 static int write_text(struct source *s, const struct source_options *options)
 {
 	cJSON *root = cJSON_CreateObject(), *http;
@@ -71,6 +104,8 @@ static int write_text(struct source *s, const struct source_options *options)
 	} else {
 		http = cJSON_AddObjectToObject(upstream, "http");
 		cJSON_AddStringToObject(http, "url", options->upstream);
+		if (options->connects)
+			add_connection(root, http, options);
 	}
 	char *text = cJSON_PrintUnformatted(root);
 	int error = text ? buffer_append(&s->text, text, strlen(text), TEXT_MAX) : -ENOMEM;
@@ -136,6 +171,11 @@ int source_open(const struct source_options *options, struct source *out, char *
 	snprintf(why, size, "can't make a directory for sockets");
 	if ((error = make_directory(out)))
 		return error;
+	if (options->connects) {
+		out->defaults = (struct config_defaults){
+		    .runtime_dir = out->directory, .connected = true, .quiet = true};
+		return 0;
+	}
 	snprintf(why, size, "no port is free on 127.0.0.1");
 	if ((error = find_port(out, options->port)))
 		return error;
@@ -168,7 +208,7 @@ int source_read(const struct source *s, struct buffer *out)
 
 void source_announce(const struct source *s, const struct config *config)
 {
-	if (!s->directory)
+	if (!s->directory || config->connected)
 		return;
 	for (size_t i = 0; i < config->route_count; i++)
 		printf("http://%s%s\n", config->listens[0].address.text, config->routes[i].path);

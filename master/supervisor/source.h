@@ -20,13 +20,20 @@ struct source {
 	char listen[32];
 };
 
-/* What `margay run` was told, the rest zero. */
+enum { SOURCE_HEADERS_MAX = 32 };
+
+/* What `margay run` or `margay connect` was told, the rest zero. */
 struct source_options {
 	const char *config, *mcp_servers, *upstream;
-	char **command; /* ended by NULL; NULL: none */
+	char **command;             /* ended by NULL; NULL: none */
+	bool connects;              /* `margay connect`: to `upstream`, for the client on stdin */
+	bool sse;                   /* which speaks HTTP+SSE (2024-11-05) */
+	const char *const *headers; /* of it: `NAME: VALUE`, ended by NULL; NULL: none */
 	const char *port;
 };
 
+/* Whether it is `NAME: VALUE`. */
+bool source_header_is_good(const char *text);
 /* 0 or -errno with `why` filled; *out is to be closed in both cases. */
 int source_open(
     const struct source_options *options, struct source *out, char *why, size_t size) MUST_CHECK;

@@ -358,10 +358,9 @@ static int open_shared(struct supervisor *s, const struct config *config)
 	return control_open(s, &s->control);
 }
 
-static int open_log(
-    struct supervisor *s, const struct config *config, const struct options *options)
+static int open_log(struct supervisor *s, const struct config *config, bool daemon)
 {
-	bool nowhere = options->daemon && strcmp(config->log.file, "stderr") == 0;
+	bool nowhere = daemon && strcmp(config->log.file, "stderr") == 0;
 	struct log_options how = {.level = config->log.level,
 	    .format = config->log.format,
 	    .file = nowhere ? "syslog" : config->log.file};
@@ -443,7 +442,7 @@ static void supervisor_close(struct supervisor *s)
 
 /* Takes `config`. */
 static int supervisor_run(
-    struct supervisor *s, struct config *config, struct span bytes, const struct options *options)
+    struct supervisor *s, struct config *config, struct span bytes, bool daemon)
 {
 	int error;
 
@@ -454,7 +453,7 @@ static int supervisor_run(
 	if (!s->runtime_dir || !s->loop || !(s->broker = child_create(s, ROLE_BROKER, NULL, 0)) ||
 	    !(s->keeper = child_create(s, ROLE_KEEPER, NULL, 0)))
 		s->exit_code = failed_start("start", ENOMEM);
-	else if ((s->exit_code = claim_runtime_dir(s, config)) == 0 && open_log(s, config, options))
+	else if ((s->exit_code = claim_runtime_dir(s, config)) == 0 && open_log(s, config, daemon))
 		s->exit_code = EXIT_FAILED;
 	if (s->exit_code == 0 && (error = open_shared(s, config)))
 		s->exit_code = failed_start(s->runtime_dir, -error);
@@ -536,29 +535,34 @@ static struct supervisor *supervisor_create(void)
 int supervisor_main(int argc, char **argv)
 {
 	struct options options = {0};
+	int code = parse_options(argc, argv, &options);
+
+	return code ? code : supervisor_serve(&options.source, options.daemon);
+}
+
+int supervisor_serve(const struct source_options *source, bool daemon)
+{
 	struct buffer bytes = {0};
 	struct config *config = NULL;
 	char why[200];
-	int code = parse_options(argc, argv, &options);
+	int code;
 
-	if (code)
-		return code;
 	struct supervisor *s = supervisor_create();
 	if (!s)
 		return failed_start("start", ENOMEM);
-	int error = source_open(&options.source, &s->source, why, sizeof(why));
+	int error = source_open(source, &s->source, why, sizeof(why));
 	if (error)
 		code = failed_start(why, -error);
 	else
 		config = load_config(&s->source, &bytes, &code);
-	if (config && options.daemon && (code = daemon_detach(&s->daemon_report)) != 0) {
+	if (config && daemon && (code = daemon_detach(&s->daemon_report)) != 0) {
 		code = failed_start("--daemon", -code);
 		config_free(config);
 		config = NULL;
 	}
 	if (config) {
 		raise_descriptor_limit();
-		code = supervisor_run(s, config, buffer_span(&bytes), &options);
+		code = supervisor_run(s, config, buffer_span(&bytes), daemon);
 	}
 	s->exit_code = code;
 	buffer_release(&bytes);

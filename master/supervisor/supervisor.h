@@ -10,6 +10,7 @@
  *   children.c    spawn, reap, restart       checker.c     a configuration checked in a child
  *   generation.c  workers of one config      control.c     the control socket; status.c its reports
  *   reload.c      the reload transaction     process.c     what a forked child does first
+ *   connect.c     `margay connect`, for the client on stdin
  *   keeping.c     what the keeper asks the master to hold, and what it is asked
  */
 #ifndef MARGAY_MASTER_SUPERVISOR_SUPERVISOR_H
@@ -102,6 +103,10 @@ struct supervisor {
 
 /* `margay run`: argv[0] is the command's word. */
 int supervisor_main(int argc, char **argv);
+/* `margay connect`. */
+int connect_main(int argc, char **argv);
+/* Serve what a source says until told to end. An exit code. */
+int supervisor_serve(const struct source_options *source, bool daemon);
 
 /* supervisor.c */
 void supervisor_stop(struct supervisor *s, bool at_once);

@@ -79,12 +79,13 @@ export class Child {
 	stderr = '';
 	ended = false;
 
-	constructor(command, args, { env = {}, cwd } = {}) {
+	// `input`: whether it has one, `process.stdin`.
+	constructor(command, args, { env = {}, cwd, input = false } = {}) {
 		this.name = [command.split('/').at(-1), ...args].join(' ');
 		this.process = spawn(command, args, {
 			cwd,
 			env: { ...process.env, ...env },
-			stdio: ['ignore', 'pipe', 'pipe'],
+			stdio: [input ? 'pipe' : 'ignore', 'pipe', 'pipe'],
 		});
 		this.pid = this.process.pid;
 		for (const stream of ['stdout', 'stderr'])
@@ -94,6 +95,7 @@ export class Child {
 			const end = (code, signal, leaky = false) => {
 				this.ended = true;
 				running.delete(this);
+				this.code = code;
 				resolve({ code, signal, leaky, stdout: this.stdout, stderr: this.stderr });
 			};
 			this.process.once('error', (error) => {

@@ -33,4 +33,6 @@ export {
 import * as server from '@modelcontextprotocol/server';
 import * as stdio from '@modelcontextprotocol/server/stdio';
 export const modern = { ...server, ...stdio };
-export * as modernClient from '@modelcontextprotocol/client';
+import * as client from '@modelcontextprotocol/client';
+import * as stdioClient from '@modelcontextprotocol/client/stdio';
+export const modernClient = { ...client, ...stdioClient };

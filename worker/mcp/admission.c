@@ -105,11 +105,13 @@ static bool admit_place(struct exchange *x, const struct http_head *head)
 	    {HTTP_DELETE, EXCHANGE_DELETE, METRIC_METHOD_DELETE},
 	};
 
-	if (!host_allowed(listen, head->host)) {
+	bool inner = x->conn->listener->inner;
+
+	if (!inner && !host_allowed(listen, head->host)) {
 		refuse(x, REPLY_BAD_HOST);
 		return false;
 	}
-	if (origin && !origin_allowed(listen, origin->value)) {
+	if (!inner && origin && !origin_allowed(listen, origin->value)) {
 		refuse(x, REPLY_BAD_ORIGIN);
 		return false;
 	}

@@ -1,0 +1,651 @@
+/* inlet: see inlet.h. */
+#include "worker/mcp/inlet.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/compose.h"
+#include "worker/http/sse.h"
+#include "worker/mcp/exchange.h"
+#include "worker/mcp/translate/translate.h"
+#include "worker/policy/clients.h"
+
+enum { TRIES_MAX = 5 };
+
+/* Seconds before a stream that ended is opened again, unless the server says how long. */
+static const double again_after = 1, again_most = 60;
+
+enum call_purpose {
+	PURPOSE_MESSAGE,
+	PURPOSE_STREAM,      /* GET */
+	PURPOSE_INITIALIZE,  /* the client's own */
+	PURPOSE_REOPEN,      /* the same once more: the session was forgotten */
+	PURPOSE_INITIALIZED, /* after that */
+	PURPOSE_END,         /* DELETE */
+};
+
+struct inlet_call {
+	TAILQ_ENTRY(inlet_call) link; /* inlet's calls or waiting, or worker's closed_inlet_calls */
+	struct inlet_call_list *list;
+	struct inlet *inlet;
+	struct upstream_call call;
+	enum call_purpose purpose;
+	struct buffer body;
+	struct buffer incoming; /* an answer in JSON, as it comes */
+	struct sse_data events;
+	struct span id; /* of a request, raw, in body */
+	ev_timer again;
+	unsigned status, tries;
+	bool listens; /* has no end of its own */
+	bool in_session;
+	bool modern, sse, answered, refused, lost;
+};
+
+static const struct listener inner = {.inner = true};
+static const struct upstream_call_ops inlet_call_ops;
+
+static void pump(struct inlet *i);
+static void send_call(struct inlet_call *c);
+
+static struct inlet_call *inlet_call_of(struct upstream_call *call)
+{
+	return container_of(call, struct inlet_call, call);
+}
+
+/* --- into this worker
+ * ------------------------------------------------------------------------------- */
+
+static int dial(struct upstream *u)
+{
+	struct inlet *i = container_of(u, struct inlet, self);
+	struct worker *w = i->worker;
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	struct client_count *client = clients_acquire(w->clients, &i->peer, 0);
+	if (client && !conn_open(w, &inner, &exchange_handler, pair[1], &i->peer, client))
+		clients_release(w->clients, client);
+	else if (client)
+		return pair[0];
+	else
+		close(pair[1]);
+	close(pair[0]);
+	return -ENOMEM;
+}
+
+/* --- calls
+ * ------------------------------------------------------------------------------------------ */
+
+static void on_again(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)loop;
+	(void)events;
+	pump(container_of(timer, struct inlet_call, again)->inlet);
+}
+
+static struct inlet_call *call_create(
+    struct inlet *i, enum call_purpose purpose, struct span message)
+{
+	struct inlet_call *c = calloc(1, sizeof(*c));
+
+	if (!c || buffer_append(&c->body, message.p, message.n, message.n)) {
+		free(c);
+		return NULL;
+	}
+	c->inlet = i;
+	c->purpose = purpose;
+	ev_timer_init(&c->again, on_again, 0, 0);
+	c->list = &i->waiting;
+	TAILQ_INSERT_TAIL(c->list, c, link);
+	i->count += purpose == PURPOSE_MESSAGE || purpose == PURPOSE_INITIALIZE;
+	i->waiting_bytes += message.n;
+	return c;
+}
+
+static void call_move(struct inlet_call *c, struct inlet_call_list *list)
+{
+	struct inlet *i = c->inlet;
+	size_t n = buffer_length(&c->body);
+
+	if (c->list == &i->waiting)
+		i->waiting_bytes -= n;
+	TAILQ_REMOVE(c->list, c, link);
+	c->list = list;
+	TAILQ_INSERT_TAIL(list, c, link);
+	if (list == &i->waiting)
+		i->waiting_bytes += n;
+}
+
+/* Over; freed when the loop turns. */
+static void call_close(struct inlet_call *c)
+{
+	struct inlet *i = c->inlet;
+	struct worker *w = i->worker;
+
+	if (c->list == &w->closed_inlet_calls)
+		return;
+	upstream_call_cancel(&c->call);
+	ev_timer_stop(w->loop, &c->again);
+	if (i->barrier == c)
+		i->barrier = NULL;
+	if (i->stream == c)
+		i->stream = NULL;
+	i->count -= c->purpose == PURPOSE_MESSAGE || c->purpose == PURPOSE_INITIALIZE;
+	i->listens -= c->listens;
+	call_move(c, &w->closed_inlet_calls);
+}
+
+static int build_head(struct inlet_call *c)
+{
+	static const char *const methods[] = {
+	    [PURPOSE_STREAM] = "GET", [PURPOSE_END] = "DELETE", [PURPOSE_REOPEN] = NULL};
+	struct inlet *i = c->inlet;
+	bool bare = c->modern || c->purpose == PURPOSE_INITIALIZE || c->purpose == PURPOSE_REOPEN;
+	const char *method =
+	    c->purpose < sizeof(methods) / sizeof(methods[0]) && methods[c->purpose]
+		? methods[c->purpose]
+		: "POST";
+	char last[SSE_ID_MAX + 32] = "";
+	/* What it waits for comes on the stream that broke off, or on one that follows it. */
+	bool resumes = c->events.id[0] && !bare;
+	int n = resumes ? snprintf(last, sizeof(last), "Last-Event-ID: %s\r\n", c->events.id) : 0;
+	struct span body = buffer_span(&c->body);
+
+	if (resumes)
+		method = "GET";
+	buffer_consume(&c->call.head, buffer_length(&c->call.head));
+	return relay_build_head(&c->call.head, method, &i->self, bare ? NULL : &i->session,
+	    (struct span){0}, (struct span){last, (size_t)n},
+	    strcmp(method, "POST") == 0 ? &body : NULL);
+}
+
+static void send_call(struct inlet_call *c)
+{
+	struct inlet *i = c->inlet;
+	struct buffer head;
+
+	call_move(c, &i->calls);
+	if (c->id.n == 0 && c->purpose != PURPOSE_STREAM && c->purpose != PURPOSE_END)
+		i->barrier = c;
+	if (c->purpose == PURPOSE_INITIALIZE)
+		i->barrier = c;
+	c->sse = c->refused = false;
+	c->in_session = !c->modern && i->session.upstream_session[0];
+	c->status = 0;
+	buffer_consume(&c->incoming, buffer_length(&c->incoming));
+	buffer_release(&c->events.line);
+	buffer_release(&c->events.data);
+	int error = build_head(c);
+	head = c->call.head;
+	bool get =
+	    error == 0 && buffer_length(&head) > 3 && memcmp(buffer_span(&head).p, "POST", 4) != 0;
+	c->call = (struct upstream_call){.upstream = &i->self,
+	    .ops = &inlet_call_ops,
+	    .head = head,
+	    .body = get ? (struct span){0} : buffer_span(&c->body),
+	    .stream = true, /* the deadlines are those of the request inside */
+	    .action = UPSTREAM_POST};
+	if (error)
+		inlet_call_ops.end(&c->call, METRIC_REASON_LIMIT, "out of memory");
+	else
+		upstream_call_start(&c->call);
+}
+
+/* Send what may be sent. */
+static void pump(struct inlet *i)
+{
+	struct inlet_call *c, *next;
+
+	TAILQ_FOREACH_SAFE (c, &i->waiting, link, next) {
+		bool ours = c->purpose == PURPOSE_REOPEN || c->purpose == PURPOSE_INITIALIZED;
+		if (i->closed || (i->barrier && !c->modern))
+			return;
+		if ((i->reopening && !ours && !c->modern) || ev_is_active(&c->again))
+			continue;
+		send_call(c);
+	}
+}
+
+/* --- answers
+ * ---------------------------------------------------------------------------------------- */
+
+static void answer_error(struct inlet_call *c, const char *why)
+{
+	struct inlet *i = c->inlet;
+	struct buffer text = {0};
+	struct compose out = {.out = &text, .bound = c->id.n + 1024};
+
+	c->answered = true;
+	translate_error(&out, c->id, -32603, span_of(why), (struct span){0});
+	if (!out.error)
+		i->ops->message(i, buffer_span(&text));
+	buffer_release(&text);
+}
+
+static void note_initialized(struct inlet_call *c, const struct envelope *e)
+{
+	struct inlet *i = c->inlet;
+	int version = e->kind == ENVELOPE_RESULT && e->protocol_version.p
+			  ? mcp_version_find(e->protocol_version)
+			  : -1;
+
+	if (version >= 0)
+		i->session.version = (uint8_t)version;
+	c->answered = true;
+}
+
+/* One message of an answer. */
+static void take_message(struct inlet_call *c, struct span message)
+{
+	struct inlet *i = c->inlet;
+	struct worker *w = i->worker;
+	struct envelope *e = &w->envelope;
+	struct envelope_fault fault;
+
+	if (message.n == 0) /* an event that only tells its id */
+		return;
+	int error = envelope_scan(message, w->config->limits.json_depth, e, &fault);
+	bool response = !error && (e->kind == ENVELOPE_RESULT || e->kind == ENVELOPE_ERROR);
+	if (c->purpose == PURPOSE_INITIALIZE || c->purpose == PURPOSE_REOPEN) {
+		if (response)
+			note_initialized(c, e);
+		if (c->purpose == PURPOSE_REOPEN)
+			return;
+	}
+	if (error && error != -E2BIG)
+		return;
+	if (c->refused && c->id.n == 0) {
+		/* Nothing that the client could tell from an answer to something else. */
+		LOG(w->log, c->purpose == PURPOSE_STREAM ? LOG_LEVEL_INFO : LOG_LEVEL_WARN,
+		    "a message of the client was refused", LOG_RAW("error", e->error));
+		return;
+	}
+	c->answered |= response && span_equal(e->id, c->id);
+	i->ops->message(i, message);
+}
+
+static int on_event(struct sse_data *events, struct span data)
+{
+	struct inlet_call *c = container_of(events, struct inlet_call, events);
+
+	take_message(c, data);
+	return c->inlet->closed;
+}
+
+static bool is_type(const struct http_head *head, struct span type)
+{
+	const struct http_header *h = head_find(head, SPAN("content-type"), NULL);
+
+	return h && header_has_token(h->value, type);
+}
+
+static void on_head(struct upstream_call *call, const struct http_head *head)
+{
+	struct inlet_call *c = inlet_call_of(call);
+	struct inlet *i = c->inlet;
+	const struct http_header *id = head_find(head, SPAN("mcp-session-id"), NULL);
+
+	c->status = head->status;
+	c->sse = is_type(head, SPAN("text/event-stream"));
+	c->refused = head->status >= 400;
+	c->lost = head->status == 404 && c->in_session && c->purpose != PURPOSE_END;
+	if (id && id->value.n < sizeof(i->session.upstream_session)) {
+		memcpy(i->session.upstream_session, id->value.p, id->value.n);
+		i->session.upstream_session[id->value.n] = '\0';
+	}
+}
+
+static void on_body(struct upstream_call *call, const char *p, size_t n)
+{
+	struct inlet_call *c = inlet_call_of(call);
+	struct inlet *i = c->inlet;
+
+	int error = c->sse ? sse_data_feed(&c->events, p, n, INLET_MESSAGE_MAX, on_event)
+			   : buffer_append(&c->incoming, p, n, INLET_MESSAGE_MAX);
+	if (i->closed || error >= 0)
+		return;
+	upstream_call_cancel(call);
+	inlet_call_ops.end(call, METRIC_REASON_LIMIT, "its answer is too long");
+}
+
+static void on_read_end(struct upstream_call *call)
+{
+	struct inlet *i = inlet_call_of(call)->inlet;
+
+	if (!i->closed && i->ops->congested(i))
+		upstream_call_pause(call);
+}
+
+/* --- what ends
+ * -------------------------------------------------------------------------------------- */
+
+static void open_stream(struct inlet *i)
+{
+	if (!i->closed && !i->stream && i->session.upstream_session[0])
+		i->stream = call_create(i, PURPOSE_STREAM, (struct span){0});
+}
+
+static void send_again(struct inlet_call *c)
+{
+	double wait = c->events.retry > 0 ? c->events.retry / 1000.0 : again_after;
+
+	call_move(c, &c->inlet->waiting);
+	ev_timer_set(&c->again, wait < again_most ? wait : again_most, 0);
+	ev_timer_start(c->inlet->worker->loop, &c->again);
+}
+
+/* The session is not known any more; what met that was not carried out. */
+static void reopen(struct inlet_call *c)
+{
+	struct inlet *i = c->inlet;
+
+	c->lost = false;
+	if (c->purpose == PURPOSE_STREAM)
+		call_close(c);
+	else
+		call_move(c, &i->waiting);
+	if (i->reopening)
+		return;
+	LOG_TEXT(i->worker->log, LOG_LEVEL_INFO, "the session was forgotten: opened anew");
+	i->session.upstream_session[0] = '\0';
+	if (i->stream)
+		call_close(i->stream);
+	i->reopening = call_create(i, PURPOSE_REOPEN, buffer_span(&i->initialize)) != NULL;
+}
+
+/* It can't be: whoever waits for the session is told. */
+static void fail_waiting(struct inlet *i, const char *why)
+{
+	struct inlet_call *c, *next;
+
+	i->reopening = false;
+	TAILQ_FOREACH_SAFE (c, &i->waiting, link, next) {
+		if (c->modern)
+			continue;
+		if (c->id.n > 0)
+			answer_error(c, why);
+		call_close(c);
+	}
+}
+
+static void end_reopen(struct inlet_call *c, const char *detail)
+{
+	static const struct span initialized = {
+	    "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}", 54};
+	struct inlet *i = c->inlet;
+
+	(void)detail;
+	if (!i->session.upstream_session[0])
+		fail_waiting(i, "The session was lost and can't be opened again");
+	else if (!call_create(i, PURPOSE_INITIALIZED, initialized))
+		fail_waiting(i, "The session was lost: out of memory");
+	call_close(c);
+}
+
+static void end_initialized(struct inlet_call *c, const char *detail)
+{
+	struct inlet *i = c->inlet;
+
+	(void)detail;
+	i->reopening = false;
+	call_close(c);
+	open_stream(i);
+}
+
+static void end_stream(struct inlet_call *c, const char *detail)
+{
+	(void)detail;
+	if (c->refused)
+		call_close(c);
+	else
+		send_again(c);
+}
+
+static void end_session(struct inlet_call *c, const char *detail)
+{
+	(void)detail;
+	call_close(c);
+}
+
+/* A stream that ends before the answer came may be gone on with (2025-11-25, transports). */
+static bool may_resume(struct inlet_call *c)
+{
+	return c->id.n > 0 && !c->modern && c->events.id[0] && !c->refused &&
+	       c->inlet->session.upstream_session[0] && ++c->tries <= TRIES_MAX;
+}
+
+static void end_message(struct inlet_call *c, const char *detail)
+{
+	struct inlet *i = c->inlet;
+	struct envelope_fault fault;
+	struct envelope *e = &i->worker->envelope;
+	bool initialized = c->id.n == 0 && !c->refused &&
+			   !envelope_scan(buffer_span(&c->body), 256, e, &fault) &&
+			   span_equal(e->method, SPAN("notifications/initialized"));
+
+	if (c->id.n > 0 && !c->answered) {
+		if (may_resume(c)) {
+			send_again(c);
+			return;
+		}
+		answer_error(c, detail[0] ? detail : "The answer ended without a response");
+	}
+	call_close(c);
+	if (initialized)
+		open_stream(i);
+}
+
+static const struct {
+	void (*run)(struct inlet_call *c, const char *detail);
+} ends[] = {
+    [PURPOSE_MESSAGE] = {end_message},
+    [PURPOSE_STREAM] = {end_stream},
+    [PURPOSE_INITIALIZE] = {end_message},
+    [PURPOSE_REOPEN] = {end_reopen},
+    [PURPOSE_INITIALIZED] = {end_initialized},
+    [PURPOSE_END] = {end_session},
+};
+
+static void on_end(struct upstream_call *call, int reason, const char *detail)
+{
+	struct inlet_call *c = inlet_call_of(call);
+	struct inlet *i = c->inlet;
+	char text[160];
+
+	snprintf(text, sizeof(text), "%s", reason == UPSTREAM_OK ? "" : detail);
+	if (i->barrier == c)
+		i->barrier = NULL;
+	if (c->lost && buffer_length(&i->initialize) > 0) {
+		reopen(c);
+	} else {
+		if (reason == UPSTREAM_OK && !c->sse && !i->closed)
+			take_message(c, buffer_span(&c->incoming));
+		ends[c->purpose].run(c, text);
+	}
+	pump(i);
+	if (!i->closed)
+		i->ops->progress(i);
+}
+
+static const struct upstream_call_ops inlet_call_ops = {on_head, on_body, on_read_end, on_end};
+
+/* --- from the client
+ * -------------------------------------------------------------------------------- */
+
+/* It does not want the answer any more: in the stateless era that is said by going. True when it is
+ * about a request of that era. */
+static bool cancel(struct inlet *i, struct span id)
+{
+	struct inlet_call *c;
+
+	TAILQ_FOREACH (c, &i->calls, link) {
+		if (!c->modern || !span_equal(c->id, id))
+			continue;
+		call_close(c);
+		return true;
+	}
+	return false;
+}
+
+static void take_fault(struct inlet *i, struct span id, const struct envelope_fault *fault)
+{
+	struct buffer text = {0};
+	struct compose out = {.out = &text, .bound = id.n + 512};
+
+	translate_error(&out, id.n > 0 ? id : SPAN("null"), fault->code, span_of(fault->reason),
+	    (struct span){0});
+	if (!out.error)
+		i->ops->message(i, buffer_span(&text));
+	buffer_release(&text);
+}
+
+void inlet_take(struct inlet *i, struct span message)
+{
+	struct worker *w = i->worker;
+	struct envelope *e = &w->envelope;
+	struct envelope_fault fault;
+
+	int error = envelope_scan(message, w->config->limits.json_depth, e, &fault);
+	if (error && error != -E2BIG) {
+		take_fault(i, e->id, &fault);
+		return;
+	}
+	bool request = !error && e->kind == ENVELOPE_REQUEST;
+	bool initialize =
+	    request && !e->meta_version.p && span_equal(e->method, SPAN("initialize"));
+	if (!error && e->cancelled_id.p && cancel(i, e->cancelled_id))
+		return;
+	struct inlet_call *c =
+	    call_create(i, initialize ? PURPOSE_INITIALIZE : PURPOSE_MESSAGE, message);
+	if (!c) {
+		fault = (struct envelope_fault){.code = -32603, .reason = "out of memory"};
+		if (request)
+			take_fault(i, e->id, &fault);
+		return;
+	}
+	c->modern = !error && e->meta_version.p;
+	c->listens = request && c->modern && span_equal(e->method, SPAN("subscriptions/listen"));
+	i->listens += c->listens;
+	if (request)
+		c->id = (struct span){buffer_span(&c->body).p + (e->id.p - message.p), e->id.n};
+	if (initialize) {
+		i->session.upstream_session[0] = '\0';
+		buffer_consume(&i->initialize, buffer_length(&i->initialize));
+		if (buffer_append(&i->initialize, message.p, message.n, message.n))
+			buffer_release(&i->initialize);
+	}
+	pump(i);
+}
+
+bool inlet_has_room(const struct inlet *i)
+{
+	return i->count < INLET_REQUESTS_MAX && i->waiting_bytes < INLET_WAITING_MAX;
+}
+
+bool inlet_is_idle(const struct inlet *i)
+{
+	return i->count == i->listens;
+}
+
+void inlet_resume(struct inlet *i)
+{
+	struct inlet_call *c;
+
+	TAILQ_FOREACH (c, &i->calls, link)
+		upstream_call_resume(&c->call);
+}
+
+/* --- life
+ * ------------------------------------------------------------------------------------------- */
+
+struct inlet *inlet_open(struct worker *w, const char *path, const struct sockaddr_storage *peer,
+    const struct inlet_ops *ops, void *context)
+{
+	struct inlet *i = calloc(1, sizeof(*i));
+
+	if (!i)
+		return NULL;
+	i->worker = w;
+	i->ops = ops;
+	i->context = context;
+	i->peer.ss_family = AF_INET6;
+	if (peer)
+		i->peer = *peer;
+	i->config = (struct config_upstream){.name = (char *)(uintptr_t) "inlet",
+	    .kind = CONFIG_HTTP,
+	    .target = (char *)(uintptr_t)path,
+	    .authority = (char *)(uintptr_t) "margay"};
+	i->self = (struct upstream){.worker = w, .config = &i->config, .dial = dial};
+	TAILQ_INIT(&i->self.idle);
+	TAILQ_INIT(&i->self.waiting);
+	TAILQ_INIT(&i->calls);
+	TAILQ_INIT(&i->waiting);
+	i->session.version = MCP_2025_11_25;
+	LIST_INSERT_HEAD(&w->inlets, i, link);
+	return i;
+}
+
+static void close_calls(struct inlet *i)
+{
+	while (!TAILQ_EMPTY(&i->calls))
+		call_close(TAILQ_FIRST(&i->calls));
+	while (!TAILQ_EMPTY(&i->waiting))
+		call_close(TAILQ_FIRST(&i->waiting));
+}
+
+void inlet_close(struct inlet *i)
+{
+	struct inlet_call *c;
+
+	if (i->closed)
+		return;
+	i->closed = true;
+	close_calls(i);
+	if (i->session.upstream_session[0] && (c = call_create(i, PURPOSE_END, (struct span){0})))
+		send_call(c);
+}
+
+static void inlet_free(struct inlet *i)
+{
+	while (!TAILQ_EMPTY(&i->self.idle))
+		upstream_connection_close(TAILQ_FIRST(&i->self.idle));
+	struct worker *w = i->worker;
+	LIST_REMOVE(i, link);
+	buffer_release(&i->initialize);
+	free(i);
+	worker_check_done(w);
+}
+
+void inlets_free_closed(struct worker *w)
+{
+	struct inlet *i, *next;
+	struct inlet_call *c;
+
+	while ((c = TAILQ_FIRST(&w->closed_inlet_calls))) {
+		TAILQ_REMOVE(&w->closed_inlet_calls, c, link);
+		buffer_release(&c->call.head);
+		buffer_release(&c->body);
+		buffer_release(&c->incoming);
+		sse_data_release(&c->events);
+		free(c);
+	}
+	LIST_FOREACH_SAFE (i, &w->inlets, link, next) {
+		if (i->closed && TAILQ_EMPTY(&i->calls))
+			inlet_free(i);
+	}
+}
+
+void inlets_close(struct worker *w)
+{
+	struct inlet *i;
+
+	LIST_FOREACH (i, &w->inlets, link) {
+		i->closed = true;
+		close_calls(i);
+	}
+	inlets_free_closed(w);
+}
