@@ -90,6 +90,7 @@ struct config_upstream {
 struct config_route {
 	char *path;      /* exact request path */
 	size_t upstream; /* index into upstreams */
+	bool http_sse;   /* serve clients of HTTP+SSE, too */
 };
 
 struct config_limits {

@@ -79,6 +79,8 @@ const struct setting settings[] = {
 	"Request paths, matched exactly, each with its upstream."},
 {"routes.PATH.upstream", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
 	"Name of the upstream that serves this path."},
+{"routes.PATH.http_sse", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
+	"`true`: clients of HTTP+SSE (2024-11-05) are served here, too: a GET without a session opens their stream."},
 {"limits.header_size", SETTING_SIZE, AT(limits.header_size), "16KiB", "1KiB", "1MiB",
 	"Longest head of a request or of an upstream's answer; more is 431."},
 {"limits.header_count", SETTING_COUNT, AT(limits.header_count), "100", "8", "128",

@@ -405,9 +405,22 @@ static void take_route_upstream(
 	parse_error(p, node->line, key, remedy, "`%.64s` is no upstream", node->text);
 }
 
+static void take_http_sse(struct parse *p, const struct node *node, const char *key, void *into)
+{
+	struct config_route *route = into;
+
+	if (!parse_expect(p, node, key, NODE_SCALAR))
+		return;
+	route->http_sse = strcmp(node->text, "true") == 0;
+	if (!route->http_sse && strcmp(node->text, "false") != 0)
+		parse_error(
+		    p, node->line, key, "write true or false", "`%.64s` is neither", node->text);
+}
+
 static void take_route(struct parse *p, const struct node *node, const char *key)
 {
-	static const struct field fields[] = {{"upstream", take_route_upstream}};
+	static const struct field fields[] = {
+	    {"upstream", take_route_upstream}, {"http_sse", take_http_sse}};
 	struct config *config = p->config;
 	char missing[CONFIG_KEY_MAX + 16];
 
@@ -432,7 +445,7 @@ static void take_route(struct parse *p, const struct node *node, const char *key
 	snprintf(missing, sizeof(missing), "%s.upstream", key);
 	if (node->kind == NODE_MAPPING && !node->first)
 		parse_error(p, node->line, missing, "name one of `upstreams`", "is missing");
-	parse_fields(p, node, key, fields, 1, route);
+	parse_fields(p, node, key, fields, 2, route);
 }
 
 void parse_routes(struct parse *p, const struct node *node)

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "worker/mcp/http_sse.h"
 #include "worker/mcp/modern.h"
 #include "worker/mcp/streams.h"
 #include "worker/mcp/up.h"
@@ -79,7 +80,8 @@ static bool admit_media(struct exchange *x, const struct http_head *head)
 		refuse(x, REPLY_CONTENT_TYPE);
 		return false;
 	}
-	if (!accepts(head, SPAN("application/json")) || !accepts(head, SPAN("text/event-stream"))) {
+	if (!x->is_http_sse && (!accepts(head, SPAN("application/json")) ||
+				   !accepts(head, SPAN("text/event-stream")))) {
 		refuse(x, REPLY_NOT_ACCEPTABLE);
 		return false;
 	}
@@ -137,7 +139,12 @@ void admission_head(struct exchange *x, const struct http_head *head)
 	const struct http_header *version = head_find(head, SPAN("mcp-protocol-version"), NULL);
 	const struct http_header *trace = head_find(head, SPAN("traceparent"), NULL);
 
-	if (!admit_place(x, head) || !admit_media(x, head))
+	if (!admit_place(x, head))
+		return;
+	x->is_http_sse = http_sse_head(x, head);
+	if (!admit_media(x, head))
+		return;
+	if (x->is_http_sse)
 		return;
 	if (keep_forwarded(x, head) || modern_head(x, head)) {
 		refuse(x, REPLY_NO_MEMORY);
@@ -310,7 +317,9 @@ static void admit_post(struct exchange *x)
 
 void admission_complete(struct exchange *x)
 {
-	if (x->kind == EXCHANGE_POST)
+	if (x->is_http_sse)
+		http_sse_start(x);
+	else if (x->kind == EXCHANGE_POST)
 		admit_post(x);
 	else
 		admit_session(x);

@@ -36,7 +36,7 @@ static void finish(struct desktop *d)
 		return;
 	d->over = true;
 	ev_io_stop(d->worker->loop, &d->in);
-	inlet_close(d->inlet);
+	inlet_close(d->inlet, true);
 	d->done(d->worker);
 }
 
@@ -209,7 +209,7 @@ void desktop_close(struct desktop *d)
 	ev_io_stop(loop, &d->in);
 	ev_io_stop(loop, &d->out);
 	if (!d->over)
-		inlet_close(d->inlet);
+		inlet_close(d->inlet, true);
 	buffer_release(&d->lines.part);
 	buffer_release(&d->output);
 	free(d);

@@ -9,6 +9,7 @@
 #include "worker/http/status.h"
 #include "worker/mcp/errand.h"
 #include "worker/mcp/feed.h"
+#include "worker/mcp/http_sse.h"
 #include "worker/mcp/lease.h"
 #include "worker/mcp/resume.h"
 #include "worker/mcp/streams.h"
@@ -89,6 +90,8 @@ void exchange_finish(struct exchange *x)
 		feed_leave(x);
 	if (x->resume)
 		resume_leave(x);
+	if (x->http_sse)
+		http_sse_leave(x);
 	timeout_disarm(&w->timeouts.sse_heartbeat, &x->heartbeat);
 	timeout_disarm(&w->timeouts.session_touch, &x->touch);
 	if (x->counted_stream)
@@ -111,6 +114,7 @@ void exchange_free(struct exchange *x)
 {
 	handshake_free(x);
 	resume_free(x);
+	http_sse_free(x);
 	feed_free(x);
 	buffer_release(&x->forward);
 	buffer_release(&x->fields);
@@ -227,7 +231,9 @@ void exchange_timeouts_init(struct worker *w)
 
 void exchange_drain(struct exchange *x)
 {
-	if (x->subscriber && x->answering)
+	if (x->http_sse)
+		http_sse_drain(x);
+	else if (x->subscriber && x->answering)
 		feed_drain(x);
 	else if ((x->call.stream || x->kind == EXCHANGE_STREAM) && x->answering)
 		relay_end_stream(x);

@@ -12,6 +12,7 @@
  *   handshake.c  the answer to initialize, which makes a session
  *   down.c       what goes to an upstream of the era before
  *   up.c         what goes to an upstream of the era after
+ *   http_sse.c   clients of HTTP+SSE
  */
 #ifndef MARGAY_WORKER_MCP_EXCHANGE_H
 #define MARGAY_WORKER_MCP_EXCHANGE_H
@@ -30,6 +31,7 @@
 #include "worker/worker.h"
 
 struct errand;
+struct http_sse;
 struct lease;
 struct subscriber;
 struct resume;
@@ -59,6 +61,7 @@ struct exchange {
 	struct buffer fields;               /* those of the stateless era: Mcp-Method and so on */
 	bool fields_repeated;
 	bool has_session, bad_session;
+	bool is_http_sse; /* of the transport of 2024-11-05 */
 
 	/* From the body. */
 	struct buffer body;
@@ -82,6 +85,7 @@ struct exchange {
 	struct upstream_call call;
 	struct errand *errand;         /* towards the other era */
 	struct subscriber *subscriber; /* to a legacy upstream, see feed.h */
+	struct http_sse *http_sse;     /* a client of that transport */
 	struct resume *resume;         /* of such a one that waits elsewhere */
 	enum mcp_version revision;
 	unsigned tries;        /* to change the session */

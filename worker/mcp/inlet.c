@@ -515,6 +515,11 @@ void inlet_take(struct inlet *i, struct span message)
 		return;
 	}
 	bool request = !error && e->kind == ENVELOPE_REQUEST;
+	if (!inlet_has_room(i)) {
+		fault = (struct envelope_fault){.code = -32000, .reason = "too much at once"};
+		take_fault(i, request ? e->id : (struct span){0}, &fault);
+		return;
+	}
 	bool initialize =
 	    request && !e->meta_version.p && span_equal(e->method, SPAN("initialize"));
 	if (!error && e->cancelled_id.p && cancel(i, e->cancelled_id))
@@ -597,7 +602,13 @@ static void close_calls(struct inlet *i)
 		call_close(TAILQ_FIRST(&i->waiting));
 }
 
-void inlet_close(struct inlet *i)
+void inlet_go_on(struct inlet *i)
+{
+	open_stream(i);
+	pump(i);
+}
+
+void inlet_close(struct inlet *i, bool end_session)
 {
 	struct inlet_call *c;
 
@@ -605,7 +616,8 @@ void inlet_close(struct inlet *i)
 		return;
 	i->closed = true;
 	close_calls(i);
-	if (i->session.upstream_session[0] && (c = call_create(i, PURPOSE_END, (struct span){0})))
+	if (end_session && i->session.upstream_session[0] &&
+	    (c = call_create(i, PURPOSE_END, (struct span){0})))
 		send_call(c);
 }
 

@@ -65,9 +65,11 @@ bool inlet_has_room(const struct inlet *i);
 bool inlet_is_idle(const struct inlet *i);
 /* The client reads again. */
 void inlet_resume(struct inlet *i);
-/* The client is gone: cancel what is under way, and end its session behind its back. No op runs any
- * more. */
-void inlet_close(struct inlet *i);
+/* It goes on with a session that was there before: `session` is filled. */
+void inlet_go_on(struct inlet *i);
+/* The client is gone: cancel what is under way and, if it is to, end its session behind its back.
+ * No op runs any more. */
+void inlet_close(struct inlet *i, bool end_session);
 /* Between two turns of the loop. */
 void inlets_free_closed(struct worker *w);
 /* The worker ends: nothing is waited for. */

@@ -74,8 +74,8 @@ int mailbox_open(struct worker *w, struct mailbox *box)
 	return open_box(w, box);
 }
 
-int mailbox_open_as(
-    struct worker *w, struct mailbox *box, const char *purpose, const struct session_id *session)
+int mailbox_id(struct worker *w, const char *purpose, const struct session_id *session,
+    struct mail_box_id *out)
 {
 	uint8_t digest[EVP_MAX_MD_SIZE];
 	char text[64];
@@ -87,8 +87,16 @@ int mailbox_open_as(
 	if (!HMAC(EVP_sha256(), w->boot->session_key, SESSION_KEY_SIZE, (const unsigned char *)text,
 		SESSION_ID_BYTES + n, digest, &length))
 		return -EIO;
-	memcpy(box->id.bytes, digest, sizeof(box->id.bytes));
-	return open_box(w, box);
+	memcpy(out->bytes, digest, sizeof(out->bytes));
+	return 0;
+}
+
+int mailbox_open_as(
+    struct worker *w, struct mailbox *box, const char *purpose, const struct session_id *session)
+{
+	int error = mailbox_id(w, purpose, session, &box->id);
+
+	return error ? error : open_box(w, box);
 }
 
 void mailbox_close(struct mailbox *box)

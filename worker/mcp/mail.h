@@ -22,6 +22,7 @@ enum mail_kind {
 	MAIL_GONE,       /* to a parked call: box of the retry whose client went */
 	MAIL_PROBE,      /* nothing; whoever sends it learns whether the box is still there */
 	MAIL_RESPONSE,   /* to a question: session id, the client's response */
+	MAIL_INLET,      /* to an inlet: a message of its client, see http_sse.c */
 	MAIL_CANCELLED,  /* to all: session id, raw id of the request that its client cancelled */
 };
 
@@ -41,6 +42,9 @@ void mail_start(struct worker *w,
     void (*everybody)(struct worker *w, enum mail_kind kind, struct span payload));
 /* Under a new random id. 0, -EIO, -ENOBUFS. */
 int mailbox_open(struct worker *w, struct mailbox *box) MUST_CHECK;
+/* The id that all workers derive from a session, for one purpose. 0 or -EIO. */
+int mailbox_id(struct worker *w, const char *purpose, const struct session_id *session,
+    struct mail_box_id *out) MUST_CHECK;
 /* Under an id that all workers derive from the session: nobody else has it open then, or status is
  * -EPROTO; -EEXIST when somebody here has. */
 int mailbox_open_as(struct worker *w, struct mailbox *box, const char *purpose,

@@ -13,6 +13,7 @@
 #include "worker/mcp/aside.h"
 #include "worker/mcp/cache.h"
 #include "worker/mcp/errand.h"
+#include "worker/mcp/http_sse.h"
 #include "worker/mcp/modern.h"
 #include "worker/mcp/up.h"
 #include "worker/mcp/virtual.h"
@@ -301,6 +302,10 @@ static void on_read_end(struct upstream_call *call)
 
 void relay_drained(struct exchange *x)
 {
+	if (x->http_sse) {
+		http_sse_drained(x);
+		return;
+	}
 	upstream_call_resume(x->errand ? &x->errand->call : &x->call);
 }
 
