@@ -45,5 +45,7 @@ struct role_boot {
 int worker_main(const struct role_boot *boot);
 int broker_main(const struct role_boot *boot);
 int keeper_main(const struct role_boot *boot);
+/* `margay bridge`, a program of its own: see worker/bridge/bridge.c. */
+int bridge_main(int argc, char **argv);
 
 #endif

@@ -15,6 +15,7 @@
 #include <yaml.h>
 
 #include "common/exit_code.h"
+#include "common/role.h"
 #include "common/suggest.h"
 #include "common/title.h"
 #include "master/ctl/ctl.h"
@@ -72,6 +73,9 @@ static const struct command {
     {"stop", stop_main, "-c FILE", "Stop gracefully and wait for the end",
 	"  -c, --config FILE      the configuration of the running Margay, for its runtime_dir\n"
 	"      --runtime-dir DIR  or the directory itself\n"},
+    {"bridge", bridge_main, "URL", "Speak stdio in front of a server that speaks HTTP+SSE",
+	"Upstreams of the kind `sse` have one for each session; there is no other need to run it.\n"
+	"Header fields come from the environment: MARGAY_HEADER_0='NAME: VALUE', and so on.\n"},
     {"demo-server", demo_main, "[--http HOST:PORT]", "Run a small MCP server to try Margay with",
 	NULL},
     {"version", version_main, "", "Print the version of Margay and of its libraries", ""},

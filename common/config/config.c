@@ -46,6 +46,7 @@ static void free_upstream(struct config_upstream *u)
 	free(u->target);
 	free(u->authority);
 	free(u->headers);
+	free(stdio->url);
 	free(stdio->command);
 	free(stdio->cwd);
 	free_texts(stdio->args, stdio->arg_count);

@@ -41,6 +41,9 @@ struct config_listen {
 	size_t origin_count;
 };
 
+/* Names of variables that hold the header fields of a bridge begin so. */
+#define CONFIG_BRIDGE_HEADER "MARGAY_HEADER_"
+
 enum config_kind { CONFIG_HTTP, CONFIG_STDIO };
 enum config_sharing { CONFIG_PER_SESSION, CONFIG_SHARED, CONFIG_POOL };
 
@@ -51,6 +54,7 @@ struct config_variable {
 
 /* An MCP server that Margay starts itself: a program on stdin and stdout. */
 struct config_stdio {
+	char *url;     /* of a server of HTTP+SSE that the command bridges to; NULL: a program */
 	char *command; /* absolute */
 	char **args;   /* behind the command; as written, with references */
 	size_t arg_count;

@@ -52,6 +52,14 @@ void parse_mcp_servers(struct parse *p, const struct node *node);
 void parse_routes(struct parse *p, const struct node *node);
 /* The listener that `defaults` names. */
 void parse_default_listen(struct parse *p);
+/* What is wrong with the URL of an upstream; NULL: nothing. And what would be right. */
+const char *parse_url_problem(const char *url);
+extern const char parse_url_remedy[];
+/* Header fields of an upstream; into `headers`, with their references resolved. */
+void parse_headers(struct parse *p, const struct node *node, const char *key, void *upstream);
+/* A server of HTTP+SSE: a child of our own that speaks to it. */
+void parse_sse(
+    struct parse *p, const struct node *node, const char *key, struct config_upstream *u);
 /* Not strict: as desktop clients write it, with keys of their own. */
 void parse_stdio(struct parse *p, const struct node *node, const char *key,
     struct config_upstream *u, bool strict);

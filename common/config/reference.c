@@ -101,3 +101,18 @@ int reference_expand(const char *text, struct buffer *out, char *why, size_t siz
 	}
 	return 0;
 }
+
+int reference_escape(const char *text, struct buffer *out)
+{
+	while (*text) {
+		const char *brace = strstr(text, "${");
+		size_t n = brace ? (size_t)(brace - text) : strlen(text);
+		int error = buffer_append(out, text, n, REFERENCE_MAX);
+		if (!error && brace)
+			error = buffer_append(out, "$${", 3, REFERENCE_MAX);
+		if (error)
+			return error;
+		text += n + (brace ? 2 : 0);
+	}
+	return buffer_append(out, "", 1, REFERENCE_MAX);
+}

@@ -16,5 +16,8 @@ enum { REFERENCE_MAX = 64 * 1024 }; /* bytes of an expanded text */
  * -ENOMEM. Reads files.
  */
 int reference_expand(const char *text, struct buffer *out, char *why, size_t size) MUST_CHECK;
+/* Append `text` so that nothing in it is a reference, with a NUL at the end. 0, -ENOMEM, -EMSGSIZE.
+ */
+int reference_escape(const char *text, struct buffer *out) MUST_CHECK;
 
 #endif

@@ -235,7 +235,8 @@ static void take_sharing(struct parse *p, const struct node *node, const char *k
  * stands in its middle. */
 static void take_plain(struct parse *p, const struct node *node, const char *key, void *into)
 {
-	static const size_t prefix = sizeof("upstreams.NAME") - 1;
+	/* Of stdio and sse. */
+	static const size_t prefix = sizeof("upstreams.NAME.stdio") - 1;
 	size_t n = strlen(key);
 
 	for (size_t i = 0; i < setting_count; i++) {
@@ -290,6 +291,94 @@ void parse_stdio(struct parse *p, const struct node *node, const char *key,
 	snprintf(missing, sizeof(missing), "%s.command", key);
 	if (!u->stdio.command && p->errors->count == errors)
 		parse_error(p, node->line, missing, "name the program", "is missing");
+}
+
+/* --- servers of HTTP+SSE
+ * ---------------------------------------------------------------------------- */
+
+static void take_sse_url(struct parse *p, const struct node *node, const char *key, void *into)
+{
+	struct config_stdio *stdio = into;
+
+	if (!parse_expect(p, node, key, NODE_SCALAR))
+		return;
+	const char *problem = parse_url_problem(node->text);
+	if (problem)
+		parse_error(
+		    p, node->line, key, parse_url_remedy, "`%.128s` %s", node->text, problem);
+	else
+		stdio->url = parse_copy(p, node->text);
+}
+
+/* They travel in the child's environment, which others can't read, with references as written. */
+static void take_sse_headers(struct parse *p, const struct node *node, const char *key, void *into)
+{
+	struct config_stdio *stdio = into;
+	struct config_upstream *u = container_of(stdio, struct config_upstream, stdio);
+	char text[1024];
+	size_t count = 0;
+
+	parse_headers(p, node, key, u);
+	if (node->kind != NODE_MAPPING)
+		return;
+	for (const struct node *child = node->first; child; child = child->next)
+		count++;
+	stdio->env = calloc(count + 1, sizeof(*stdio->env));
+	for (const struct node *child = node->first; child && stdio->env; child = child->next) {
+		if (child->kind != NODE_SCALAR)
+			continue;
+		snprintf(text, sizeof(text), "%s%zu", CONFIG_BRIDGE_HEADER, stdio->env_count);
+		struct config_variable *row = &stdio->env[stdio->env_count++];
+		row->name = parse_copy(p, text);
+		size_t size = strlen(child->key) + strlen(child->text) + 3;
+		row->value = malloc(size);
+		if (row->value)
+			snprintf(row->value, size, "%s: %s", child->key, child->text);
+		p->no_memory |= !row->value;
+	}
+	p->no_memory |= !stdio->env;
+}
+
+/* This program, also when its file was replaced meanwhile. */
+static char *own_path(struct parse *p)
+{
+	static const char gone[] = " (deleted)";
+	char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
+	if (n <= 0)
+		return parse_copy(p, "/proc/self/exe");
+	path[n] = '\0';
+	if ((size_t)n > sizeof(gone) && strcmp(path + n - sizeof(gone) + 1, gone) == 0)
+		path[(size_t)n - sizeof(gone) + 1] = '\0';
+	return parse_copy(p, path);
+}
+
+void parse_sse(struct parse *p, const struct node *node, const char *key, struct config_upstream *u)
+{
+	static const struct field fields[] = {{"url", take_sse_url}, {"headers", take_sse_headers},
+	    {"sharing", take_sharing}, {"limits", take_limits}, {"restart", take_restart},
+	    {"handshake_timeout", take_plain}, {"idle_timeout", take_plain}};
+	struct config_stdio *stdio = &u->stdio;
+	size_t errors = p->errors->count;
+	char missing[CONFIG_KEY_MAX + 16];
+
+	u->kind = CONFIG_STDIO;
+	if (setting_defaults(SETTING_STDIO, stdio))
+		p->no_memory = true;
+	parse_fields(p, node, key, fields, sizeof(fields) / sizeof(fields[0]), stdio);
+	snprintf(missing, sizeof(missing), "%s.url", key);
+	if (!stdio->url && p->errors->count == errors)
+		parse_error(p, node->line, missing, parse_url_remedy, "is missing");
+	if (!stdio->url)
+		return;
+	stdio->command = own_path(p);
+	stdio->args = calloc(3, sizeof(*stdio->args));
+	p->no_memory |= !stdio->args;
+	if (stdio->args) {
+		stdio->args[stdio->arg_count++] = parse_copy(p, "bridge");
+		stdio->args[stdio->arg_count++] = parse_copy(p, stdio->url);
+	}
 }
 
 /* --- digest

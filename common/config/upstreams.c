@@ -21,7 +21,7 @@ enum {
 	HOST_MAX_LENGTH = 253
 };
 
-static const char url_remedy[] = "write http://HOST[:PORT]/PATH";
+const char parse_url_remedy[] = "write http://HOST[:PORT]/PATH";
 
 static bool is_name(const char *text)
 {
@@ -67,7 +67,7 @@ static bool is_host_name(const char *p, size_t n)
 	return true;
 }
 
-static const char *check_url(const char *url)
+const char *parse_url_problem(const char *url)
 {
 	if (strlen(url) > URL_MAX_LENGTH)
 		return "is too long";
@@ -134,8 +134,8 @@ static void split_url(
 	struct span host;
 
 	if (!split_authority(authority, n, &host, &u->port)) {
-		parse_error(p, node->line, key, url_remedy, "`%.128s` has no valid host and port",
-		    node->text);
+		parse_error(p, node->line, key, parse_url_remedy,
+		    "`%.128s` has no valid host and port", node->text);
 		return;
 	}
 	u->url = parse_copy(p, node->text);
@@ -153,9 +153,10 @@ static void take_url(struct parse *p, const struct node *node, const char *key, 
 {
 	if (!parse_expect(p, node, key, NODE_SCALAR))
 		return;
-	const char *problem = check_url(node->text);
+	const char *problem = parse_url_problem(node->text);
 	if (problem)
-		parse_error(p, node->line, key, url_remedy, "`%.128s` %s", node->text, problem);
+		parse_error(
+		    p, node->line, key, parse_url_remedy, "`%.128s` %s", node->text, problem);
 	else
 		split_url(p, node, key, into);
 }
@@ -213,9 +214,9 @@ static void take_header(
 	buffer_release(&value);
 }
 
-static void take_headers(struct parse *p, const struct node *node, const char *key, void *into)
+void parse_headers(struct parse *p, const struct node *node, const char *key, void *upstream)
 {
-	struct config_upstream *u = into;
+	struct config_upstream *u = upstream;
 	struct buffer lines = {0};
 	char name[CONFIG_KEY_MAX];
 
@@ -233,7 +234,7 @@ static void take_headers(struct parse *p, const struct node *node, const char *k
 	buffer_release(&lines);
 }
 
-static const struct field http_fields[] = {{"url", take_url}, {"headers", take_headers}};
+static const struct field http_fields[] = {{"url", take_url}, {"headers", parse_headers}};
 
 static void take_http(struct parse *p, const struct node *node, const char *key, void *into)
 {
@@ -244,12 +245,17 @@ static void take_http(struct parse *p, const struct node *node, const char *key,
 	parse_fields(p, node, key, http_fields, 2, u);
 	snprintf(missing, sizeof(missing), "%s.url", key);
 	if (!u->url && p->errors->count == errors)
-		parse_error(p, node->line, missing, url_remedy, "is missing");
+		parse_error(p, node->line, missing, parse_url_remedy, "is missing");
 }
 
 static void take_stdio(struct parse *p, const struct node *node, const char *key, void *into)
 {
 	parse_stdio(p, node, key, into, true);
+}
+
+static void take_sse(struct parse *p, const struct node *node, const char *key, void *into)
+{
+	parse_sse(p, node, key, into);
 }
 
 /* Room for one more, with its name. NULL when an error was noted. */
@@ -281,19 +287,21 @@ static struct config_upstream *add_upstream(
 
 static void take_upstream(struct parse *p, const struct node *node, const char *key)
 {
-	static const struct field fields[] = {{"http", take_http}, {"stdio", take_stdio}};
+	static const struct field fields[] = {
+	    {"http", take_http}, {"stdio", take_stdio}, {"sse", take_sse}};
 	size_t errors = p->errors->count;
 	struct config_upstream *u = add_upstream(p, node, key);
 
 	if (!u)
 		return;
-	parse_fields(p, node, key, fields, 2, u);
-	if (u->url && u->kind == CONFIG_STDIO)
-		parse_error(p, node->key_line, key, "keep `http` or `stdio`",
+	parse_fields(p, node, key, fields, 3, u);
+	if (node->kind == NODE_MAPPING && node->first && node->first->next &&
+	    p->errors->count == errors)
+		parse_error(p, node->key_line, key, "keep one of `http`, `stdio` and `sse`",
 		    "is reached in two ways at once");
 	else if (!u->url && u->kind != CONFIG_STDIO && p->errors->count == errors)
 		parse_error(p, node->key_line, key,
-		    "add `http: {url: ...}` or `stdio: {command: ...}`",
+		    "add `http: {url: ...}`, `stdio: {command: ...}` or `sse: {url: ...}`",
 		    "does not say how to reach it");
 }
 

@@ -52,10 +52,12 @@ static cJSON *fleet_row(const struct fleet *f)
 	double restarts = 0;
 
 	cJSON_AddStringToObject(row, "name", f->name);
-	cJSON_AddStringToObject(row, "kind", "stdio");
+	cJSON_AddStringToObject(row, "kind", f->config->url ? "sse" : "stdio");
 	cJSON_AddStringToObject(row, "state", fleet_state(f));
 	cJSON_AddStringToObject(row, "sharing", sharing_name(f->config));
 	cJSON_AddStringToObject(row, "command", f->config->command ? f->config->command : "");
+	if (f->config->url)
+		cJSON_AddStringToObject(row, "url", f->config->url);
 	cJSON *children = cJSON_AddArrayToObject(row, "children");
 	TAILQ_FOREACH (i, &f->instances, link) {
 		restarts += i->restarts;

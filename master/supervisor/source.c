@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/address.h"
+#include "common/config/reference.h"
 
 enum { TEXT_MAX = 1024 * 1024, HEADER_NAME_MAX = 128 };
 
@@ -21,18 +22,8 @@ static const char upstream_name[] = "server", route_path[] = "/mcp";
 static cJSON *literal(const char *text)
 {
 	struct buffer out = {0};
-	int error = 0;
 
-	while (!error && *text) {
-		const char *brace = strstr(text, "${");
-		size_t n = brace ? (size_t)(brace - text) : strlen(text);
-		error = buffer_append(&out, text, n, TEXT_MAX);
-		if (!error && brace)
-			error = buffer_append(&out, "$${", 3, TEXT_MAX);
-		text += n + (brace ? 2 : 0);
-	}
-	if (!error)
-		error = buffer_append(&out, "", 1, TEXT_MAX);
+	int error = reference_escape(text, &out);
 	cJSON *string = error ? NULL : cJSON_CreateString(buffer_span(&out).p);
 	buffer_release(&out);
 	return string;
@@ -102,7 +93,7 @@ static int write_text(struct source *s, const struct source_options *options)
 	if (options->command) {
 		cJSON_AddItemToObject(upstream, "stdio", stdio_upstream(options->command));
 	} else {
-		http = cJSON_AddObjectToObject(upstream, "http");
+		http = cJSON_AddObjectToObject(upstream, options->sse ? "sse" : "http");
 		cJSON_AddStringToObject(http, "url", options->upstream);
 		if (options->connects)
 			add_connection(root, http, options);

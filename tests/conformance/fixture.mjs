@@ -19,6 +19,7 @@ import {
 	ListToolsRequestSchema,
 	ReadResourceRequestSchema,
 	Server,
+	SSEServerTransport,
 	StdioServerTransport,
 	StreamableHTTPServerTransport,
 	SubscribeRequestSchema,
@@ -192,6 +193,38 @@ export async function startFixture({ port = 0 } = {}) {
 	return {
 		url: `http://127.0.0.1:${bound}/mcp`,
 		sessions,
+		async close() {
+			const closed = new Promise((resolve) => listener.close(resolve));
+			listener.closeAllConnections();
+			await closed;
+		},
+	};
+}
+
+// The same over HTTP+SSE (2024-11-05): { url, sessions, seen, close() }; `seen` is what was POSTed.
+export async function startSseFixture() {
+	const sessions = new Map();
+	const seen = [];
+	const listener = http.createServer(async (request, response) => {
+		const { pathname, searchParams } = new URL(request.url, 'http://local');
+		seen.push({ verb: request.method, headers: request.headers });
+		if (request.method === 'GET' && pathname === '/old/sse') {
+			const transport = new SSEServerTransport('/old/messages', response);
+			sessions.set(transport.sessionId, transport);
+			response.on('close', () => sessions.delete(transport.sessionId));
+			return void (await createServer().connect(transport));
+		}
+		const transport = sessions.get(searchParams.get('sessionId'));
+		if (request.method !== 'POST' || !transport) return refuse(response, 404, -32600, 'Not Found');
+		await transport.handlePostMessage(request, response);
+	});
+	await new Promise((resolve, reject) => {
+		listener.once('error', reject).listen(0, '127.0.0.1', resolve);
+	});
+	return {
+		url: `http://127.0.0.1:${listener.address().port}/old/sse`,
+		sessions,
+		seen,
 		async close() {
 			const closed = new Promise((resolve) => listener.close(resolve));
 			listener.closeAllConnections();

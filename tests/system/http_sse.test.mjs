@@ -1,9 +1,12 @@
-// HTTP+SSE, the transport of 2024-11-05: clients of it where a route says so. (Those of the official SDK:
-// pairs.test.mjs.)
+// HTTP+SSE, the transport of 2024-11-05: clients of it where a route says so, and servers of it. (Those
+// of the official SDK: pairs.test.mjs.)
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { binary, events, killPid, Margay, post, RawSession, request, ScriptedServer, until } from './harness.mjs';
-import { send } from './modern.mjs';
+import fs from 'node:fs';
+import http from 'node:http';
+import { binary, Child, events, killPid, Margay, post, RawSession, request, ScriptedServer, until } from './harness.mjs';
+import { metaOf, send } from './modern.mjs';
+import { childrenOf, textOf, upstreams } from './stdio.mjs';
 
 const OPTIONS = { timeout: 60_000, skip: binary ? false : 'needs MARGAY_BIN' };
 const HELLO = {
@@ -156,4 +159,171 @@ describe('clients of HTTP+SSE', OPTIONS, () => {
 			next.close();
 			await until('its session is over', () => server.sessions.size === 0);
 		});
+});
+
+describe('servers of HTTP+SSE', OPTIONS, () => {
+	let server;
+	let margay;
+
+	// A server by hand: `on` answers to a method, all else is as it should be.
+	async function startServer() {
+		const made = { seen: [], streams: new Set(), on: {}, endpoint: (n) => `/messages?session=${n}` };
+		let opened = 0;
+		const sessions = new Map();
+		made.listener = http.createServer(async (incoming, response) => {
+			const chunks = [];
+			for await (const chunk of incoming) chunks.push(chunk);
+			const url = new URL(incoming.url, 'http://local');
+			if (incoming.method === 'GET') {
+				made.seen.push({ verb: 'GET', headers: incoming.headers });
+				if (made.on.GET) return made.on.GET(response);
+				const n = String(++opened);
+				sessions.set(n, response);
+				made.streams.add(response);
+				response.on('close', () => sessions.delete(n) && made.streams.delete(response));
+				response.writeHead(200, { 'content-type': 'text/event-stream' });
+				return response.write(`event: endpoint\r\ndata: ${made.endpoint(n)}\r\n\r\n`);
+			}
+			const n = url.searchParams.get('session');
+			const stream = sessions.get(n);
+			const message = JSON.parse(Buffer.concat(chunks));
+			made.seen.push({ verb: 'POST', headers: incoming.headers, message, session: n });
+			if (!stream) return response.writeHead(404).end();
+			const say = (one) => stream.write(`event: message\ndata: ${JSON.stringify({ jsonrpc: '2.0', ...one })}\n\n`);
+			if (made.on[message.method]) return made.on[message.method]({ message, response, say, stream });
+			response.writeHead(202).end('Accepted');
+			const results = {
+				initialize: () => ({
+					protocolVersion: '2024-11-05',
+					capabilities: { tools: {} },
+					serverInfo: { name: 'old', version: '1' },
+				}),
+				'tools/call': () => ({ content: [{ type: 'text', text: n }] }),
+			};
+			if (message.id !== undefined && message.method)
+				say({ id: message.id, result: results[message.method]?.() ?? {} });
+		});
+		await new Promise((resolve) => made.listener.listen(0, '127.0.0.1', resolve));
+		made.url = `http://127.0.0.1:${made.listener.address().port}/sse`;
+		made.stop = () => {
+			made.listener.closeAllConnections();
+			return new Promise((resolve) => made.listener.close(resolve));
+		};
+		return made;
+	}
+
+	const start = async (more = {}) => {
+		margay = await Margay.start({
+			config: { upstreams: { main: { http: undefined, sse: { url: server.url, ...more } } } },
+		});
+	};
+	beforeEach(async () => {
+		server = await startServer();
+	});
+	afterEach(async (t) => {
+		if (t.error) t.diagnostic(margay?.report());
+		await margay?.stop();
+		margay = undefined;
+		await server?.stop();
+	});
+
+	test('have a stream for each session, ended with it', async () => {
+		await start();
+		const sessions = await Promise.all([1, 2, 3].map(() => RawSession.open(margay.url)));
+		const texts = await Promise.all(sessions.map(async (one) => textOf(await one.call('x'))));
+		assert.equal(new Set(texts).size, 3);
+		assert.equal(server.streams.size, 3);
+		for (const one of sessions) await one.delete();
+		await until('the streams are gone', () => server.streams.size === 0);
+		assert.equal(server.seen.filter(({ message }) => message?.method === 'server/discover').length, 0);
+		const [row] = await upstreams(margay);
+		assert.deepEqual([row.kind, row.url], ['sse', server.url]);
+	});
+
+	test('get the messages of a client in their order', async () => {
+		await start();
+		server.on['notifications/initialized'] = ({ response }) =>
+			setTimeout(() => response.writeHead(202).end(), 100);
+		const session = await RawSession.open(margay.url);
+		textOf(await session.call('x'));
+		const order = server.seen.map(({ message }) => message?.method).filter(Boolean);
+		assert.deepEqual(order, ['initialize', 'notifications/initialized', 'tools/call']);
+	});
+
+	test('keep their session when a worker or the keeper dies', async () => {
+		await start();
+		const session = await RawSession.open(margay.url);
+		const before = textOf(await session.call('x'));
+		const { workers, keeper } = await margay.status();
+		for (const { pid } of [...workers, keeper]) killPid(pid, 'SIGKILL');
+		await until('it is served again', async () => (await session.call('x').catch(() => ({}))).message?.result);
+		assert.equal(textOf(await session.call('x')), before);
+	});
+
+	test('that end their stream end the session; a restartable one goes on', async () => {
+		await start({ restart: { restartable: 'true' } });
+		const session = await RawSession.open(margay.url);
+		const first = textOf(await session.call('x'));
+		for (const stream of server.streams) stream.end();
+		let next;
+		await until('another is there', async () => (next = await session.call('x')).message?.result);
+		assert.notEqual(textOf(next), first);
+	});
+
+	test('are given the configured fields, which nobody can read from outside', async () => {
+		process.env.MARGAY_TEST_SECRET = 'the ${secret}';
+		try {
+			await start({ headers: { Authorization: 'Bearer ${env:MARGAY_TEST_SECRET}', 'X-Two': '2' } });
+		} finally {
+			delete process.env.MARGAY_TEST_SECRET;
+		}
+		const session = await RawSession.open(margay.url);
+		textOf(await session.call('x'));
+		for (const { headers } of server.seen)
+			assert.deepEqual([headers.authorization, headers['x-two']], ['Bearer the ${secret}', '2']);
+		const [{ pid }] = await childrenOf(margay);
+		assert.doesNotMatch(fs.readFileSync(`/proc/${pid}/cmdline`, 'latin1'), /secret/);
+	});
+
+	test('are used by clients of the stateless era, and by margay connect', async () => {
+		await start();
+		const { json } = await send(margay.url, 'tools/call', { params: { name: 'x', arguments: {} } });
+		assert.equal(json.result.content.length, 1);
+		const { stdout, code } = await new Promise((resolve) => {
+			const child = new Child(binary, ['connect', '--sse', server.url], { input: true });
+			child.process.stdin.end(
+				`${JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'x', arguments: {}, _meta: metaOf() } })}\n`,
+			);
+			child.exit.then(resolve);
+		});
+		assert.equal(code, 0);
+		assert.equal(JSON.parse(stdout).result.content.length, 1);
+	});
+
+	for (const [what, break_, said] of [
+		['answers GET with 404', () => (server.on.GET = (response) => response.writeHead(404).end()), /status 404/],
+		[
+			'has no event stream',
+			() => (server.on.GET = (response) => response.writeHead(200, { 'content-type': 'text/html' }).end('<p>')),
+			/no event stream/,
+		],
+		['sends its clients elsewhere', () => (server.endpoint = () => 'http://127.0.0.1:1/messages'), /another origin/],
+	])
+		test(`one that ${what} is named in the error`, async () => {
+			break_();
+			await start({ restart: { failures: 1 } });
+			const { status, json } = await post(margay.url, { jsonrpc: '2.0', ...HELLO });
+			assert.equal(status, 502);
+			assert.match(json.error.message, /main/);
+			await until('the log says why', () => margay.log().some((line) => said.test(line.text ?? line.line ?? JSON.stringify(line))));
+		});
+
+	test('a message that one does not take is an error to whoever sent it', async () => {
+		await start();
+		const session = await RawSession.open(margay.url);
+		server.on['tools/call'] = ({ response }) => response.writeHead(413).end();
+		const { message } = await session.call('x');
+		assert.equal(message.error.code, -32603);
+		assert.match(message.error.message, /status 413/);
+	});
 });

@@ -21,7 +21,7 @@ import {
 	ToolListChangedNotificationSchema,
 } from './sdk.mjs';
 import { refusal } from './schemas.mjs';
-import { startFixture } from '../conformance/fixture.mjs';
+import { startFixture, startSseFixture } from '../conformance/fixture.mjs';
 import { startModern } from '../conformance/modern.mjs';
 
 const OPTIONS = { timeout: 60_000, skip: binary ? false : 'needs MARGAY_BIN' };
@@ -84,7 +84,7 @@ class Inspector {
 }
 
 // Between Margay and a server: holds against the schema what Margay sends.
-async function startTap(target, inspector) {
+async function startTap(target, inspector, otherwise = '2025-03-26') {
 	const listener = http.createServer((request, response) => {
 		const chunks = [];
 		request.on('data', (chunk) => chunks.push(chunk));
@@ -93,11 +93,11 @@ async function startTap(target, inspector) {
 			if (body.length > 0) {
 				const message = JSON.parse(body.toString('utf8'));
 				const revision =
-					request.headers[HEADER] ?? message.params?.protocolVersion ?? '2025-03-26';
+					request.headers[HEADER] ?? message.params?.protocolVersion ?? otherwise;
 				inspector.see(revision, 'Client', message);
 			}
 			const onward = http.request(
-				target,
+				new URL(request.url, target),
 				{ method: request.method, headers: { ...request.headers, host: new URL(target).host } },
 				(answer) => {
 					response.writeHead(answer.statusCode, answer.headers);
@@ -265,6 +265,14 @@ const SERVERS = {
 			stop: () => Promise.all([tap.close(), fixture.close()]),
 		};
 	},
+	'an SDK v1 server of HTTP+SSE': async (inspector) => {
+		const fixture = await startSseFixture();
+		const tap = await startTap(fixture.url, inspector, '2025-11-25');
+		return {
+			upstream: { http: undefined, sse: { url: tap.url.replace('/mcp', '/old/sse') } },
+			stop: () => Promise.all([tap.close(), fixture.close()]),
+		};
+	},
 	'an SDK v1 server on stdio': onStdio('fixture.mjs'),
 	'an SDK v2 server on stdio': onStdio('modern.mjs'),
 };
@@ -362,7 +370,7 @@ for (const [serverName, startServer] of Object.entries(SERVERS))
 				await peer.listen();
 				// In a legacy server on stdio it listens to another process.
 				const modern = /modern|finds out/.test(clientName);
-				if (modern && serverName === 'an SDK v1 server on stdio') return;
+				if (modern && /v1 server (on stdio|of HTTP)/.test(serverName)) return;
 				await until('it is heard', async () => {
 					await peer.call('test_trigger_tool_change', {});
 					return peer.heard.includes('notifications/tools/list_changed');
