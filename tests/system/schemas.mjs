@@ -21,7 +21,10 @@ function schemaOf(revision) {
 	return loaded.get(revision);
 }
 
-const RESULTS = {
+// A part of a revision's schema, by name.
+export const definition = (revision, name) => schemaOf(revision).names[name];
+
+export const RESULTS = {
 	initialize: 'InitializeResult',
 	'server/discover': 'DiscoverResult',
 	'subscriptions/listen': 'SubscriptionsListenResult',

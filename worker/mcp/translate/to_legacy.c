@@ -75,10 +75,76 @@ static void put_as_text(struct compose *c, struct span value)
 	compose_close(c, ']');
 }
 
-static void put_result(struct compose *c, struct span result)
+/* --- content that earlier revisions do not know (mcp-wire 3.5) --- */
+
+static const struct {
+	struct span type; /* as JSON */
+	enum mcp_version since;
+	const char *stands_in; /* the member whose text is given instead */
+} content_types[] = {
+    {{"\"audio\"", 7}, MCP_2025_03_26, "mimeType"},
+    {{"\"resource_link\"", 15}, MCP_2025_06_18, "uri"},
+};
+
+static void put_block(struct compose *c, struct span block, enum mcp_version revision)
+{
+	struct span type, text = SPAN("\"\"");
+	size_t count = sizeof(content_types) / sizeof(content_types[0]), i = count;
+
+	if (raw_member(block, "type", &type)) {
+		for (i = 0; i < count && !span_equal(type, content_types[i].type); i++) {
+		}
+	}
+	if (i == count || revision >= content_types[i].since) {
+		compose_raw(c, block);
+		return;
+	}
+	raw_member(block, content_types[i].stands_in, &text);
+	compose_open(c, '{');
+	compose_text(c, "type", SPAN("text"));
+	compose_member(c, "text", text);
+	compose_close(c, '}');
+}
+
+static void put_content(struct compose *c, struct span blocks, enum mcp_version revision)
+{
+	struct span block;
+
+	compose_key(c, "content");
+	if (revision >= MCP_2025_06_18 || blocks.p[0] != '[') {
+		put_block(c, blocks, revision);
+		return;
+	}
+	compose_open(c, '[');
+	while (raw_next(&blocks, &block)) {
+		compose_element(c, (struct span){0});
+		put_block(c, block, revision);
+	}
+	compose_close(c, ']');
+}
+
+static void put_messages(struct compose *c, struct span messages, enum mcp_version revision)
+{
+	static const char *const content_only[] = {"content", NULL};
+	struct span message, content;
+
+	compose_key(c, "messages");
+	compose_open(c, '[');
+	while (raw_next(&messages, &message)) {
+		compose_element(c, (struct span){0});
+		compose_open(c, '{');
+		compose_members(c, message, content_only);
+		if (raw_member(message, "content", &content))
+			put_content(c, content, revision);
+		compose_close(c, '}');
+	}
+	compose_close(c, ']');
+}
+
+static void put_result(struct compose *c, struct span result, enum mcp_version revision)
 {
 	static const char *const rewritten[] = {"resultType", "ttlMs", "cacheScope", "_meta",
-	    "tools", "structuredContent", "content", NULL};
+	    "tools", "structuredContent", "content", "messages", NULL};
 	struct span value, content = {0}, meta;
 	bool has_content = raw_member(result, "content", &content);
 
@@ -92,7 +158,13 @@ static void put_result(struct compose *c, struct span result)
 	if (structured && value.p[0] != '{' && has_content && !raw_next(&rest, &first))
 		put_as_text(c, value);
 	else if (has_content)
-		compose_member(c, "content", content);
+		put_content(c, content, revision);
+	if (raw_member(result, "messages", &value)) {
+		if (value.p[0] == '[' && revision < MCP_2025_06_18)
+			put_messages(c, value, revision);
+		else
+			compose_member(c, "messages", value);
+	}
 	if (structured && value.p[0] == '{')
 		compose_member(c, "structuredContent", value);
 	if (raw_member(result, "_meta", &meta)) {
@@ -129,7 +201,7 @@ void to_legacy_answer(struct compose *c, const struct envelope *e, const struct 
 {
 	translate_begin(c, t->id);
 	if (e->kind == ENVELOPE_RESULT)
-		put_result(c, e->result);
+		put_result(c, e->result, t->revision);
 	else
 		put_error(c, e->error);
 	compose_close(c, '}');
