@@ -1,6 +1,7 @@
 // What the conformance fixture offers: the tools, prompts and resources that the scenarios of
 // `conformance server --requirements 2025-11-25` ask for by name, as tables. Each row is what a
 // scenario's description demands and nothing more; fixture.mjs puts the tables on the wire.
+import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CreateMessageResultSchema, ElicitResultSchema, ResultSchema } from '../system/sdk.mjs';
 import { asking, askingPrompt, canBeAsked, promptRounds } from './asking.mjs';
@@ -156,6 +157,14 @@ export const tools = {
 			return answer(text('Changed.'));
 		},
 	},
+	test_trigger_resource_update: {
+		description: 'Says to those who subscribed to it that a resource has changed.',
+		inputSchema: object({ uri: string('Which resource') }, ['uri']),
+		async call({ uri }, extra) {
+			await extra.changed('resource', uri);
+			return answer(text('Updated.'));
+		},
+	},
 	test_region: {
 		description: 'Has an argument that a header repeats.',
 		inputSchema: object({
@@ -275,6 +284,19 @@ export const tools = {
 				['username', 'email'],
 			);
 			return answer(text(`User response: ${await elicit(extra, message, schema)}`));
+		},
+	},
+	test_elicitation_url: {
+		description: 'Asks the user to see a page.',
+		inputSchema: object(),
+		async call(_, extra) {
+			const params = { mode: 'url', message: 'Please look', url: 'https://example.com/consent' };
+			if (extra.questionsHaveIds) params.elicitationId = randomUUID();
+			const { action } = await extra.sendRequest(
+				{ method: 'elicitation/create', params },
+				ElicitResultSchema,
+			);
+			return answer(text(`action=${action}`));
 		},
 	},
 	test_elicitation_sep1034_defaults: {

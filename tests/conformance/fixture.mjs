@@ -115,16 +115,19 @@ const handlers = [
 		() => ({ resourceTemplates: listedTemplates() }),
 	],
 	[ReadResourceRequestSchema, ({ params }) => read(params.uri)],
-	[SubscribeRequestSchema, () => ({})],
-	[UnsubscribeRequestSchema, () => ({})],
 	[CompleteRequestSchema, ({ params }) => complete(params)],];
 
-// All sessions of this process: a list that changes changes for every one.
-const servers = new Set();
+// All sessions of this process, each with the resources that it subscribed to: a list that changes
+// changes for every one.
+const servers = new Map();
 
-async function announce(method) {
-	const told = [...servers].map((server) => server.notification({ method }));
-	await Promise.allSettled(told);
+async function announce(what, uri) {
+	const heard = [...servers].filter(([, uris]) => uri === undefined || uris.has(uri));
+	const message =
+		uri === undefined
+			? { method: `notifications/${what}/list_changed` }
+			: { method: 'notifications/resources/updated', params: { uri } };
+	await Promise.allSettled(heard.map(([server]) => server.notification(message)));
 }
 
 function createServer() {
@@ -132,15 +135,19 @@ function createServer() {
 		{ name: 'margay-conformance-fixture', version: '1.0.0' },
 		{ capabilities: serverCapabilities },
 	);
+	const uris = new Set();
 	for (const [schema, handler] of handlers)
 		server.setRequestHandler(schema, (request, extra) =>
 			handler(request, {
 				...extra,
 				capabilities: server.getClientCapabilities(),
-				changed: (list) => announce(`notifications/${list}/list_changed`),
+				questionsHaveIds: true,
+				changed: announce,
 			}),
 		);
-	servers.add(server);
+	server.setRequestHandler(SubscribeRequestSchema, ({ params }) => void uris.add(params.uri) ?? {});
+	server.setRequestHandler(UnsubscribeRequestSchema, ({ params }) => void uris.delete(params.uri) ?? {});
+	servers.set(server, uris);
 	server.onclose = () => servers.delete(server);
 	return server;
 }

@@ -65,7 +65,7 @@ async function interactive(params, ctx, changed, run) {
 			ctx.mcpReq.envelope['io.modelcontextprotocol/logLevel'] === undefined
 				? undefined
 				: ctx.mcpReq.notify(notification),
-		changed: async (list) => changed[list](),
+		changed: async (what, uri) => changed[what](uri),
 		sendRequest(question, _schema, { name = `ask-${++count}` } = {}) {
 			if (!canBeAsked(capabilities, question))
 				throw new ProtocolError(-32021, 'A capability is missing', {
@@ -163,6 +163,7 @@ export async function startModern() {
 	const changed = {
 		tools: () => handler.notify.toolsChanged(),
 		prompts: () => handler.notify.promptsChanged(),
+		resource: (uri) => handler.notify.resourceUpdated(uri),
 	};
 	const handler = createMcpHandler(() => createServer(changed), { legacy: 'reject' });
 	const seen = [];
@@ -204,6 +205,7 @@ if (import.meta.url === pathToFileURL(process.argv[1]).href) {
 				const server = createServer({
 					tools: () => server.sendToolListChanged(),
 					prompts: () => server.sendPromptListChanged(),
+					resource: (uri) => server.sendResourceUpdated({ uri }),
 				});
 				return server;
 			},

@@ -13,6 +13,7 @@ import {
 	CreateMessageRequestSchema,
 	ElicitRequestSchema,
 	ListRootsRequestSchema,
+	ResourceUpdatedNotificationSchema,
 	SSEClientTransport,
 	LoggingMessageNotificationSchema,
 	modernClient,
@@ -32,6 +33,8 @@ const HEADER = 'mcp-protocol-version';
 const MODERN = '2026-07-28';
 
 const ELICITED = { action: 'accept', content: { username: 'Ada', email: 'a@b.c', name: 'Ada' } };
+// A page is only looked at, a form is filled in.
+const elicited = ({ params }) => (params.mode === 'url' ? { action: 'accept' } : ELICITED);
 const SAMPLED = { role: 'assistant', model: 'm', content: { type: 'text', text: 'sampled' } };
 const ROOTS = { roots: [{ uri: 'file:///root', name: 'root' }] };
 
@@ -158,11 +161,16 @@ const overStdio = (classes) => (url, inspector) => {
 // A client of the first generation: { client, on(notification) }.
 async function firstGeneration(transport) {
 	const client = new Client(INFO, { capabilities: CAPABILITIES });
-	client.setRequestHandler(ElicitRequestSchema, () => ELICITED);
+	client.setRequestHandler(ElicitRequestSchema, elicited);
 	client.setRequestHandler(CreateMessageRequestSchema, () => SAMPLED);
 	client.setRequestHandler(ListRootsRequestSchema, () => ROOTS);
 	const heard = [];
-	for (const schema of [LoggingMessageNotificationSchema, ToolListChangedNotificationSchema])
+	const schemas = [
+		LoggingMessageNotificationSchema,
+		ResourceUpdatedNotificationSchema,
+		ToolListChangedNotificationSchema,
+	];
+	for (const schema of schemas)
 		client.setNotificationHandler(schema, (one) => void heard.push(one.method));
 	await client.connect(transport);
 	return {
@@ -170,6 +178,7 @@ async function firstGeneration(transport) {
 		heard,
 		call: (name, args, options) => client.callTool({ name, arguments: args }, undefined, options),
 		listen: async () => {},
+		subscribe: (uri) => client.subscribeResource({ uri }),
 		log: () => client.setLoggingLevel('debug'),
 	};
 }
@@ -180,11 +189,12 @@ async function secondGeneration(transport, mode) {
 		capabilities: CAPABILITIES,
 		versionNegotiation: { mode },
 	});
-	client.setRequestHandler('elicitation/create', () => ELICITED);
+	client.setRequestHandler('elicitation/create', elicited);
 	client.setRequestHandler('sampling/createMessage', () => SAMPLED);
 	client.setRequestHandler('roots/list', () => ROOTS);
 	const heard = [];
-	for (const method of ['notifications/message', 'notifications/tools/list_changed'])
+	const methods = ['message', 'resources/updated', 'tools/list_changed'];
+	for (const method of methods.map((name) => `notifications/${name}`))
 		client.setNotificationHandler(method, () => void heard.push(method));
 	await client.connect(transport);
 	let meta;
@@ -194,6 +204,10 @@ async function secondGeneration(transport, mode) {
 		call: (name, args, options) =>
 			client.callTool({ name, arguments: args, ...(meta && { _meta: meta }) }, options),
 		listen: () => (mode === 'legacy' ? undefined : client.listen({ toolsListChanged: true })),
+		subscribe: (uri) =>
+			mode === 'legacy'
+				? client.subscribeResource({ uri })
+				: client.listen({ resourceSubscriptions: [uri] }),
 		log: async () => {
 			if (mode === 'legacy') await client.setLoggingLevel('debug');
 			else meta = { 'io.modelcontextprotocol/logLevel': 'debug' };
@@ -336,6 +350,8 @@ for (const [serverName, startServer] of Object.entries(SERVERS))
 				assert.equal(sampled.content[0].text, 'LLM response: sampled');
 				const elicited = await peer.call('test_elicitation', { message: 'm' });
 				assert.match(elicited.content[0].text, /action=accept.*Ada/);
+				const looked = await peer.call('test_elicitation_url', {});
+				assert.equal(looked.content[0].text, 'action=accept');
 				const all = await peer.call('test_input_required_result_multiple_inputs', {});
 				for (const part of ['Ada', 'sampled', 'file:///root'])
 					assert.ok(all.content[0].text.includes(part), part);
@@ -366,14 +382,21 @@ for (const [serverName, startServer] of Object.entries(SERVERS))
 				assert.ok((await peer.call('test_simple_text', {})).content);
 			});
 
-			test('a list that changes is heard of', async () => {
+			test('a list that changes is heard of, and a resource that was subscribed to', async () => {
 				await peer.listen();
+				await peer.subscribe('test://static-text');
 				// In a legacy server on stdio it listens to another process.
 				const modern = /modern|finds out/.test(clientName);
 				if (modern && /v1 server (on stdio|of HTTP)/.test(serverName)) return;
 				await until('it is heard', async () => {
 					await peer.call('test_trigger_tool_change', {});
+					await peer.call('test_trigger_resource_update', { uri: 'test://other' });
 					return peer.heard.includes('notifications/tools/list_changed');
+				});
+				assert.ok(!peer.heard.includes('notifications/resources/updated'));
+				await until('it is heard', async () => {
+					await peer.call('test_trigger_resource_update', { uri: 'test://static-text' });
+					return peer.heard.includes('notifications/resources/updated');
 				});
 			});
 		});
