@@ -294,7 +294,7 @@ static void watchers_start(struct worker *w)
 	ev_timer_init(&w->shutdown, on_shutdown_deadline, 0, 0);
 }
 
-static int worker_open(struct worker *w)
+static int open_all(struct worker *w)
 {
 	int error;
 
@@ -330,7 +330,7 @@ static int worker_open(struct worker *w)
 	return 0;
 }
 
-static void worker_close(struct worker *w)
+void worker_close(struct worker *w)
 {
 	/* Whatever closing starts must find the loop draining: nothing new is begun. */
 	w->draining = true;
@@ -364,25 +364,32 @@ static void worker_close(struct worker *w)
 	free(w);
 }
 
-int worker_main(const struct role_boot *boot)
+int worker_open(const struct role_boot *boot, struct worker **out)
 {
 	struct worker *w = calloc(1, sizeof(*w));
 
-	ignore_signals();
-	srand((unsigned)getpid()); /* jitter must differ between workers */
 	if (!w || !(w->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV))) {
-		LOG_TEXT(boot->log, LOG_LEVEL_ERROR, "worker can't start: out of memory");
 		free(w);
-		return 1;
+		return -ENOMEM;
 	}
 	w->boot = boot;
 	w->config = boot->config;
 	w->log = boot->log;
 	w->metrics = metrics_slot_open(boot->metrics, boot->metrics_slot, (int32_t)getpid());
-	int error = worker_open(w);
+	*out = w;
+	return open_all(w);
+}
+
+int worker_main(const struct role_boot *boot)
+{
+	struct worker *w;
+
+	ignore_signals();
+	srand((unsigned)getpid()); /* jitter must differ between workers */
+	int error = worker_open(boot, &w);
 	if (error) {
-		LOG(w->log, LOG_LEVEL_ERROR, "worker can't start", LOG_ERRNO(-error));
-		log_flush(w->log);
+		LOG(boot->log, LOG_LEVEL_ERROR, "worker can't start", LOG_ERRNO(-error));
+		log_flush(boot->log);
 		return 1;
 	}
 	ev_run(w->loop, 0);

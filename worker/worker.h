@@ -119,6 +119,10 @@ struct worker {
 	struct http_date date;
 };
 
+/* One that has begun to connect to the broker, but not its loop. 0 or -errno: then the process can
+ * only end. */
+int worker_open(const struct role_boot *boot, struct worker **out) MUST_CHECK;
+void worker_close(struct worker *w);
 /* Put a connection with buffered bytes on the ready list; the loop will not sleep before it had its
  * turn. */
 void worker_ready(struct worker *w, struct conn *c);
