@@ -187,6 +187,25 @@ describe('margay connect', OPTIONS, () => {
 		assert.equal((await client.answer(1)).error.code, -32603);
 	});
 
+	test('a cancelled request is over, whether the server says so or not', async () => {
+		let closed = 0;
+		const cancelled = [];
+		server.on['tools/call'] = ({ response }) => response.on('close', () => closed++);
+		server.on['notifications/cancelled'] = ({ message, response }) => {
+			cancelled.push(message.params.requestId);
+			response.writeHead(202).end();
+		};
+		connect();
+		await client.initialize();
+		client.say(call(1));
+		await until('it is there', () => server.count('tools/call') === 1);
+		client.say({ method: 'notifications/cancelled', params: { requestId: 1 } });
+		await until('nobody waits for it', () => closed === 1);
+		assert.deepEqual(cancelled, [1]);
+		assert.equal(await client.end(), 0);
+		assert.deepEqual(client.messages.map(({ id }) => id), ['init']);
+	});
+
 	test('a request of the stateless era is cancelled by its id', async () => {
 		server.on['server/discover'] = ({ response, message }) =>
 			reply(response, message, { supportedVersions: ['2026-07-28'], capabilities: {}, resultType: 'complete' });

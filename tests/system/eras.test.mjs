@@ -884,6 +884,30 @@ describe('legacy clients and a modern upstream', OPTIONS, () => {
 		assert.equal(message.error.data.code, -32021);
 	});
 
+	test('a batch is taken apart, its answers come on one stream', async () => {
+		const session = await RawSession.open(margay.url, { version: '2025-03-26' });
+		const one = (id, method, params = {}) => ({ jsonrpc: '2.0', id, method, params });
+		const call = (id) => one(id, 'tools/call', { name: 'x', arguments: {} });
+		const note = { jsonrpc: '2.0', method: 'notifications/roots/list_changed' };
+		const batch = [call('a'), note, call(2), one(3, 'ping'), one(4, 'no/such')];
+		const answer = await session.post(batch);
+		assert.equal(answer.status, 200);
+		const messages = messagesOf(answer).map((text) => JSON.parse(text));
+		const byId = new Map(messages.map((message) => [message.id, message]));
+		assert.equal(messages.length, 4);
+		for (const id of ['a', 2]) assert.equal(byId.get(id).result.content[0].text, 'done');
+		assert.deepEqual(byId.get(3).result, {});
+		assert.equal(byId.get(4).error.code, -32601);
+		assert.equal(server.count('tools/call'), 2);
+		assert.ok(server.seen.every(({ body }) => !body.toString().startsWith('[')));
+
+		assert.equal((await session.post([note])).status, 202);
+		assert.equal((await session.post([])).status, 400);
+		const newer = await RawSession.open(margay.url);
+		assert.equal((await newer.post(batch)).status, 400);
+		assert.ok((await session.call('x')).message.result, 'the session is still there');
+	});
+
 	test('progress and log messages come before the answer', async () => {
 		server.on['tools/call'] = ({ response, message }) =>
 			stream(

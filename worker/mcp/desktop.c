@@ -14,6 +14,7 @@ struct desktop {
 	struct inlet *inlet;
 	void (*done)(struct worker *w);
 	struct console console;
+	ev_timer patience;
 	bool over; /* `done` was called */
 };
 
@@ -28,6 +29,7 @@ static void finish(struct desktop *d)
 		return;
 	d->over = true;
 	console_read(&d->console, false);
+	ev_timer_stop(d->worker->loop, &d->patience);
 	inlet_close(d->inlet, true);
 	d->done(d->worker);
 }
@@ -88,9 +90,21 @@ static void on_too_long(struct console *c)
 		 "message is longer than limits.body_size\"}}"));
 }
 
+static void on_patience(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)loop;
+	(void)events;
+	finish(container_of(timer, struct desktop, patience));
+}
+
+/* What is asked already is answered, within the time that every end has. */
 static void on_ended(struct console *c)
 {
-	update(desktop_of(c));
+	struct desktop *d = desktop_of(c);
+
+	ev_timer_set(&d->patience, d->worker->config->timeouts.shutdown, 0);
+	ev_timer_start(d->worker->loop, &d->patience);
+	update(d);
 }
 
 static void on_drained(struct console *c)
@@ -119,6 +133,7 @@ int desktop_open(struct worker *w, void (*done)(struct worker *w), struct deskto
 		return -ENOMEM;
 	d->worker = w;
 	d->done = done;
+	ev_timer_init(&d->patience, on_patience, 0, 0);
 	d->inlet = inlet_open(w, w->routes[0].config->path, NULL, &inlet_ops, d);
 	int error =
 	    d->inlet ? console_open(&d->console, w->loop, w->config->limits.body_size, &console_ops)

@@ -7,6 +7,7 @@
 
 #include "common/clock.h"
 #include "worker/http/status.h"
+#include "worker/mcp/batch.h"
 #include "worker/mcp/errand.h"
 #include "worker/mcp/feed.h"
 #include "worker/mcp/http_sse.h"
@@ -92,6 +93,8 @@ void exchange_finish(struct exchange *x)
 		resume_leave(x);
 	if (x->http_sse)
 		http_sse_leave(x);
+	if (x->batch)
+		batch_leave(x);
 	timeout_disarm(&w->timeouts.sse_heartbeat, &x->heartbeat);
 	timeout_disarm(&w->timeouts.session_touch, &x->touch);
 	if (x->counted_stream)

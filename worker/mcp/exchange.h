@@ -13,6 +13,7 @@
  *   down.c       what goes to an upstream of the era before
  *   up.c         what goes to an upstream of the era after
  *   http_sse.c   clients of HTTP+SSE
+ *   batch.c      a batch taken apart
  */
 #ifndef MARGAY_WORKER_MCP_EXCHANGE_H
 #define MARGAY_WORKER_MCP_EXCHANGE_H
@@ -32,6 +33,7 @@
 
 struct errand;
 struct http_sse;
+struct inlet;
 struct lease;
 struct subscriber;
 struct resume;
@@ -68,7 +70,7 @@ struct exchange {
 	struct span id; /* raw JSON in body; empty: a notification, an answer or a batch */
 	const struct mcp_method *method; /* of a single request, else NULL */
 	enum metric_method class;
-	bool is_initialize, is_request, is_batch, batch_has_requests;
+	bool is_initialize, is_request, is_batch, batch_has_requests, batch_taken;
 	bool modern;             /* of the stateless era */
 	struct buffer cache_key; /* under which its result may be kept */
 	bool has_capabilities;   /* of such a request: it names its client's */
@@ -85,6 +87,7 @@ struct exchange {
 	struct upstream_call call;
 	struct errand *errand;         /* towards the other era */
 	struct subscriber *subscriber; /* to a legacy upstream, see feed.h */
+	struct inlet *batch;           /* makes requests of a batch, see batch.h */
 	struct http_sse *http_sse;     /* a client of that transport */
 	struct resume *resume;         /* of such a one that waits elsewhere */
 	enum mcp_version revision;
@@ -140,6 +143,9 @@ void relay_begin(struct exchange *x, unsigned status, int64_t length, bool sse, 
 void relay_answer(struct exchange *x, unsigned status, struct span message, struct span more);
 /* Pass on a piece of the answer. */
 void relay_piece(struct exchange *x, struct span piece);
+/* One message as an event of the stream that was begun, written at once. The exchange may be over
+ * afterwards. */
+void relay_event(struct exchange *x, struct span message);
 /* The upstream's answer ended (reason as in upstream_call_ops.end) after relay_begin. */
 void relay_over(struct exchange *x, int reason, const char *detail);
 void relay_drained(struct exchange *x);

@@ -57,29 +57,7 @@ bool http_sse_head(struct exchange *x, const struct http_head *head)
 
 static void on_message(struct inlet *i, struct span message)
 {
-	struct http_sse *h = i->context;
-	struct exchange *x = h->exchange;
-	struct conn *c = x->conn;
-	struct buffer event = {0};
-	size_t bound = message.n + 64;
-
-	int error = buffer_append(&event, "event: message\ndata: ", 21, bound);
-	if (!error)
-		error = buffer_append(&event, message.p, message.n, bound);
-	/* Line ends in JSON can only stand between its tokens. */
-	for (size_t n = 21; !error && n < 21 + message.n; n++) {
-		if (event.data[event.head + n] == '\n' || event.data[event.head + n] == '\r')
-			event.data[event.head + n] = ' ';
-	}
-	if (!error)
-		error = buffer_append(&event, "\n\n", 2, bound);
-	if (!error)
-		relay_piece(x, buffer_span(&event));
-	else
-		conn_break(c);
-	if (c->exchange == x)
-		conn_flush(c);
-	buffer_release(&event);
+	relay_event(((struct http_sse *)i->context)->exchange, message);
 }
 
 static bool is_congested(const struct inlet *i)

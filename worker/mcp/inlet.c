@@ -41,6 +41,7 @@ struct inlet_call {
 	unsigned status, tries;
 	bool listens; /* has no end of its own */
 	bool in_session;
+	bool cancelled; /* by its client */
 	bool modern, sse, answered, refused, lost;
 };
 
@@ -325,7 +326,7 @@ static void on_read_end(struct upstream_call *call)
 
 static void open_stream(struct inlet *i)
 {
-	if (!i->closed && !i->stream && i->session.upstream_session[0])
+	if (!i->closed && !i->borrowed && !i->stream && i->session.upstream_session[0])
 		i->stream = call_create(i, PURPOSE_STREAM, (struct span){0});
 }
 
@@ -418,6 +419,17 @@ static bool may_resume(struct inlet_call *c)
 	       c->inlet->session.upstream_session[0] && ++c->tries <= TRIES_MAX;
 }
 
+/* The server knows: no answer will come, or nobody wants it. */
+static void forget_cancelled(struct inlet *i)
+{
+	struct inlet_call *c, *next;
+
+	TAILQ_FOREACH_SAFE (c, &i->calls, link, next) {
+		if (c->cancelled)
+			call_close(c);
+	}
+}
+
 static void end_message(struct inlet_call *c, const char *detail)
 {
 	struct inlet *i = c->inlet;
@@ -427,14 +439,17 @@ static void end_message(struct inlet_call *c, const char *detail)
 			   !envelope_scan(buffer_span(&c->body), 256, e, &fault) &&
 			   span_equal(e->method, SPAN("notifications/initialized"));
 
-	if (c->id.n > 0 && !c->answered) {
+	if (c->id.n > 0 && !c->answered && !c->cancelled) {
 		if (may_resume(c)) {
 			send_again(c);
 			return;
 		}
 		answer_error(c, detail[0] ? detail : "The answer ended without a response");
 	}
+	bool told = c->id.n == 0;
 	call_close(c);
+	if (told)
+		forget_cancelled(i);
 	if (initialized)
 		open_stream(i);
 }
@@ -477,14 +492,17 @@ static const struct upstream_call_ops inlet_call_ops = {on_head, on_body, on_rea
  * -------------------------------------------------------------------------------- */
 
 /* It does not want the answer any more: in the stateless era that is said by going. True when it is
- * about a request of that era. */
+ * about a request of that era; in the other it is said, and then nobody waits. */
 static bool cancel(struct inlet *i, struct span id)
 {
 	struct inlet_call *c;
 
 	TAILQ_FOREACH (c, &i->calls, link) {
-		if (!c->modern || !span_equal(c->id, id))
+		if (!span_equal(c->id, id))
 			continue;
+		c->cancelled = true;
+		if (!c->modern)
+			return false;
 		call_close(c);
 		return true;
 	}
@@ -600,6 +618,13 @@ static void close_calls(struct inlet *i)
 		call_close(TAILQ_FIRST(&i->calls));
 	while (!TAILQ_EMPTY(&i->waiting))
 		call_close(TAILQ_FIRST(&i->waiting));
+}
+
+void inlet_borrow(struct inlet *i, const struct session_id *session, enum mcp_version version)
+{
+	session_id_format(session, i->worker->boot->session_key, i->session.upstream_session);
+	i->session.version = (uint8_t)version;
+	i->borrowed = true;
 }
 
 void inlet_go_on(struct inlet *i)

@@ -12,7 +12,7 @@
 #ifndef MARGAY_WORKER_MCP_INLET_H
 #define MARGAY_WORKER_MCP_INLET_H
 
-#include "common/envelope.h"
+#include "worker/mcp/version.h"
 #include "worker/upstream/upstream.h"
 
 enum {
@@ -50,6 +50,7 @@ struct inlet {
 	unsigned count;             /* of requests and messages in `calls` and `waiting` */
 	unsigned listens;           /* of these subscriptions/listen */
 	size_t waiting_bytes;
+	bool borrowed; /* the session */
 	bool reopening, closed;
 };
 
@@ -65,6 +66,9 @@ bool inlet_has_room(const struct inlet *i);
 bool inlet_is_idle(const struct inlet *i);
 /* The client reads again. */
 void inlet_resume(struct inlet *i);
+/* Its messages belong to a session that somebody else has: no stream is opened, nothing is ended.
+ */
+void inlet_borrow(struct inlet *i, const struct session_id *session, enum mcp_version version);
 /* It goes on with a session that was there before: `session` is filled. */
 void inlet_go_on(struct inlet *i);
 /* The client is gone: cancel what is under way and, if it is to, end its session behind its back.

@@ -14,6 +14,7 @@
 #include "worker/mcp/cache.h"
 #include "worker/mcp/errand.h"
 #include "worker/mcp/http_sse.h"
+#include "worker/mcp/inlet.h"
 #include "worker/mcp/modern.h"
 #include "worker/mcp/up.h"
 #include "worker/mcp/virtual.h"
@@ -267,6 +268,33 @@ void relay_piece(struct exchange *x, struct span piece)
 	conn_body(x->conn, piece);
 }
 
+void relay_event(struct exchange *x, struct span message)
+{
+	static const struct span start = {"event: message\ndata: ", 21};
+	struct conn *c = x->conn;
+	struct buffer event = {0};
+	size_t bound = message.n + 64;
+
+	int error = buffer_append(&event, start.p, start.n, bound);
+	if (!error)
+		error = buffer_append(&event, message.p, message.n, bound);
+	/* Line ends in JSON can only stand between its tokens. */
+	for (size_t i = start.n; !error && i < start.n + message.n; i++) {
+		char *at = event.data + event.head + i;
+		if (*at == '\n' || *at == '\r')
+			*at = ' ';
+	}
+	if (!error)
+		error = buffer_append(&event, "\n\n", 2, bound);
+	if (!error)
+		relay_piece(x, buffer_span(&event));
+	else
+		conn_break(c);
+	if (c->exchange == x)
+		conn_flush(c);
+	buffer_release(&event);
+}
+
 void relay_answer(struct exchange *x, unsigned status, struct span message, struct span more)
 {
 	struct conn *c = x->conn;
@@ -304,6 +332,10 @@ void relay_drained(struct exchange *x)
 {
 	if (x->http_sse) {
 		http_sse_drained(x);
+		return;
+	}
+	if (x->batch) {
+		inlet_resume(x->batch);
 		return;
 	}
 	upstream_call_resume(x->errand ? &x->errand->call : &x->call);

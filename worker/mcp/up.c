@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "common/raw.h"
+#include "worker/mcp/batch.h"
 #include "worker/mcp/listen.h"
 #include "worker/mcp/fields.h"
 #include "worker/mcp/question.h"
@@ -467,7 +468,7 @@ void up_start(struct exchange *x, const struct session_record *record)
 	if (x->kind == EXCHANGE_STREAM)
 		listen_start(x, record);
 	else if (x->is_batch)
-		refuse(x, REPLY_BATCH_APART);
+		batch_start(x, record);
 	else if (!(e = exchange_message(x)))
 		refuse(x, REPLY_INVALID);
 	else if (!x->is_request)
