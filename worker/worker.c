@@ -29,6 +29,7 @@
 #include "worker/mcp/listen.h"
 #include "worker/mcp/parked.h"
 #include "worker/mcp/question.h"
+#include "worker/mcp/replay.h"
 #include "worker/mcp/resume.h"
 #include "worker/mcp/streams.h"
 #include "worker/mcp/up.h"
@@ -316,6 +317,7 @@ static int open_all(struct worker *w)
 	feed_timeouts_init(w);
 	lease_timeouts_init(w);
 	resume_timeouts_init(w);
+	replay_timeouts_init(w);
 	watchers_start(w);
 	if ((error = clients_open(&w->clients)) || (error = streams_open(&w->streams)) ||
 	    (error = cache_open(w->config->cache.size, &w->cache)) ||

@@ -968,6 +968,147 @@ describe('legacy clients and a modern upstream', OPTIONS, () => {
 		assert.equal((await stays.all.next()).done, true);
 	});
 
+	// A call whose server says what the test wants when it wants: { events, drop(), say() }.
+	async function openCall(session, { progress = true } = {}) {
+		let upstream;
+		server.on['tools/call'] = ({ response, message }) => {
+			response.writeHead(200, { 'content-type': 'text/event-stream' });
+			response.flushHeaders();
+			upstream = { response, message, closed: false };
+			response.on('close', () => (upstream.closed = true));
+		};
+		const sent = await session.post(
+			{
+				jsonrpc: '2.0',
+				id: 7,
+				method: 'tools/call',
+				params: { name: 'x', arguments: {}, ...(progress && { _meta: { progressToken: 'p' } }) },
+			},
+			{ stream: true },
+		).catch((error) => error);
+		return { sent, upstream: () => upstream };
+	}
+	const writeTo = ({ response, message }) => ({
+		progress: (n) =>
+			response.write(
+				`data: ${JSON.stringify({
+					jsonrpc: '2.0',
+					method: 'notifications/progress',
+					params: { progressToken: message.params._meta.progressToken, progress: n },
+				})}\n\n`,
+			),
+		answer: () =>
+			response.end(
+				`data: ${JSON.stringify({ jsonrpc: '2.0', id: message.id, result: { resultType: 'complete', content: [] } })}\n\n`,
+			),
+	});
+	const read = async (response, count) => {
+		const found = [];
+		for await (const event of events(response)) {
+			found.push(event);
+			if (found.length === count) break;
+		}
+		return found;
+	};
+	const dataOf = (list) => list.map(({ data }) => JSON.parse(data));
+
+	test('a client that lost its connection goes on by its last event id', async () => {
+		const session = await RawSession.open(margay.url);
+		const opening = openCall(session);
+		await until('it is there', () => server.count('tools/call') === 1);
+		const { sent, upstream } = await opening; // its head comes with an id, though nothing was said
+		const say = writeTo(upstream());
+		say.progress(1);
+		const first = await read(sent.response, 2);
+		assert.equal(first[0].data, '');
+		assert.equal(first[0].retry, '1000');
+		assert.equal(JSON.parse(first[1].data).params.progress, 1);
+		sent.request.destroy();
+		say.progress(2);
+		say.progress(3);
+		for (let round = 0; round < 4; round++) {
+			// Whatever worker it is; each takes over from the one before.
+			const again = await session.get({ 'last-event-id': first[1].id });
+			assert.equal(again.status, 200);
+			const missed = await read(again.response, 2);
+			assert.deepEqual(dataOf(missed).map(({ params }) => params.progress), [2, 3]);
+			again.request.destroy();
+		}
+		const last = await session.get({ 'last-event-id': first[1].id });
+		const rest = read(last.response, 4);
+		say.progress(4);
+		say.answer();
+		const all = dataOf(await rest);
+		assert.deepEqual(all.slice(0, 3).map(({ params }) => params.progress), [2, 3, 4]);
+		assert.deepEqual([all[3].id, all[3].result], [7, { content: [] }]);
+		assert.equal(server.count('tools/call'), 1);
+		// It has its answer: nothing is kept for it.
+		await until('it is forgotten', async () => {
+			const gone = await session.get({ 'last-event-id': first[1].id });
+			gone.request.destroy();
+			return gone.status === 400;
+		});
+	});
+
+	test('an answer that nobody heard waits for its client, for its own only', async () => {
+		const session = await RawSession.open(margay.url);
+		const other = await RawSession.open(margay.url);
+		const { sent, upstream } = await openCall(session);
+		const [prime] = await read(sent.response, 1);
+		sent.request.destroy();
+		await until('nobody is there', () => margay.accesses({ outcome: 'aborted' }).length === 1);
+		assert.equal(upstream().closed, false, 'a lost connection cancels nothing');
+		writeTo(upstream()).answer();
+		await until('the server is done', () => upstream().closed);
+		const foreign = await other.get({ 'last-event-id': prime.id });
+		foreign.request.destroy();
+		assert.equal(foreign.status, 400);
+		const own = await session.get({ 'last-event-id': prime.id });
+		const [answer] = dataOf(await read(own.response, 1));
+		assert.equal(answer.id, 7);
+		const wrong = await session.get({ 'last-event-id': `${'1'.repeat(32)}-0` });
+		wrong.request.destroy();
+		assert.equal(wrong.status, 400);
+	});
+
+	test('what is asked of a client that is away waits for it, too', async () => {
+		const session = await RawSession.open(margay.url);
+		const { sent, upstream } = await openCall(session);
+		const [prime] = await read(sent.response, 1);
+		sent.request.destroy();
+		await until('nobody is there', () => margay.accesses({ outcome: 'aborted' }).length === 1);
+		const first = upstream();
+		server.on['tools/call'] = ({ response, message }) =>
+			result(response, message, { content: [{ type: 'text', text: message.params.inputResponses.k.action }] });
+		const inputRequests = {
+			k: { method: 'elicitation/create', params: { mode: 'form', message: 'm', requestedSchema: { type: 'object', properties: {} } } },
+		};
+		first.response.end(
+			`data: ${JSON.stringify({ jsonrpc: '2.0', id: first.message.id, result: { resultType: 'input_required', inputRequests, requestState: 's' } })}\n\n`,
+		);
+		const own = await session.get({ 'last-event-id': prime.id });
+		const all = events(own.response);
+		const question = JSON.parse((await all.next()).value.data);
+		assert.equal(question.method, 'elicitation/create');
+		const told = await session.post({ jsonrpc: '2.0', id: question.id, result: { action: 'decline' } });
+		assert.equal(told.status, 202);
+		const answer = JSON.parse((await all.next()).value.data);
+		assert.equal(answer.result.content[0].text, 'decline');
+	});
+
+	test('a call that is lost with its worker is an error to who comes back', async () => {
+		const session = await RawSession.open(margay.url);
+		const { sent } = await openCall(session);
+		const [prime] = await read(sent.response, 1);
+		for (const { pid } of (await margay.status()).workers) killPid(pid, 'SIGKILL');
+		await until('it is told', async () => {
+			const again = await session.get({ 'last-event-id': prime.id }).catch(() => undefined);
+			again?.request.destroy();
+			return again?.status === 400;
+		});
+		assert.equal(server.count('tools/call'), 1);
+	});
+
 	test('input_required becomes requests, and the answers go back', async () => {
 		const calls = [];
 		server.on['tools/call'] = ({ response, message }) => {

@@ -7,6 +7,7 @@
 
 #include "common/clock.h"
 #include "worker/mcp/aside.h"
+#include "worker/mcp/replay.h"
 #include "worker/route.h"
 
 static const struct upstream_call_ops errand_ops;
@@ -98,6 +99,11 @@ void errand_leave(struct errand *r)
 bool errand_is_heard(const struct errand *r)
 {
 	return r->exchange || r->remote;
+}
+
+bool errand_is_awaited(const struct errand *r)
+{
+	return errand_is_heard(r) || r->replay;
 }
 
 void errand_send(struct errand *r)
@@ -193,6 +199,9 @@ static void give_event(struct errand *r)
 		conn_break(x->conn);
 		return;
 	}
+	struct span line = replay_line(r);
+	if (line.n > 0)
+		relay_piece(x, line);
 	relay_piece(x, buffer_span(&r->outgoing));
 }
 
@@ -200,8 +209,16 @@ void errand_notice(struct errand *r, struct compose *c)
 {
 	struct exchange *x = r->exchange;
 
-	if (!errand_is_heard(r) || !composed(r, c))
+	if (!errand_is_awaited(r) || !composed(r, c))
 		return;
+	if (r->way->resumes)
+		replay_keep(r, errand_message(r), false);
+	if (!errand_is_heard(r))
+		return;
+	if (r->remote && r->replay) {
+		replay_mail(r);
+		return;
+	}
 	if (r->remote) {
 		if (sessions_mail(
 			r->worker->sessions, &r->retry, MAIL_MESSAGE, errand_message(r), NULL))
@@ -247,11 +264,23 @@ static void end_exchange(struct errand *r)
  * mostly free again. */
 void errand_deliver(struct errand *r)
 {
+	if (r->delivered)
+		return;
+	r->delivered = true;
+	if (r->replay) {
+		replay_keep(r, errand_message(r), true);
+		if (!errand_is_heard(r)) {
+			replay_linger(r);
+			return;
+		}
+	}
 	if (r->exchange) {
 		end_exchange(r);
 		return;
 	}
-	if (r->remote)
+	if (r->remote && r->replay)
+		replay_mail(r);
+	else if (r->remote)
 		mail_answer(r, r->answer_status);
 	errand_close(r);
 }
@@ -276,7 +305,8 @@ void errand_interrupt(struct errand *r, struct compose *c)
 	upstream_call_resume(&r->call);
 }
 
-static void mail_failure(struct errand *r, const char *detail)
+/* As an answer, for whoever waits elsewhere or comes back. */
+static void answer_failure(struct errand *r, const char *detail)
 {
 	struct compose c = errand_compose(r);
 	char text[320];
@@ -285,8 +315,11 @@ static void mail_failure(struct errand *r, const char *detail)
 
 	translate_error(
 	    &c, r->translation.id, -32603, (struct span){text, (size_t)n}, (struct span){0});
+	r->answer_status = 502;
 	if (!c.error)
-		mail_answer(r, 502);
+		errand_deliver(r);
+	else
+		errand_close(r);
 }
 
 void errand_fail(struct errand *r, int reason, const char *detail)
@@ -299,9 +332,7 @@ void errand_fail(struct errand *r, int reason, const char *detail)
 	} else if (x) {
 		exchange_upstream_failed(x, reason, detail);
 	} else {
-		if (r->remote)
-			mail_failure(r, detail);
-		errand_close(r);
+		answer_failure(r, detail);
 	}
 }
 
@@ -379,7 +410,7 @@ static void on_end(struct upstream_call *call, int reason, const char *detail)
 		errand_take(r, buffer_span(&r->incoming));
 	if (r->closed)
 		return;
-	if (r->answered && errand_is_heard(r))
+	if (r->answered)
 		errand_deliver(r);
 	else if (r->way->ended(r))
 		return;

@@ -20,9 +20,11 @@ struct errand;
 struct listening;
 struct parked;
 struct question;
+struct replay;
 
 struct errand_way {
 	enum upstream_action action; /* what the upstream is asked with */
+	bool resumes;                /* its client may go on with its stream, see replay.h */
 	/* One message of the upstream's. Answers with errand_answer, passes on with errand_notice.
 	 */
 	void (*message)(struct errand *r, const struct envelope *e);
@@ -62,10 +64,12 @@ struct errand {
 	struct lease *lease;          /* its session, if it is nobody else's */
 	char id[24];                  /* towards the upstream: a number */
 	unsigned tries, answer_status;
-	bool sse, answered, closed, cancelled;
+	bool sse, answered, delivered, closed, cancelled;
 	bool again; /* to be sent once more, when the upstream has said all */
 	struct catalogue_wait catalogue;
-	struct parked *parked;       /* its upstream asked the client, see parked.h */
+	struct parked *parked; /* its upstream asked the client, see parked.h */
+	struct replay *replay; /* what was said, for a client that lost its connection */
+	struct timeout prime;
 	struct question *questions;  /* the same the other way, see question.h */
 	struct listening *listening; /* it is a legacy client's stream, see listen.h */
 };
@@ -90,6 +94,8 @@ void errand_interrupt(struct errand *r, struct compose *c);
 void errand_fail(struct errand *r, int reason, const char *detail);
 /* Somebody waits for it. */
 bool errand_is_heard(const struct errand *r);
+/* Or may come back for it. */
+bool errand_is_awaited(const struct errand *r);
 /* Take a message as if it came from the upstream. */
 void errand_take(struct errand *r, struct span message);
 /* Give the answer that there is: the errand is over. */

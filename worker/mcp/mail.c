@@ -4,14 +4,42 @@
 #include <errno.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 
 #include "worker/worker.h"
 
+static const struct mail_box_id everybody = {{0}};
+
+void mail_box_format(const struct mail_box_id *box, char out[MAIL_BOX_TEXT + 1])
+{
+	for (size_t i = 0; i < MAIL_BOX_BYTES; i++)
+		sprintf(out + 2 * i, "%02x", box->bytes[i]);
+}
+
+static int hex_value(char c)
+{
+	const char *digits = "0123456789abcdef", *at = c ? strchr(digits, c) : NULL;
+
+	return at ? (int)(at - digits) : -1;
+}
+
+bool mail_box_parse(struct span text, struct mail_box_id *out)
+{
+	if (text.n != MAIL_BOX_TEXT)
+		return false;
+	for (size_t i = 0; i < MAIL_BOX_BYTES; i++) {
+		int high = hex_value(text.p[2 * i]), low = hex_value(text.p[2 * i + 1]);
+		if (high < 0 || low < 0)
+			return false;
+		out->bytes[i] = (uint8_t)(high << 4 | low);
+	}
+	return memcmp(out, &everybody, sizeof(*out)) != 0;
+}
+
 static void on_mail(void *context, const struct mail_box_id *id, unsigned kind, struct span payload)
 {
-	static const struct mail_box_id everybody = {{0}};
 	struct worker *w = context;
 	struct mailbox *box;
 
@@ -37,9 +65,9 @@ static void on_reconnected(void *context)
 }
 
 void mail_start(
-    struct worker *w, void (*everybody)(struct worker *w, enum mail_kind kind, struct span payload))
+    struct worker *w, void (*for_all)(struct worker *w, enum mail_kind kind, struct span payload))
 {
-	w->mail_for_all = everybody;
+	w->mail_for_all = for_all;
 	sessions_on_mail(w->sessions, on_mail, on_reconnected, w);
 }
 

@@ -22,6 +22,8 @@ enum mail_kind {
 	MAIL_GONE,       /* to a parked call: box of the retry whose client went */
 	MAIL_PROBE,      /* nothing; whoever sends it learns whether the box is still there */
 	MAIL_RESPONSE,   /* to a question: session id, the client's response */
+	MAIL_REPLAY,     /* to a request: a client wants what it missed, see replay.h */
+	MAIL_EVENT,      /* to whoever asked for that */
 	MAIL_INLET,      /* to an inlet: a message of its client, see http_sse.c */
 	MAIL_CANCELLED,  /* to all: session id, raw id of the request that its client cancelled */
 };
@@ -37,6 +39,11 @@ struct mailbox {
 	void (*mail)(struct mailbox *box, enum mail_kind kind, struct span payload);
 };
 
+enum { MAIL_BOX_TEXT = 2 * MAIL_BOX_BYTES };
+
+/* The id of a box in hexadecimal. False when the text is none; that of everybody is none. */
+void mail_box_format(const struct mail_box_id *box, char out[MAIL_BOX_TEXT + 1]);
+bool mail_box_parse(struct span text, struct mail_box_id *out) MUST_CHECK;
 /* Hear of mail. `everybody` gets what is for all workers. */
 void mail_start(struct worker *w,
     void (*everybody)(struct worker *w, enum mail_kind kind, struct span payload));

@@ -34,9 +34,8 @@ static void put_id(const struct question *q, unsigned number, char out[ID_MAX])
 {
 	char *end = stpcpy(out, id_start.p);
 
-	for (size_t i = 0; i < MAIL_BOX_BYTES; i++)
-		end += sprintf(end, "%02x", q->box.id.bytes[i]);
-	sprintf(end, "-%u\"", number);
+	mail_box_format(&q->box.id, end);
+	sprintf(end + MAIL_BOX_TEXT, "-%u\"", number);
 }
 
 static bool is_url(const struct item *item)
@@ -73,7 +72,7 @@ static void ask_all(struct question *q)
 
 	timeout_arm(&r->worker->timeouts.question_patience, &q->patience);
 	/* The errand owns the question, and may be over with any of these. */
-	for (unsigned i = 0; !r->closed && errand_is_heard(r) && i < q->count; i++) {
+	for (unsigned i = 0; !r->closed && errand_is_awaited(r) && i < q->count; i++) {
 		struct compose c = errand_compose(r);
 		put_request(&c, q, i, r->translation.revision);
 		errand_notice(r, &c);
@@ -172,7 +171,7 @@ static void take_answer(struct question *q, struct item *item, const struct enve
 static bool number_of(struct span id, unsigned *out)
 {
 	unsigned long value = 0;
-	size_t at = id_start.n + (size_t)2 * MAIL_BOX_BYTES;
+	size_t at = id_start.n + MAIL_BOX_TEXT;
 
 	if (id.n < at + 3 || id.n > at + 5 || id.p[at] != '-')
 		return false;
@@ -203,28 +202,15 @@ static void on_mail(struct mailbox *box, enum mail_kind kind, struct span payloa
 		take_answer(q, &q->items[number], e);
 }
 
-static int hex_value(char c)
-{
-	const char *digits = "0123456789abcdef", *at = c ? strchr(digits, c) : NULL;
-
-	return at ? (int)(at - digits) : -1;
-}
-
 void question_answered(struct exchange *x, const struct envelope *e)
 {
 	struct mail_box_id box;
 	struct buffer mail = {0};
 
-	if (!e->id.p || e->id.n < id_start.n + (size_t)2 * MAIL_BOX_BYTES ||
-	    memcmp(e->id.p, id_start.p, id_start.n) != 0)
+	if (!e->id.p || e->id.n < id_start.n + MAIL_BOX_TEXT ||
+	    memcmp(e->id.p, id_start.p, id_start.n) != 0 ||
+	    !mail_box_parse((struct span){e->id.p + id_start.n, MAIL_BOX_TEXT}, &box))
 		return;
-	for (size_t i = 0; i < MAIL_BOX_BYTES; i++) {
-		int high = hex_value(e->id.p[id_start.n + 2 * i]);
-		int low = hex_value(e->id.p[id_start.n + 2 * i + 1]);
-		if (high < 0 || low < 0)
-			return;
-		box.bytes[i] = (uint8_t)(high << 4 | low);
-	}
 	if (buffer_append(&mail, x->session.bytes, sizeof(x->session.bytes), MAIL_MAX) ||
 	    buffer_append(&mail, e->text.p, e->text.n, MAIL_MAX) ||
 	    sessions_mail(x->worker->sessions, &box, MAIL_RESPONSE, buffer_span(&mail), NULL))
@@ -269,7 +255,7 @@ void question_ask(struct errand *r, const struct envelope *e)
 	struct question *q = r->questions;
 	struct worker *w = r->worker;
 
-	if (!errand_is_heard(r)) {
+	if (!errand_is_awaited(r)) {
 		errand_close(r);
 		return;
 	}

@@ -2,11 +2,13 @@
 #include "worker/mcp/resume.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/clock.h"
 #include "common/compose.h"
 #include "common/raw.h"
+#include "worker/mcp/replay.h"
 #include "worker/mcp/seal.h"
 #include "worker/mcp/translate/translate.h"
 #include "worker/route.h"
@@ -23,6 +25,7 @@ struct resume {
 	struct timeout probe;
 	struct buffer event;
 	bool told, answered;
+	bool stream; /* a legacy client's, after the event `round` */
 };
 
 /* --- on the wire --- */
@@ -114,19 +117,55 @@ static void on_answer(struct resume *s, struct span payload)
 		exchange_refuse(x, REPLY_STATE_USED, NULL, (struct span){0});
 }
 
+/* What a legacy client missed, or what comes now. */
+static void on_event(struct resume *s, struct span payload)
+{
+	struct exchange *x = s->exchange;
+	struct conn *c = x->conn;
+	struct replay_event e;
+	char id[REPLAY_ID_MAX], line[REPLAY_ID_MAX + 8];
+
+	if (!replay_event_get(payload, &e))
+		return;
+	replay_id_format(&s->parked, e.number, id);
+	int n = snprintf(line, sizeof(line), "id: %s\n", id);
+	if (!x->answering)
+		relay_begin(x, 200, CONN_LENGTH_UNKNOWN, true, (struct span){0});
+	if (c->exchange == x)
+		relay_piece(x, (struct span){line, (size_t)n});
+	if (c->exchange == x)
+		relay_event(x, e.message);
+	s->answered = e.last;
+	if (c->exchange == x && e.last)
+		relay_over(x, UPSTREAM_OK, "");
+}
+
 static void on_mail(struct mailbox *box, enum mail_kind kind, struct span payload)
 {
 	struct resume *s = container_of(box, struct resume, box);
 
 	if (s->answered)
 		return;
-	if (kind == MAIL_MESSAGE)
+	if (kind == MAIL_EVENT && s->stream)
+		on_event(s, payload);
+	else if (kind == MAIL_GONE && s->stream && !s->exchange->answering)
+		exchange_refuse(s->exchange, REPLY_REPLAY, NULL, (struct span){0});
+	else if (kind == MAIL_MESSAGE)
 		give(s, payload, 0);
 	else if (kind == MAIL_ANSWER)
 		on_answer(s, payload);
 }
 
 /* --- what it is told --- */
+
+static void begin_quietly(struct exchange *x)
+{
+	struct conn *c = x->conn;
+
+	relay_begin(x, 200, CONN_LENGTH_UNKNOWN, true, (struct span){0});
+	if (c->exchange == x)
+		conn_flush(c);
+}
 
 static void on_told(struct session_call *call, int status, const struct session_record *record)
 {
@@ -135,10 +174,14 @@ static void on_told(struct session_call *call, int status, const struct session_
 
 	(void)record;
 	if (status == 0) {
+		/* It is there but has nothing to say yet: the client need not wait for the head. */
+		if (s->stream && s->told && !x->answering)
+			begin_quietly(x);
 		s->told = true;
 		timeout_arm(&x->worker->timeouts.retry_probe, &s->probe);
 	} else if (status == -ENOENT && !x->answering) {
-		exchange_refuse(x, REPLY_CALL_LOST, NULL, (struct span){0});
+		exchange_refuse(
+		    x, s->stream ? REPLY_REPLAY : REPLY_CALL_LOST, NULL, (struct span){0});
 	} else if (status == -ENOENT) {
 		relay_over(x, METRIC_REASON_CLOSED, "the call is lost; it is not made again");
 	} else if (!s->told) {
@@ -163,14 +206,31 @@ static void on_probe(struct timeout_queue *queue, struct timeout *timeout)
 	tell(container_of(timeout, struct resume, probe), MAIL_PROBE, SPAN(""));
 }
 
+static void ask_for_events(struct resume *s)
+{
+	struct exchange *x = s->exchange;
+	struct replay_ask ask = {.session = x->session, .reader = s->box.id, .after = s->round};
+	struct buffer mail = {0};
+
+	if (replay_ask_put(&ask, &mail))
+		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
+	else
+		tell(s, MAIL_REPLAY, buffer_span(&mail));
+	buffer_release(&mail);
+}
+
 /* Our box is known, so that the call can answer: tell it. */
 static void on_opened(struct mailbox *box, int status)
 {
 	struct resume *s = container_of(box, struct resume, box);
 	struct exchange *x = s->exchange;
-	const struct envelope *e = exchange_message(x);
 	struct buffer mail = {0};
 
+	if (s->stream && !status) {
+		ask_for_events(s);
+		return;
+	}
+	const struct envelope *e = s->stream ? NULL : exchange_message(x);
 	if (status || !e) {
 		exchange_refuse(x, REPLY_BROKER_AWAY, NULL, (struct span){0});
 		return;
@@ -200,32 +260,60 @@ static bool is_valid(
 	       memcmp(digest, ticket->digest, sizeof(digest)) == 0;
 }
 
-bool resume_start(struct exchange *x, const struct envelope *e)
+static void resume_open(
+    struct exchange *x, const struct mail_box_id *box, uint32_t round, bool stream)
 {
-	struct ticket ticket;
-	struct span state;
-	struct resume *s;
+	struct resume *s = calloc(1, sizeof(*s));
 
-	if (!x->method->asks || !raw_member(e->params, "requestState", &state))
-		return false;
-	if (!is_valid(x, e, state, &ticket)) {
-		exchange_refuse(x, REPLY_STATE, NULL, (struct span){0});
-		return true;
-	}
-	s = calloc(1, sizeof(*s));
 	if (!s) {
 		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
-		return true;
+		return;
 	}
 	s->exchange = x;
-	s->parked = ticket.box;
-	s->round = ticket.round;
+	s->parked = *box;
+	s->round = round;
+	s->stream = stream;
 	s->box.opened = on_opened;
 	s->box.mail = on_mail;
 	x->resume = s;
 	x->upstream_started = clock_microseconds();
 	if (mailbox_open(x->worker, &s->box))
 		exchange_refuse(x, REPLY_BROKER_AWAY, NULL, (struct span){0});
+}
+
+bool resume_start(struct exchange *x, const struct envelope *e)
+{
+	struct ticket ticket;
+	struct span state;
+
+	if (!x->method->asks || !raw_member(e->params, "requestState", &state))
+		return false;
+	if (is_valid(x, e, state, &ticket))
+		resume_open(x, &ticket.box, ticket.round, false);
+	else
+		exchange_refuse(x, REPLY_STATE, NULL, (struct span){0});
+	return true;
+}
+
+/* As admission kept it. */
+static struct span last_event_id(const struct exchange *x)
+{
+	static const struct span name = {"last-event-id: ", 15};
+	struct span lines = buffer_span(&x->forward);
+	const char *at = memmem(lines.p, lines.n, name.p, name.n);
+	const char *end = at ? memchr(at, '\r', (size_t)(lines.p + lines.n - at)) : NULL;
+
+	return end ? (struct span){at + name.n, (size_t)(end - at) - name.n} : (struct span){0};
+}
+
+bool resume_stream(struct exchange *x)
+{
+	struct mail_box_id box;
+	uint32_t number;
+
+	if (!replay_id_parse(last_event_id(x), &box, &number))
+		return false;
+	resume_open(x, &box, number, true);
 	return true;
 }
 

@@ -22,6 +22,9 @@ struct resumption {
 bool resumption_get(struct span mail, struct resumption *out);
 /* True when the request is a retry of ours: it is answered or on its way then. */
 bool resume_start(struct exchange *x, const struct envelope *e);
+/* The same for a legacy client that lost the stream of its request (replay.h): true when its
+ * Last-Event-ID is of such a one. */
+bool resume_stream(struct exchange *x);
 /* The exchange is over. */
 void resume_leave(struct exchange *x);
 void resume_free(struct exchange *x);

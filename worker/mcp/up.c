@@ -10,6 +10,8 @@
 #include "worker/mcp/listen.h"
 #include "worker/mcp/fields.h"
 #include "worker/mcp/question.h"
+#include "worker/mcp/replay.h"
+#include "worker/mcp/resume.h"
 #include "worker/mcp/virtual.h"
 #include "worker/route.h"
 
@@ -295,6 +297,7 @@ static void send_request(struct exchange *x, const struct session_record *record
 		return;
 	}
 	timeout_arm(&x->worker->timeouts.session_touch, &x->touch);
+	replay_expect(r);
 	send_informed(r);
 }
 
@@ -381,10 +384,12 @@ static void on_closed(struct errand *r)
 {
 	catalogue_cancel(&r->catalogue);
 	question_free(r);
+	replay_free(r);
 }
 
 static const struct errand_way up_way = {
     .action = UPSTREAM_ASK,
+    .resumes = true,
     .message = on_message,
     .refused = on_refused,
     .abandoned = on_abandoned,
@@ -465,6 +470,8 @@ void up_start(struct exchange *x, const struct session_record *record)
 {
 	const struct envelope *e;
 
+	if (x->kind == EXCHANGE_STREAM && resume_stream(x))
+		return;
 	if (x->kind == EXCHANGE_STREAM)
 		listen_start(x, record);
 	else if (x->is_batch)

@@ -7,9 +7,12 @@ static const struct span first_modern = {MCP_STATELESS, sizeof(MCP_STATELESS) - 
 
 const struct mcp_version_row mcp_versions[MCP_VERSION_COUNT] = {
     [MCP_2024_11_05] = {.date = {"2024-11-05", 10}},
-    [MCP_2025_03_26] = {.date = {"2025-03-26", 10}, .batches = true},
-    [MCP_2025_06_18] = {.date = {"2025-06-18", 10}, .version_header = true},
-    [MCP_2025_11_25] = {.date = {"2025-11-25", 10}, .version_header = true},
+    [MCP_2025_03_26] = {.date = {"2025-03-26", 10}, .batches = true, .resumes = true},
+    [MCP_2025_06_18] = {.date = {"2025-06-18", 10}, .version_header = true, .resumes = true},
+    [MCP_2025_11_25] = {.date = {"2025-11-25", 10},
+	.version_header = true,
+	.resumes = true,
+	.primes = true},
 };
 
 int mcp_version_find(struct span date)

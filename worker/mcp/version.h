@@ -23,6 +23,8 @@ struct mcp_version_row {
 	struct span date;
 	bool batches;        /* JSON-RPC batches may be sent */
 	bool version_header; /* MCP-Protocol-Version is sent after the handshake */
+	bool resumes;        /* streams have ids to go on by */
+	bool primes;         /* and may begin with an event that is only an id */
 };
 
 /* The revision of the stateless era that is spoken, to both sides. */

@@ -1,0 +1,309 @@
+/* replay: see replay.h. */
+#include "worker/mcp/replay.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/ipc/wire.h"
+
+enum { EVENTS_MAX = 256, BYTES_MAX = 1024 * 1024, EVENT_HEAD = 5 };
+
+static const double prime_after = 1, linger_for = 60; /* seconds */
+
+struct event {
+	TAILQ_ENTRY(event) link;
+	uint32_t number;
+	bool last;
+	size_t n;
+	char p[];
+};
+
+struct replay {
+	struct errand *errand;
+	struct mailbox box;
+	TAILQ_HEAD(event_list, event) events;
+	unsigned count;
+	size_t bytes;
+	uint32_t last;
+	struct timeout linger;
+	char line[REPLAY_ID_MAX + 8];
+};
+
+/* --- ids --- */
+
+void replay_id_format(const struct mail_box_id *box, uint32_t number, char out[REPLAY_ID_MAX])
+{
+	char text[MAIL_BOX_TEXT + 1];
+
+	mail_box_format(box, text);
+	snprintf(out, REPLAY_ID_MAX, "%s-%u", text, number);
+}
+
+bool replay_id_parse(struct span text, struct mail_box_id *box, uint32_t *number)
+{
+	uint64_t value = 0;
+
+	if (text.n < MAIL_BOX_TEXT + 2 || text.n > MAIL_BOX_TEXT + 11 ||
+	    !mail_box_parse((struct span){text.p, MAIL_BOX_TEXT}, box) ||
+	    text.p[MAIL_BOX_TEXT] != '-')
+		return false;
+	for (size_t i = MAIL_BOX_TEXT + 1; i < text.n; i++) {
+		if (text.p[i] < '0' || text.p[i] > '9')
+			return false;
+		value = value * 10 + (uint64_t)(text.p[i] - '0');
+	}
+	*number = (uint32_t)value;
+	return value <= UINT32_MAX;
+}
+
+/* --- on the wire --- */
+
+int replay_ask_put(const struct replay_ask *ask, struct buffer *out)
+{
+	char bytes[SESSION_ID_BYTES + MAIL_BOX_BYTES + 4];
+	struct wire_writer w = {.p = bytes, .capacity = sizeof(bytes)};
+
+	wire_put_bytes(&w, ask->session.bytes, sizeof(ask->session.bytes));
+	wire_put_bytes(&w, ask->reader.bytes, sizeof(ask->reader.bytes));
+	wire_put_u32(&w, ask->after);
+	return buffer_append(out, bytes, w.length, MAIL_INLINE_MAX);
+}
+
+static bool ask_get(struct span mail, struct replay_ask *out)
+{
+	struct wire_reader r = {.p = mail.p, .length = mail.n};
+
+	wire_get_bytes(&r, out->session.bytes, sizeof(out->session.bytes));
+	wire_get_bytes(&r, out->reader.bytes, sizeof(out->reader.bytes));
+	out->after = wire_get_u32(&r);
+	return wire_complete(&r);
+}
+
+bool replay_event_get(struct span mail, struct replay_event *out)
+{
+	if (mail.n < EVENT_HEAD)
+		return false;
+	out->last = mail.p[0] != 0;
+	memcpy(&out->number, mail.p + 1, sizeof(out->number));
+	out->message = (struct span){mail.p + EVENT_HEAD, mail.n - EVENT_HEAD};
+	return true;
+}
+
+/* False when nobody is there to get it. */
+static bool mail_event(const struct errand *r, const struct event *e)
+{
+	struct buffer mail = {0};
+	char head[EVENT_HEAD] = {e->last};
+
+	memcpy(head + 1, &e->number, sizeof(e->number));
+	int error = buffer_append(&mail, head, sizeof(head), MAIL_MAX);
+	if (!error)
+		error = buffer_append(&mail, e->p, e->n, MAIL_MAX);
+	if (!error)
+		error = sessions_mail(
+		    r->worker->sessions, &r->retry, MAIL_EVENT, buffer_span(&mail), NULL);
+	buffer_release(&mail);
+	return error == 0;
+}
+
+/* --- the reader --- */
+
+static void refuse(struct errand *r, const struct mail_box_id *reader)
+{
+	if (sessions_mail(r->worker->sessions, reader, MAIL_GONE, SPAN("x"), NULL))
+		LOG_TEXT(r->worker->log, LOG_LEVEL_WARN, "a client can't be told to start anew");
+}
+
+/* The connection that was there before is of no use any more. */
+static void detach(struct errand *r)
+{
+	struct exchange *x = r->exchange;
+
+	if (!x)
+		return;
+	x->errand = NULL;
+	r->exchange = NULL;
+	relay_over(x, UPSTREAM_OK, "");
+}
+
+static void on_ask(struct replay *p, const struct replay_ask *ask)
+{
+	struct errand *r = p->errand;
+	struct event *first = TAILQ_FIRST(&p->events), *e;
+	uint32_t oldest = first ? first->number : p->last + 1;
+
+	if (memcmp(&ask->session, &r->client, sizeof(ask->session)) != 0 || ask->after > p->last ||
+	    ask->after + 1 < oldest) {
+		refuse(r, &ask->reader);
+		return;
+	}
+	detach(r);
+	r->retry = ask->reader;
+	r->remote = true;
+	TAILQ_FOREACH (e, &p->events, link) {
+		if (e->number > ask->after && !mail_event(r, e))
+			return;
+	}
+	if (r->answered)
+		errand_close(r);
+}
+
+static void on_mail(struct mailbox *box, enum mail_kind kind, struct span payload)
+{
+	struct replay *p = container_of(box, struct replay, box);
+	struct errand *r = p->errand;
+	struct replay_ask ask;
+
+	if (kind == MAIL_REPLAY && ask_get(payload, &ask))
+		on_ask(p, &ask);
+	else if (kind == MAIL_GONE && r->remote && payload.n == sizeof(r->retry) &&
+		 memcmp(payload.p, &r->retry, sizeof(r->retry)) == 0)
+		r->remote = false;
+}
+
+static void on_opened(struct mailbox *box, int status)
+{
+	/* A client that can't go on is one that lost its connection: no worse than without. */
+	(void)box;
+	(void)status;
+}
+
+/* --- what is kept --- */
+
+static void event_free(struct replay *p, struct event *e)
+{
+	TAILQ_REMOVE(&p->events, e, link);
+	p->count--;
+	p->bytes -= e->n;
+	free(e);
+}
+
+static struct replay *replay_of(struct errand *r)
+{
+	struct replay *p = r->replay;
+
+	if (p || !mcp_versions[r->translation.revision].resumes)
+		return p;
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return NULL;
+	p->errand = r;
+	p->box.opened = on_opened;
+	p->box.mail = on_mail;
+	TAILQ_INIT(&p->events);
+	if (mailbox_open(r->worker, &p->box)) {
+		free(p);
+		return NULL;
+	}
+	r->replay = p;
+	return p;
+}
+
+void replay_keep(struct errand *r, struct span message, bool last)
+{
+	struct replay *p = replay_of(r);
+	struct event *e = p ? malloc(sizeof(*e) + message.n) : NULL;
+
+	if (!p)
+		return;
+	p->last++;
+	if (!e) {
+		/* What came before is of no use without it. */
+		while (!TAILQ_EMPTY(&p->events))
+			event_free(p, TAILQ_FIRST(&p->events));
+		return;
+	}
+	e->number = p->last;
+	e->last = last;
+	e->n = message.n;
+	memcpy(e->p, message.p, message.n);
+	TAILQ_INSERT_TAIL(&p->events, e, link);
+	p->count++;
+	p->bytes += e->n;
+	/* The newest is kept whatever its length: it may be the answer. */
+	while (p->count > 1 && (p->count > EVENTS_MAX || p->bytes > BYTES_MAX))
+		event_free(p, TAILQ_FIRST(&p->events));
+}
+
+struct span replay_line(struct errand *r)
+{
+	struct replay *p = r->replay;
+	char id[REPLAY_ID_MAX];
+
+	if (!p)
+		return (struct span){0};
+	replay_id_format(&p->box.id, p->last, id);
+	int n = snprintf(p->line, sizeof(p->line), "id: %s\n", id);
+	return (struct span){p->line, (size_t)n};
+}
+
+void replay_mail(struct errand *r)
+{
+	struct event *e = r->replay ? TAILQ_LAST(&r->replay->events, event_list) : NULL;
+
+	if (!e || !mail_event(r, e))
+		r->remote = false;
+}
+
+void replay_linger(struct errand *r)
+{
+	timeout_disarm(&r->worker->timeouts.replay_prime, &r->prime);
+	if (!timeout_armed(&r->replay->linger))
+		timeout_arm(&r->worker->timeouts.replay_linger, &r->replay->linger);
+}
+
+static void on_linger_over(struct timeout_queue *queue, struct timeout *timeout)
+{
+	(void)queue;
+	errand_close(container_of(timeout, struct replay, linger)->errand);
+}
+
+/* --- answers that take long --- */
+
+void replay_expect(struct errand *r)
+{
+	if (mcp_versions[r->translation.revision].primes)
+		timeout_arm(&r->worker->timeouts.replay_prime, &r->prime);
+}
+
+static void on_prime(struct timeout_queue *queue, struct timeout *timeout)
+{
+	struct errand *r = container_of(timeout, struct errand, prime);
+	struct exchange *x = r->exchange;
+	struct conn *c = x ? x->conn : NULL;
+	char text[REPLAY_ID_MAX + 64];
+
+	(void)queue;
+	if (!x || x->answering || !replay_of(r))
+		return;
+	struct span line = replay_line(r);
+	int n = snprintf(text, sizeof(text), "%.*sretry: 1000\ndata: \n\n", (int)line.n, line.p);
+	relay_begin(x, 200, CONN_LENGTH_UNKNOWN, true, (struct span){0});
+	if (c->exchange == x)
+		relay_piece(x, (struct span){text, (size_t)n});
+	if (c->exchange == x)
+		conn_flush(c);
+}
+
+void replay_free(struct errand *r)
+{
+	struct replay *p = r->replay;
+	struct worker_timeouts *t = &r->worker->timeouts;
+
+	timeout_disarm(&t->replay_prime, &r->prime);
+	if (!p)
+		return;
+	r->replay = NULL;
+	timeout_disarm(&t->replay_linger, &p->linger);
+	mailbox_close(&p->box);
+	while (!TAILQ_EMPTY(&p->events))
+		event_free(p, TAILQ_FIRST(&p->events));
+	free(p);
+}
+
+void replay_timeouts_init(struct worker *w)
+{
+	timeout_queue_init(&w->timeouts.replay_prime, w->loop, prime_after, on_prime);
+	timeout_queue_init(&w->timeouts.replay_linger, w->loop, linger_for, on_linger_over);
+}
