@@ -38,18 +38,27 @@ struct inlet_call {
 	struct sse_data events;
 	struct span id; /* of a request, raw, in body */
 	ev_timer again;
-	unsigned status, tries;
+	unsigned tries;
 	bool listens; /* has no end of its own */
 	bool in_session;
 	bool cancelled; /* by its client */
 	bool modern, sse, answered, refused, lost;
 };
 
+/* What a purpose means. */
+struct purpose_row {
+	const char *method;
+	bool bare;    /* not within the session */
+	bool counted; /* it is the client's own */
+	bool barrier; /* nothing is sent until it is accepted */
+	void (*ended)(struct inlet_call *c, const char *detail);
+};
+
 static const struct listener inner = {.inner = true};
 static const struct upstream_call_ops inlet_call_ops;
 
+static const struct purpose_row *purpose_of(const struct inlet_call *c);
 static void pump(struct inlet *i);
-static void send_call(struct inlet_call *c);
 
 static struct inlet_call *inlet_call_of(struct upstream_call *call)
 {
@@ -102,7 +111,7 @@ static struct inlet_call *call_create(
 	ev_timer_init(&c->again, on_again, 0, 0);
 	c->list = &i->waiting;
 	TAILQ_INSERT_TAIL(c->list, c, link);
-	i->count += purpose == PURPOSE_MESSAGE || purpose == PURPOSE_INITIALIZE;
+	i->count += purpose_of(c)->counted;
 	i->waiting_bytes += message.n;
 	return c;
 }
@@ -135,59 +144,51 @@ static void call_close(struct inlet_call *c)
 		i->barrier = NULL;
 	if (i->stream == c)
 		i->stream = NULL;
-	i->count -= c->purpose == PURPOSE_MESSAGE || c->purpose == PURPOSE_INITIALIZE;
+	i->count -= purpose_of(c)->counted;
 	i->listens -= c->listens;
 	call_move(c, &w->closed_inlet_calls);
 }
 
-static int build_head(struct inlet_call *c)
+/* It goes on with the stream that broke off, or asks for the one outside of requests. */
+static bool is_get(const struct inlet_call *c)
 {
-	static const char *const methods[] = {
-	    [PURPOSE_STREAM] = "GET", [PURPOSE_END] = "DELETE", [PURPOSE_REOPEN] = NULL};
+	return c->purpose == PURPOSE_STREAM || (c->events.id[0] && !c->modern);
+}
+
+static int build_head(struct inlet_call *c, struct buffer *head)
+{
 	struct inlet *i = c->inlet;
-	bool bare = c->modern || c->purpose == PURPOSE_INITIALIZE || c->purpose == PURPOSE_REOPEN;
-	const char *method =
-	    c->purpose < sizeof(methods) / sizeof(methods[0]) && methods[c->purpose]
-		? methods[c->purpose]
-		: "POST";
-	char last[SSE_ID_MAX + 32] = "";
-	/* What it waits for comes on the stream that broke off, or on one that follows it. */
-	bool resumes = c->events.id[0] && !bare;
-	int n = resumes ? snprintf(last, sizeof(last), "Last-Event-ID: %s\r\n", c->events.id) : 0;
+	const struct purpose_row *row = purpose_of(c);
+	bool post = !is_get(c) && strcmp(row->method, "POST") == 0;
+	char last[SSE_ID_MAX + 32];
+	int n = snprintf(last, sizeof(last), "Last-Event-ID: %s\r\n", c->events.id);
 	struct span body = buffer_span(&c->body);
 
-	if (resumes)
-		method = "GET";
-	buffer_consume(&c->call.head, buffer_length(&c->call.head));
-	return relay_build_head(&c->call.head, method, &i->self, bare ? NULL : &i->session,
-	    (struct span){0}, (struct span){last, (size_t)n},
-	    strcmp(method, "POST") == 0 ? &body : NULL);
+	buffer_consume(head, buffer_length(head));
+	return relay_build_head(head, is_get(c) ? "GET" : row->method, &i->self,
+	    row->bare || c->modern ? NULL : &i->session, (struct span){0},
+	    (struct span){last, c->events.id[0] && is_get(c) ? (size_t)n : 0}, post ? &body : NULL);
 }
 
 static void send_call(struct inlet_call *c)
 {
 	struct inlet *i = c->inlet;
-	struct buffer head;
+	struct buffer head = c->call.head;
+	bool message = c->id.n == 0 && purpose_of(c)->counted;
 
 	call_move(c, &i->calls);
-	if (c->id.n == 0 && c->purpose != PURPOSE_STREAM && c->purpose != PURPOSE_END)
-		i->barrier = c;
-	if (c->purpose == PURPOSE_INITIALIZE)
+	if (message || purpose_of(c)->barrier)
 		i->barrier = c;
 	c->sse = c->refused = false;
 	c->in_session = !c->modern && i->session.upstream_session[0];
-	c->status = 0;
 	buffer_consume(&c->incoming, buffer_length(&c->incoming));
 	buffer_release(&c->events.line);
 	buffer_release(&c->events.data);
-	int error = build_head(c);
-	head = c->call.head;
-	bool get =
-	    error == 0 && buffer_length(&head) > 3 && memcmp(buffer_span(&head).p, "POST", 4) != 0;
+	int error = build_head(c, &head);
 	c->call = (struct upstream_call){.upstream = &i->self,
 	    .ops = &inlet_call_ops,
 	    .head = head,
-	    .body = get ? (struct span){0} : buffer_span(&c->body),
+	    .body = is_get(c) ? (struct span){0} : buffer_span(&c->body),
 	    .stream = true, /* the deadlines are those of the request inside */
 	    .action = UPSTREAM_POST};
 	if (error)
@@ -196,19 +197,27 @@ static void send_call(struct inlet_call *c)
 		upstream_call_start(&c->call);
 }
 
+/* The first that may be sent; NULL: none. */
+static struct inlet_call *next_call(const struct inlet *i)
+{
+	struct inlet_call *c;
+
+	TAILQ_FOREACH (c, &i->waiting, link) {
+		bool ours = !purpose_of(c)->counted && c->purpose != PURPOSE_STREAM;
+		if (ev_is_active(&c->again) || (i->reopening && !ours && !c->modern))
+			continue;
+		return i->barrier && !c->modern ? NULL : c;
+	}
+	return NULL;
+}
+
 /* Send what may be sent. */
 static void pump(struct inlet *i)
 {
-	struct inlet_call *c, *next;
+	struct inlet_call *c;
 
-	TAILQ_FOREACH_SAFE (c, &i->waiting, link, next) {
-		bool ours = c->purpose == PURPOSE_REOPEN || c->purpose == PURPOSE_INITIALIZED;
-		if (i->closed || (i->barrier && !c->modern))
-			return;
-		if ((i->reopening && !ours && !c->modern) || ev_is_active(&c->again))
-			continue;
+	while (!i->closed && (c = next_call(i)))
 		send_call(c);
-	}
 }
 
 /* --- answers
@@ -290,7 +299,6 @@ static void on_head(struct upstream_call *call, const struct http_head *head)
 	struct inlet *i = c->inlet;
 	const struct http_header *id = head_find(head, SPAN("mcp-session-id"), NULL);
 
-	c->status = head->status;
 	c->sse = is_type(head, SPAN("text/event-stream"));
 	c->refused = head->status >= 400;
 	c->lost = head->status == 404 && c->in_session && c->purpose != PURPOSE_END;
@@ -454,16 +462,20 @@ static void end_message(struct inlet_call *c, const char *detail)
 		open_stream(i);
 }
 
-static const struct {
-	void (*run)(struct inlet_call *c, const char *detail);
-} ends[] = {
-    [PURPOSE_MESSAGE] = {end_message},
-    [PURPOSE_STREAM] = {end_stream},
-    [PURPOSE_INITIALIZE] = {end_message},
-    [PURPOSE_REOPEN] = {end_reopen},
-    [PURPOSE_INITIALIZED] = {end_initialized},
-    [PURPOSE_END] = {end_session},
+static const struct purpose_row purposes[] = {
+    [PURPOSE_MESSAGE] = {"POST", .counted = true, .ended = end_message},
+    [PURPOSE_STREAM] = {"GET", .ended = end_stream},
+    [PURPOSE_INITIALIZE] = {"POST", .bare = true, .counted = true, .barrier = true,
+	.ended = end_message},
+    [PURPOSE_REOPEN] = {"POST", .bare = true, .barrier = true, .ended = end_reopen},
+    [PURPOSE_INITIALIZED] = {"POST", .barrier = true, .ended = end_initialized},
+    [PURPOSE_END] = {"DELETE", .ended = end_session},
 };
+
+static const struct purpose_row *purpose_of(const struct inlet_call *c)
+{
+	return &purposes[c->purpose];
+}
 
 static void on_end(struct upstream_call *call, int reason, const char *detail)
 {
@@ -479,7 +491,7 @@ static void on_end(struct upstream_call *call, int reason, const char *detail)
 	} else {
 		if (reason == UPSTREAM_OK && !c->sse && !i->closed)
 			take_message(c, buffer_span(&c->incoming));
-		ends[c->purpose].run(c, text);
+		purpose_of(c)->ended(c, text);
 	}
 	pump(i);
 	if (!i->closed)
