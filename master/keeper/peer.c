@@ -179,30 +179,20 @@ static void on_hello(struct peer *p, const struct frame *frame, struct span payl
 		p->greeted = true;
 }
 
-static void on_open(struct peer *p, const struct frame *frame, struct span payload)
+/* What concerns no child that is there already: a new session, or a message without one. */
+static void on_upstream(struct peer *p, const struct frame *frame, struct span payload)
 {
 	struct wire_reader r = {.p = payload.p, .length = payload.n};
 	struct span name = wire_get_string(&r);
 	struct fleet *f = fleet_find(p->keeper, name);
+	struct span message = {payload.p + r.offset, payload.n - r.offset};
 
 	if (r.error || !f)
 		peer_fail(p, frame->request, METRIC_REASON_CONNECT, "it is no longer configured");
+	else if (frame->type == KEEPER_OPEN)
+		send_open(f, p, frame, payload, message);
 	else
-		send_open(f, p, frame, payload,
-		    (struct span){payload.p + r.offset, payload.n - r.offset});
-}
-
-static void on_ask(struct peer *p, const struct frame *frame, struct span payload)
-{
-	struct wire_reader r = {.p = payload.p, .length = payload.n};
-	struct span name = wire_get_string(&r);
-	struct fleet *f = fleet_find(p->keeper, name);
-
-	if (r.error || !f)
-		peer_fail(p, frame->request, METRIC_REASON_CONNECT, "it is no longer configured");
-	else
-		stateless_ask(f, p, frame, payload,
-		    (struct span){payload.p + r.offset, payload.n - r.offset});
+		stateless_ask(f, p, frame, payload, message);
 }
 
 static void on_bind(struct peer *p, const struct frame *frame, struct span payload)
@@ -308,7 +298,7 @@ static const struct {
 	void (*run)(struct peer *p, const struct frame *frame, struct span payload);
 } requests[] = {
     [KEEPER_HELLO] = {on_hello},
-    [KEEPER_OPEN] = {on_open},
+    [KEEPER_OPEN] = {on_upstream},
     [KEEPER_BIND] = {on_bind},
     [KEEPER_SEND] = {on_send},
     [KEEPER_LISTEN] = {on_listen},
@@ -316,7 +306,7 @@ static const struct {
     [KEEPER_CLOSE] = {on_close},
     [KEEPER_PAUSE] = {on_pause},
     [KEEPER_RESUME] = {on_pause},
-    [KEEPER_ASK] = {on_ask},
+    [KEEPER_ASK] = {on_upstream},
 };
 
 void peer_dispatch(struct peer *p, const struct frame *frame, struct span payload)
