@@ -3,7 +3,8 @@
  *
  * SEQPACKET frames (frame.h). A worker's first frame is HELLO; the broker checks it and SO_PEERCRED
  * before anything else. Each request gets one reply with the same `request` and FRAME_REPLY. Pushes
- * have request 0. New types may be added; a changed meaning raises BROKER_PROTOCOL.
+ * have request 0, but for INVALIDATE. New types may be added; a changed meaning raises
+ * BROKER_PROTOCOL.
  */
 #ifndef MARGAY_COMMON_IPC_BROKER_PROTO_H
 #define MARGAY_COMMON_IPC_BROKER_PROTO_H
@@ -15,7 +16,7 @@
 #include "common/metrics/metrics.h"
 #include "common/session_id.h"
 
-enum { BROKER_PROTOCOL = 2 };
+enum { BROKER_PROTOCOL = 3 };
 
 enum broker_type {
 	BROKER_HELLO =
@@ -24,7 +25,8 @@ enum broker_type {
 	BROKER_GET,    /* id -> reply u32 status, session record; the worker may cache it */
 	BROKER_TOUCH,  /* u16 count, ids: used just now; no reply */
 	BROKER_END,    /* id, u8 enum metric_end -> reply u32 status */
-	BROKER_INVALIDATE, /* push: id; drop it from the cache, it ended */
+	BROKER_INVALIDATE, /* push: id; drop it from the cache, it ended or changed. With a request:
+			      and say so with the same */
 	BROKER_UPDATE,     /* session record with one more change than the one of that id, which it
 			      replaces -> reply u32 status (BROKER_STALE: somebody was faster) */
 	BROKER_REAP,       /* push: session record; expired: end the upstream's session */

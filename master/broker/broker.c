@@ -68,7 +68,8 @@ static bool broker_expire(struct broker *b)
 		if (journal_end(&b->journal, s) != 0)
 			LOG(b->boot->log, LOG_LEVEL_WARN, "session journal is full",
 			    LOG_UINT("sessions", table_count(&b->table)));
-		clients_invalidate(b, s, NULL);
+		struct session_id id = session_key(s);
+		clients_invalidate(b, &id, clients_caching(b, s, NULL), 0);
 		broker_reap(b, s);
 		table_remove(&b->table, s);
 		METRIC_ADD(b->metrics, SESSIONS_ENDED, 1, .a = METRIC_END_EXPIRED);
@@ -83,6 +84,7 @@ static void broker_tick(struct ev_loop *loop, ev_timer *w, int events)
 	struct timespec now;
 
 	(void)events;
+	changes_expire(&b->changes, clock_coarse());
 	bool more = broker_expire(b);
 	more |= journal_compact(&b->journal, &b->table);
 	broker_reaps_send(b);
@@ -178,6 +180,7 @@ static void broker_close(struct broker *b)
 		TAILQ_REMOVE(&b->reaps, r, link);
 		free(r);
 	}
+	changes_close(&b->changes);
 	table_close(&b->table);
 	ev_loop_destroy(b->loop);
 	log_flush(b->boot->log);
@@ -196,6 +199,7 @@ int broker_main(const struct role_boot *boot)
 	LIST_INIT(&b.dead);
 	TAILQ_INIT(&b.reaps);
 	table_init(&b.table);
+	b.changes.confirm = client_confirm;
 	b.metrics = metrics_slot_open(boot->metrics, boot->metrics_slot, getpid());
 	b.loop = ev_loop_new(EVFLAG_AUTO);
 	if (!b.loop)

@@ -10,6 +10,7 @@
 #include <ev.h>
 
 #include "common/turn.h"
+#include "master/broker/change.h"
 #include "master/broker/journal.h"
 #include "master/broker/mail.h"
 #include "master/broker/table.h"
@@ -30,6 +31,7 @@ struct broker {
 	struct table table;
 	struct journal journal;
 	struct mail mail;
+	struct changes changes;
 	struct client *clients[BROKER_CLIENTS];
 	LIST_HEAD(client_dead, client) dead; /* freed when the loop turns */
 	TAILQ_HEAD(reaps, reap) reaps;
@@ -45,8 +47,15 @@ void client_open(struct broker *b, int fd);
 /* Close it; it is freed by clients_reap, never inside its own callback. */
 void client_close(struct client *c);
 void clients_reap(struct broker *b);
-/* Tell every worker but `asker` (or NULL) that may cache the session. */
-void clients_invalidate(struct broker *b, const struct session *s, const struct client *asker);
+/* The workers but `asker` (or NULL) that may cache the session, one bit each. */
+uint64_t clients_caching(
+    const struct broker *b, const struct session *s, const struct client *asker);
+/* Tell these that what they have is no longer true; `change`: which they are to answer (change.h),
+ * or 0: none. */
+void clients_invalidate(
+    struct broker *b, const struct session_id *id, uint64_t clients, uint32_t change);
+/* The reply to an update: it is in force. */
+void client_confirm(struct client *c, const struct frame *asked);
 /* Give a wire record to one worker, if possible one in `cached`. False when no worker is there. */
 bool clients_reap_session(struct broker *b, uint64_t cached, const char *record, size_t n);
 /* A worker said HELLO: reaps that waited can go out. */

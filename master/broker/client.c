@@ -41,6 +41,7 @@ void client_close(struct client *c)
 	close(c->readable.fd);
 	c->broker->clients[c->index] = NULL;
 	mail_forget(&c->broker->mail, c);
+	changes_forget(&c->broker->changes, c, (uint64_t)1 << c->index);
 	LIST_INSERT_HEAD(&c->broker->dead, c, dead);
 }
 
@@ -150,16 +151,41 @@ static uint64_t client_bit(const struct client *c)
 	return (uint64_t)1 << c->index;
 }
 
-void clients_invalidate(struct broker *b, const struct session *s, const struct client *asker)
+uint64_t clients_caching(
+    const struct broker *b, const struct session *s, const struct client *asker)
 {
-	struct session_id id = session_key(s);
-	struct frame header = {.type = BROKER_INVALIDATE, .length = sizeof(id.bytes)};
+	uint64_t clients = 0;
 
 	for (unsigned i = 0; i < BROKER_CLIENTS; i++) {
-		struct client *c = b->clients[i];
-		if (c && c != asker && c->greeted && (s->cached & client_bit(c)))
-			client_send(c, &header, id.bytes);
+		const struct client *c = b->clients[i];
+		if (c && c != asker && c->greeted)
+			clients |= s->cached & client_bit(c);
 	}
+	return clients;
+}
+
+void clients_invalidate(
+    struct broker *b, const struct session_id *id, uint64_t clients, uint32_t change)
+{
+	struct frame header = {
+	    .type = BROKER_INVALIDATE, .request = change, .length = sizeof(id->bytes)};
+
+	for (unsigned i = 0; i < BROKER_CLIENTS; i++) {
+		if (b->clients[i] && (clients & client_bit(b->clients[i])))
+			client_send(b->clients[i], &header, id->bytes);
+	}
+}
+
+void client_confirm(struct client *c, const struct frame *asked)
+{
+	client_reply(c, asked, BROKER_OK, NULL);
+}
+
+/* A worker has dropped what changed. */
+static void on_invalidated(struct client *c, const struct frame *asked, struct wire_reader *r)
+{
+	(void)r;
+	change_heard(&c->broker->changes, asked->request, client_bit(c));
 }
 
 bool clients_reap_session(struct broker *b, uint64_t cached, const char *record, size_t n)
@@ -244,7 +270,8 @@ static void on_create(struct client *c, const struct frame *asked, struct wire_r
 }
 
 /* The record changes as a whole: whoever has cached it must ask again. */
-static enum broker_status client_update(struct client *c, const struct session_record *record)
+static enum broker_status client_update(
+    struct client *c, const struct session_record *record, uint64_t *caching)
 {
 	struct broker *b = c->broker;
 	struct session *s = table_find(&b->table, &record->id);
@@ -260,7 +287,7 @@ static enum broker_status client_update(struct client *c, const struct session_r
 		return BROKER_OK;
 	if (held.changes + 1 != record->changes)
 		return BROKER_STALE;
-	clients_invalidate(b, s, c);
+	*caching = clients_caching(b, s, c);
 	journal_forget(&b->journal, s);
 	table_remove(&b->table, s);
 	if (table_add(&b->table, record, clock_coarse(), &s) != 0 ||
@@ -272,12 +299,20 @@ static enum broker_status client_update(struct client *c, const struct session_r
 
 static void on_update(struct client *c, const struct frame *asked, struct wire_reader *r)
 {
-	struct session_record record;
+	struct broker *b = c->broker;
+	struct session_record record = {0};
 	enum broker_status status = BROKER_BAD;
+	uint64_t caching = 0;
+	uint32_t change = 0;
 
 	if (session_record_get(r, &record) && wire_complete(r) && record.idle_timeout > 0)
-		status = client_update(c, &record);
-	client_reply(c, asked, status, NULL);
+		status = client_update(c, &record, &caching);
+	/* Its reply waits until nobody can use what was there before. */
+	if (status == BROKER_OK && caching)
+		change = change_begin(&b->changes, c, asked, caching);
+	clients_invalidate(b, &record.id, caching, change);
+	if (change == 0)
+		client_reply(c, asked, status, NULL);
 }
 
 static void on_get(struct client *c, const struct frame *asked, struct wire_reader *r)
@@ -330,7 +365,8 @@ static void on_end(struct client *c, const struct frame *asked, struct wire_read
 	if (journal_end(&b->journal, s) != 0)
 		LOG(b->boot->log, LOG_LEVEL_ERROR, "session journal is full",
 		    LOG_STR("remedy", "raise the memory limit or lower sessions.max"));
-	clients_invalidate(b, s, c);
+	struct session_id ended = session_key(s);
+	clients_invalidate(b, &ended, clients_caching(b, s, c), 0);
 	table_remove(&b->table, s);
 	METRIC_ADD(b->metrics, SESSIONS_ENDED, 1, .a = reason);
 	METRIC_SET(b->metrics, SESSIONS_ACTIVE, table_count(&b->table), 0);
@@ -407,6 +443,7 @@ static const struct client_request {
     {BROKER_BOX_OPEN, on_box},
     {BROKER_BOX_CLOSE, on_box},
     {BROKER_MAIL, on_mail},
+    {BROKER_INVALIDATE, on_invalidated},
 };
 
 static void client_request(struct client *c, const struct frame *asked, const char *payload)

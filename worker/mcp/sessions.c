@@ -336,6 +336,11 @@ static void on_push(struct sessions *s, const struct frame *frame, struct wire_r
 		session_cache_drop(s->cache, &id);
 		if (s->invalidated)
 			s->invalidated(s->reap_context, &id);
+		struct wire_writer nothing = {0};
+		/* Unheard, it is waited for a moment and not for ever. */
+		if (frame->request != 0 &&
+		    send_frame(s, BROKER_INVALIDATE, frame->request, &nothing, -1))
+			LOG_TEXT(s->boot->log, LOG_LEVEL_WARN, "the broker waits for us in vain");
 	} else if (frame->type == BROKER_REAP && session_record_get(r, &record)) {
 		session_cache_drop(s->cache, &record.id);
 		s->reap(s->reap_context, &record);

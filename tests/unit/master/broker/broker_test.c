@@ -111,18 +111,61 @@ static uint32_t about(int fd, enum broker_type type, uint8_t number)
 	return ask(fd, type, &(struct wire_writer){.p = bytes, .length = n});
 }
 
-static uint32_t update(int fd, uint8_t number, uint32_t changes, const char *state)
+static struct wire_writer put_update(
+    uint8_t number, uint32_t changes, const char *state, char *bytes, size_t size)
 {
 	struct session_record r = {.id = {{number}},
 	    .idle_timeout = 60,
 	    .route = "/mcp",
 	    .changes = changes,
 	    .state = span_of(state)};
-	char bytes[1024];
-	struct wire_writer w = {.p = bytes, .capacity = sizeof(bytes)};
+	struct wire_writer w = {.p = bytes, .capacity = size};
 
 	session_record_put(&w, &r);
+	return w;
+}
+
+static uint32_t update(int fd, uint8_t number, uint32_t changes, const char *state)
+{
+	char bytes[1024];
+	struct wire_writer w = put_update(number, changes, state, bytes, sizeof(bytes));
+
 	return ask(fd, BROKER_UPDATE, &w);
+}
+
+static void send_update(int fd, uint8_t number, uint32_t changes, const char *state)
+{
+	char bytes[1024];
+	struct wire_writer w = put_update(number, changes, state, bytes, sizeof(bytes));
+	struct frame f = {.type = BROKER_UPDATE, .request = 9, .length = (uint32_t)w.length};
+
+	cr_assert_eq(frame_send(fd, &f, w.p, -1), 0);
+}
+
+static bool is_silent(int fd, int milliseconds)
+{
+	struct pollfd ready = {.fd = fd, .events = POLLIN};
+
+	return poll(&ready, 1, milliseconds) == 0;
+}
+
+static void hear_of_change(int fd)
+{
+	receive(fd);
+	cr_assert_eq(header.type, BROKER_INVALIDATE, "who has it in its cache must hear of it");
+	cr_assert_neq(header.request, 0);
+	struct frame heard = {.type = BROKER_INVALIDATE, .request = header.request};
+	cr_assert_eq(frame_send(fd, &heard, NULL, -1), 0);
+}
+
+static void expect_confirmation(int fd)
+{
+	uint32_t status;
+
+	receive(fd);
+	cr_assert_eq(header.type, BROKER_UPDATE);
+	memcpy(&status, payload, sizeof(status));
+	cr_assert_eq(status, BROKER_OK);
 }
 
 /* The master's death ends the broker. */
@@ -180,13 +223,15 @@ Test(broker, an_update_is_made_once_and_survives, .timeout = 20)
 
 	cr_assert_eq(create(a, 1, 60), BROKER_OK);
 	cr_assert_eq(update(b, 2, 1, "x"), BROKER_UNKNOWN);
-	cr_assert_eq(update(b, 1, 1, "x"), BROKER_OK);
-	receive(a);
-	cr_assert_eq(header.type, BROKER_INVALIDATE, "who has it in its cache must hear of it");
+	send_update(b, 1, 1, "x");
+	hear_of_change(a);
+	expect_confirmation(b);
 	cr_assert_eq(update(b, 1, 1, "x"), BROKER_OK, "a repeated update is no error");
 	cr_assert_eq(update(a, 1, 1, "y"), BROKER_STALE);
 	cr_assert_eq(update(a, 1, 3, "y"), BROKER_STALE);
-	cr_assert_eq(update(a, 1, 2, "y"), BROKER_OK);
+	send_update(a, 1, 2, "y");
+	hear_of_change(b);
+	expect_confirmation(a);
 	kill(pid, SIGKILL);
 	cr_assert_eq(waitpid(pid, NULL, 0), pid);
 	close(channel);
@@ -194,6 +239,43 @@ Test(broker, an_update_is_made_once_and_survives, .timeout = 20)
 	a = hello(BROKER_PROTOCOL, BROKER_OK);
 	cr_assert_eq(update(a, 1, 2, "z"), BROKER_STALE, "it is at its second change");
 	cr_assert_eq(update(a, 1, 3, "z"), BROKER_OK);
+	finish(pid);
+}
+
+Test(broker, a_change_is_confirmed_when_nobody_can_use_what_was_there_before, .timeout = 20)
+{
+	pid_t pid = prepare();
+	int a = hello(BROKER_PROTOCOL, BROKER_OK), b = hello(BROKER_PROTOCOL, BROKER_OK),
+	    c = hello(BROKER_PROTOCOL, BROKER_OK);
+
+	cr_assert_eq(create(a, 1, 60), BROKER_OK);
+	cr_assert_eq(about(b, BROKER_GET, 1), BROKER_OK);
+	send_update(c, 1, 1, "x");
+	hear_of_change(a);
+	cr_assert(is_silent(c, 50), "the other has not heard");
+	hear_of_change(b);
+	expect_confirmation(c);
+
+	/* One that is gone has nothing cached. */
+	cr_assert_eq(about(a, BROKER_GET, 1), BROKER_OK);
+	send_update(c, 1, 2, "y");
+	receive(a);
+	cr_assert(is_silent(c, 50));
+	close(a);
+	expect_confirmation(c);
+
+	/* One that does not answer is not waited for long. */
+	cr_assert_eq(about(b, BROKER_GET, 1), BROKER_OK);
+	send_update(c, 1, 3, "z");
+	receive(b);
+	expect_confirmation(c);
+
+	/* Nor does the maker have to be there. */
+	cr_assert_eq(about(b, BROKER_GET, 1), BROKER_OK);
+	send_update(c, 1, 4, "w");
+	receive(b);
+	close(c);
+	cr_assert_eq(about(b, BROKER_GET, 1), BROKER_OK);
 	finish(pid);
 }
 
