@@ -189,7 +189,9 @@ static void ask(struct instance *i, struct peer *p, const struct frame *frame, s
 	}
 	if (call) {
 		call->listens = span_equal(e->method, SPAN("subscriptions/listen"));
-		call->wants_log = raw_member(e->meta, "io.modelcontextprotocol/logLevel", &level);
+		/* None ever come on a listen (2026-07-28, subscriptions). */
+		call->wants_log = !call->listens &&
+				  raw_member(e->meta, "io.modelcontextprotocol/logLevel", &level);
 		error = send_call(call, e);
 	}
 	if (!error)

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { binary, Child, freePorts, killPid, reply, ScriptedServer, until } from './harness.mjs';
+import { binary, Child, freePorts, killPid, Margay, reply, ScriptedServer, until } from './harness.mjs';
 import { metaOf } from './modern.mjs';
 
 const OPTIONS = { timeout: 60_000, skip: binary ? false : 'needs MARGAY_BIN' };
@@ -128,6 +128,28 @@ describe('margay connect', OPTIONS, () => {
 		assert.equal(server.count('initialize'), 2);
 		assert.equal(server.count('notifications/initialized'), 2);
 		assert.equal(client.messages.filter(({ id }) => id === 'init').length, 1);
+	});
+
+	test('a Margay behind it may lose its workers and reload, and the session stays', async () => {
+		const margay = await Margay.start({ upstream: server.url });
+		try {
+			client = new Connected([margay.url]);
+			await client.initialize();
+			let id = 0;
+			const works = async () => {
+				client.say(call(++id));
+				return (await client.answer(id)).result !== undefined;
+			};
+			assert.ok(await works());
+			for (const { pid } of (await margay.status()).workers) killPid(pid, 'SIGKILL');
+			await until('it works again', works);
+			assert.equal((await margay.command('reload')).code, 0);
+			await until('it works again', works);
+			assert.equal(server.count('initialize'), 1);
+			assert.equal(await client.end(), 0);
+		} finally {
+			await margay.stop();
+		}
 	});
 
 	test('a server that is away is waited for', async () => {

@@ -108,9 +108,13 @@ Test(stateless, log_messages_are_for_the_only_one_that_wants_them)
 	static const char wants[] =
 	    "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"a\",\"params\":{\"_meta\":{"
 	    "\"io.modelcontextprotocol/logLevel\":\"info\"}}}";
+	static const char listens[] =
+	    "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"subscriptions/listen\",\"params\":{"
+	    "\"_meta\":{\"io.modelcontextprotocol/logLevel\":\"info\"}}}";
 	static const char log[] = "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\"}";
 
 	ask(1, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"a\"}");
+	ask(9, listens);
 	bench_say(&s, log);
 	quiet();
 	ask(2, wants);
