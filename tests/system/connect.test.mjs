@@ -92,14 +92,21 @@ describe('margay connect', OPTIONS, () => {
 	});
 
 	test('keeps the order of what the client said', async () => {
+		const order = [];
 		server.on['notifications/initialized'] = ({ response }) =>
-			setTimeout(() => response.writeHead(202).end(), 150);
+			setTimeout(() => {
+				order.push('accepted');
+				response.writeHead(202).end();
+			}, 150);
+		server.on['tools/call'] = ({ response, message }) => {
+			order.push('call');
+			reply(response, message, { content: [] });
+		};
 		connect();
 		await client.initialize();
 		client.say(call(1));
 		await client.answer(1);
-		const order = server.seen.map(({ message }) => message?.method);
-		assert.ok(order.indexOf('notifications/initialized') < order.indexOf('tools/call'), order);
+		assert.deepEqual(order, ['accepted', 'call']);
 	});
 
 	test('what is no message is answered as one', async () => {
@@ -156,7 +163,9 @@ describe('margay connect', OPTIONS, () => {
 		const [port] = await freePorts(1);
 		client = new Connected([`http://127.0.0.1:${port}/mcp`]);
 		client.say({ id: 'init', method: 'initialize', params: { protocolVersion: '2025-11-25', capabilities: {} } });
-		await until('it tried', () => client.child.process.pid > 0);
+		// Long enough for an error to come, if it did not wait.
+		await new Promise((resolve) => setTimeout(resolve, 500));
+		assert.deepEqual(client.messages, []);
 		const late = await ScriptedServer.start();
 		await new Promise((resolve) => late.listener.close(resolve));
 		await new Promise((resolve) => late.listener.listen(port, '127.0.0.1', resolve));

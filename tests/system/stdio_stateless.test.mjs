@@ -201,6 +201,9 @@ describe('what era a stdio server is of', OPTIONS, () => {
 					assert.equal(await ask(margay, 'pid'), pid);
 					const failures = (await margay.metrics()).sum('margay_stdio_start_failures_total');
 					assert.equal(failures, 0);
+					// One that answers at all is used on, without another start.
+					const starts = (await margay.metrics()).sum('margay_stdio_starts_total');
+					assert.equal(starts, ['refuse', 'ignore'].includes(probe) ? 1 : 2);
 				} finally {
 					await margay.stop();
 				}
