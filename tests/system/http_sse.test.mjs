@@ -326,6 +326,13 @@ describe('servers of HTTP+SSE', OPTIONS, () => {
 			await until('the log says why', () => margay.log().some((line) => said.test(line.text ?? line.line ?? JSON.stringify(line))));
 		});
 
+	test('one that is configured as an HTTP server is named as what it may be', async () => {
+		margay = await Margay.start({ upstream: server.url });
+		const { status, json } = await post(margay.url, { jsonrpc: '2.0', ...HELLO });
+		assert.equal(status, 502);
+		assert.match(json.error.message, /kind `sse`/);
+	});
+
 	test('a message that one does not take is an error to whoever sent it', async () => {
 		await start();
 		const session = await RawSession.open(margay.url);

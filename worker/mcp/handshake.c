@@ -217,14 +217,16 @@ static void on_body(struct upstream_call *call, const char *p, size_t n)
 static void give_refusal(struct exchange *x)
 {
 	struct handshake *h = x->handshake;
-	char detail[64];
+	char detail[128];
 
 	if (h->json || h->sse) {
 		x->outcome = METRIC_OUTCOME_RPC_ERROR;
 		answer(x, (struct span){0});
 		return;
 	}
-	snprintf(detail, sizeof(detail), "it answered with status %u", h->status);
+	/* As servers of 2024-11-05 do, whose URL is that of a stream. */
+	snprintf(detail, sizeof(detail), "it answered with status %u%s", h->status,
+	    h->status == 400 ? "" : "; one of HTTP+SSE is an upstream of the kind `sse`");
 	exchange_upstream_failed(x, METRIC_REASON_STATUS, detail);
 }
 
