@@ -137,6 +137,18 @@ describe('margay connect', OPTIONS, () => {
 		assert.equal(client.messages.filter(({ id }) => id === 'init').length, 1);
 	});
 
+	test('a client that initializes again leaves its session', async () => {
+		connect();
+		await client.initialize();
+		const [first] = server.sessions;
+		client.messages.length = 0;
+		await client.initialize();
+		await until('the first is over', () => !server.sessions.has(first));
+		assert.equal(server.sessions.size, 1);
+		client.say(call(1));
+		assert.ok((await client.answer(1)).result);
+	});
+
 	test('a Margay behind it may lose its workers and reload, and the session stays', async () => {
 		const margay = await Margay.start({ upstream: server.url });
 		try {

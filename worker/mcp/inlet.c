@@ -377,6 +377,8 @@ static void fail_waiting(struct inlet *i, const char *why)
 			continue;
 		if (c->id.n > 0)
 			answer_error(c, why);
+		if (i->closed)
+			return;
 		call_close(c);
 	}
 }
@@ -414,7 +416,7 @@ static void end_stream(struct inlet_call *c, const char *detail)
 		send_again(c);
 }
 
-static void end_session(struct inlet_call *c, const char *detail)
+static void end_delete(struct inlet_call *c, const char *detail)
 {
 	(void)detail;
 	call_close(c);
@@ -469,7 +471,7 @@ static const struct purpose_row purposes[] = {
 	.ended = end_message},
     [PURPOSE_REOPEN] = {"POST", .bare = true, .barrier = true, .ended = end_reopen},
     [PURPOSE_INITIALIZED] = {"POST", .barrier = true, .ended = end_initialized},
-    [PURPOSE_END] = {"DELETE", .ended = end_session},
+    [PURPOSE_END] = {"DELETE", .ended = end_delete},
 };
 
 static const struct purpose_row *purpose_of(const struct inlet_call *c)
@@ -486,13 +488,15 @@ static void on_end(struct upstream_call *call, int reason, const char *detail)
 	snprintf(text, sizeof(text), "%s", reason == UPSTREAM_OK ? "" : detail);
 	if (i->barrier == c)
 		i->barrier = NULL;
-	if (c->lost && buffer_length(&i->initialize) > 0) {
+	bool lost = c->lost && buffer_length(&i->initialize) > 0;
+	if (reason == UPSTREAM_OK && !c->sse && !lost && !i->closed)
+		take_message(c, buffer_span(&c->incoming));
+	if (i->closed)
+		call_close(c);
+	else if (lost)
 		reopen(c);
-	} else {
-		if (reason == UPSTREAM_OK && !c->sse && !i->closed)
-			take_message(c, buffer_span(&c->incoming));
+	else
 		purpose_of(c)->ended(c, text);
-	}
 	pump(i);
 	if (!i->closed)
 		i->ops->progress(i);
@@ -519,6 +523,18 @@ static bool cancel(struct inlet *i, struct span id)
 		return true;
 	}
 	return false;
+}
+
+/* Its client has no use for it any more. */
+static void leave_session(struct inlet *i)
+{
+	struct inlet_call *c;
+
+	if (i->stream)
+		call_close(i->stream);
+	if (i->session.upstream_session[0] && (c = call_create(i, PURPOSE_END, (struct span){0})))
+		send_call(c);
+	i->session.upstream_session[0] = '\0';
 }
 
 static void take_fault(struct inlet *i, struct span id, const struct envelope_fault *fault)
@@ -568,7 +584,7 @@ void inlet_take(struct inlet *i, struct span message)
 	if (request)
 		c->id = (struct span){buffer_span(&c->body).p + (e->id.p - message.p), e->id.n};
 	if (initialize) {
-		i->session.upstream_session[0] = '\0';
+		leave_session(i);
 		buffer_consume(&i->initialize, buffer_length(&i->initialize));
 		if (buffer_append(&i->initialize, message.p, message.n, message.n))
 			buffer_release(&i->initialize);
@@ -647,15 +663,12 @@ void inlet_go_on(struct inlet *i)
 
 void inlet_close(struct inlet *i, bool end_session)
 {
-	struct inlet_call *c;
-
 	if (i->closed)
 		return;
 	i->closed = true;
 	close_calls(i);
-	if (end_session && i->session.upstream_session[0] &&
-	    (c = call_create(i, PURPOSE_END, (struct span){0})))
-		send_call(c);
+	if (end_session)
+		leave_session(i);
 }
 
 static void inlet_free(struct inlet *i)
