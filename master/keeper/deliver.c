@@ -91,7 +91,10 @@ static void refused_handshake(struct instance *i, const struct envelope *e)
 	i->refuses_initialize = true;
 	i->fleet->legacy = false;
 	send_refusal(i, e->error);
-	stateless_probe(i);
+	if (stateless_find(i->fleet))
+		instance_stop(i, "it has no sessions, and there is one for all");
+	else
+		stateless_probe(i);
 }
 
 /* The answer to an initialize of ours. */

@@ -52,8 +52,7 @@ void stateless_probe(struct instance *i)
 		instance_fail_start(i, "it does not take server/discover");
 }
 
-/* The one child that serves all, or is being asked whether it can. */
-static struct instance *find(const struct fleet *f)
+struct instance *stateless_find(const struct fleet *f)
 {
 	struct instance *i;
 
@@ -223,7 +222,7 @@ static void start(struct fleet *f, struct peer *p, const struct frame *frame, st
 void stateless_ask(struct fleet *f, struct peer *p, const struct frame *frame, struct span payload,
     struct span message)
 {
-	struct instance *i = find(f);
+	struct instance *i = stateless_find(f);
 
 	if (i && i->state == INSTANCE_READY)
 		ask(i, p, frame, message);

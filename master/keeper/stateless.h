@@ -11,6 +11,8 @@
 
 #include "master/keeper/peer.h"
 
+/* The one child that serves all, or is being asked whether it can; NULL: none. */
+struct instance *stateless_find(const struct fleet *f);
 /* A message without a session. `message` is within `payload`. */
 void stateless_ask(struct fleet *f, struct peer *p, const struct frame *frame, struct span payload,
     struct span message);

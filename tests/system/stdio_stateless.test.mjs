@@ -190,6 +190,23 @@ describe('what era a stdio server is of', OPTIONS, () => {
 					}
 				});
 
+	for (const sharing of sharings.slice(0, 2))
+		test(`a modern one is one process whoever asks, ${sharing}`, async () => {
+			const margay = await start(['modern'], { sharing });
+			try {
+				// Each worker finds out for itself.
+				await RawSession.open(margay.url);
+				const sessions = await Promise.all(
+					Array.from({ length: 12 }, () => RawSession.open(margay.url)),
+				);
+				const pids = await Promise.all(sessions.map(async (one) => textOf(await one.call('pid'))));
+				assert.equal(new Set(pids).size, 1);
+				await until('no other is left', async () => (await childrenOf(margay)).length === 1);
+			} finally {
+				await margay.stop();
+			}
+		});
+
 	for (const probe of ['refuse', 'ignore', 'end', 'deaf'])
 		for (const sharing of sharings.slice(0, 2))
 			test(`one that does ${probe} server/discover, ${sharing}`, async () => {
