@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "common/clock.h"
-#include "common/compose.h"
 #include "common/raw.h"
 #include "worker/mcp/replay.h"
 #include "worker/mcp/seal.h"
@@ -23,7 +22,6 @@ struct resume {
 	uint32_t round;
 	struct session_call telling;
 	struct timeout probe;
-	struct buffer event;
 	bool told, answered;
 	bool stream; /* a legacy client's, after the event `round` */
 };
@@ -72,28 +70,17 @@ static void give(struct resume *s, struct span message, unsigned status)
 {
 	struct exchange *x = s->exchange;
 	struct conn *c = x->conn;
-	struct compose event = {.out = &s->event, .bound = 2 * MAIL_MAX};
 
-	buffer_consume(&s->event, buffer_length(&s->event));
 	if (status > 0 && !x->answering) {
 		relay_answer(x, status, message, (struct span){0});
-		return;
-	}
-	compose_raw(&event, SPAN("event: message\ndata: "));
-	compose_raw(&event, message);
-	compose_raw(&event, SPAN("\n\n"));
-	if (event.error) {
-		conn_break(c);
 		return;
 	}
 	if (!x->answering)
 		relay_begin(x, 200, CONN_LENGTH_UNKNOWN, true, (struct span){0});
 	if (c->exchange == x)
-		relay_piece(x, buffer_span(&s->event));
+		relay_event(x, message);
 	if (c->exchange == x && status > 0)
 		relay_over(x, UPSTREAM_OK, "");
-	else if (c->exchange == x)
-		conn_flush(c);
 }
 
 /* The answer, with the client's id in it: only a refusal has none. */
@@ -333,9 +320,6 @@ void resume_leave(struct exchange *x)
 
 void resume_free(struct exchange *x)
 {
-	if (!x->resume)
-		return;
-	buffer_release(&x->resume->event);
 	free(x->resume);
 }
 
