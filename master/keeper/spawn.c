@@ -143,12 +143,24 @@ static int inherit(struct program *p, const char *name)
 	return set_variable(p, text);
 }
 
+/* Of the service manager, for the master alone: a child must not speak for it. */
+static bool is_masters(const char *variable)
+{
+	static const char *const beginnings[] = {"NOTIFY_SOCKET=", "WATCHDOG_", "LISTEN_"};
+
+	for (size_t i = 0; i < sizeof(beginnings) / sizeof(beginnings[0]); i++) {
+		if (strncmp(variable, beginnings[i], strlen(beginnings[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
 static int inherit_all(struct program *p)
 {
 	int error = 0;
 
 	for (char **variable = environ; *variable && !error; variable++) {
-		if (strchr(*variable, '='))
+		if (strchr(*variable, '=') && !is_masters(*variable))
 			error = set_variable(p, strdup(*variable));
 	}
 	return error;

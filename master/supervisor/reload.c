@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "master/supervisor/checker.h"
 #include "master/supervisor/children.h"
 
@@ -38,6 +39,10 @@ static void reload_over(struct supervisor *s, bool ok, const char *message, cJSO
 	    ok ? "configuration taken" : "configuration refused", LOG_STR("reason", message),
 	    LOG_UINT("generation", s->current ? s->current->number : 0));
 	log_flush(s->log);
+	/* Ready again, whatever came of it: something serves. */
+	notify_tell(&s->notify, "READY=1\nSTATUS=generation %u serves with %u workers; %s",
+	    s->current ? s->current->number : 0, s->current ? s->current->config->workers : 0,
+	    message);
 	if (s->control)
 		control_reload_done(s->control);
 	if (r->again) {
@@ -154,6 +159,8 @@ void reload_request(struct supervisor *s)
 		return;
 	}
 	METRIC_ADD(s->cells, RELOADS, 1, 0);
+	notify_tell(&s->notify, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=reloading",
+	    (unsigned long long)(clock_nanoseconds() / 1000));
 	LOG_TEXT(s->log, LOG_LEVEL_INFO, "reload begins");
 	int error = source_read(&s->source, &bytes);
 	if (!error)

@@ -102,6 +102,7 @@ void supervisor_stop(struct supervisor *s, bool at_once)
 		LOG(s->log, LOG_LEVEL_INFO, "stopping",
 		    LOG_STR("how", at_once ? "at once" : "gracefully"));
 	s->state = SUPERVISOR_STOPPING;
+	notify_tell(&s->notify, "STOPPING=1\nSTATUS=stopping");
 	reload_cancel(s);
 	TAILQ_FOREACH_SAFE (g, &s->generations, link, next)
 		generation_drain(g);
@@ -210,6 +211,20 @@ static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
 	}
 }
 
+/* Somebody accepts: what a watchdog is to know. */
+static bool is_serving(const struct supervisor *s)
+{
+	const struct child *c;
+
+	if (s->state != SUPERVISOR_RUNNING || !s->current)
+		return true; /* starting and stopping have deadlines of their own */
+	TAILQ_FOREACH (c, &s->current->workers, link) {
+		if (c->state == CHILD_ACCEPTING)
+			return true;
+	}
+	return false;
+}
+
 static void on_heartbeat(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct supervisor *s = container_of(timer, struct supervisor, heartbeat);
@@ -217,6 +232,7 @@ static void on_heartbeat(struct ev_loop *loop, ev_timer *timer, int events)
 	(void)loop;
 	(void)events;
 	metrics_heartbeat(s->cells, clock_nanoseconds());
+	notify_watchdog(&s->notify, clock_coarse(), is_serving(s));
 	log_flush(s->log);
 }
 
@@ -405,6 +421,7 @@ static void remove_file(const struct supervisor *s, int fd, const char *name)
 
 static void supervisor_close(struct supervisor *s)
 {
+	notify_close(&s->notify);
 	if (s->control)
 		control_close(s->control);
 	if (s->broker)
@@ -529,6 +546,7 @@ static struct supervisor *supervisor_create(void)
 		return NULL;
 	s->broker_listener = s->keeper_listener = s->children_file = s->daemon_report = -1;
 	memset(s->journal, -1, sizeof(s->journal));
+	notify_open(&s->notify);
 	return s;
 }
 

@@ -11,6 +11,7 @@
  *   generation.c  workers of one config      control.c     the control socket; status.c its reports
  *   reload.c      the reload transaction     process.c     what a forked child does first
  *   connect.c     `margay connect`, for the client on stdin
+ *   notify.c      what the service manager is told
  *   keeping.c     what the keeper asks the master to hold, and what it is asked
  */
 #ifndef MARGAY_MASTER_SUPERVISOR_SUPERVISOR_H
@@ -24,6 +25,7 @@
 #include "common/control.h"
 #include "common/role.h"
 #include "master/supervisor/listeners.h"
+#include "master/supervisor/notify.h"
 #include "master/supervisor/source.h"
 
 struct child;
@@ -97,7 +99,8 @@ struct supervisor {
 	double started; /* Unix time */
 	ev_signal signals[7];
 	ev_timer stop_deadline, heartbeat;
-	int daemon_report; /* pipe to the waiting parent of --daemon, or -1 */
+	struct notify notify; /* the service manager */
+	int daemon_report;    /* pipe to the waiting parent of --daemon, or -1 */
 	int exit_code;
 };
 

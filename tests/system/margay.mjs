@@ -31,17 +31,18 @@ function merge(base, over) {
 export class Margay {
 	#pids = new Set();
 
-	// `upstream`: URL behind /mcp. `config`: what differs from the defaults below. Resolves when
+	// `upstream`: URL behind /mcp. `config`: what differs from the defaults below. `env`: more variables. Resolves when
 	// /readyz says so.
-	static async start({ upstream, config = {}, descriptors } = {}) {
-		const margay = await Margay.prepare({ upstream, config });
+	static async start({ upstream, config = {}, descriptors, env } = {}) {
+		const margay = await Margay.prepare({ upstream, config, env });
 		await margay.run({ descriptors });
 		return margay;
 	}
 
 	// The directory and the configuration, nothing started.
-	static async prepare({ upstream, config = {} } = {}) {
+	static async prepare({ upstream, config = {}, env = {} } = {}) {
 		const margay = new Margay();
+		margay.env = env;
 		margay.dir = fs.mkdtempSync(path.join(os.tmpdir(), 'margay-test-'));
 		const [port, adminPort] = await freePorts(2);
 		margay.port = port;
@@ -86,6 +87,7 @@ export class Margay {
 			ASAN_OPTIONS: `${san}:abort_on_error=0`,
 			UBSAN_OPTIONS: `${san}:print_stacktrace=1`,
 			TMPDIR: this.dir,
+			...this.env,
 		};
 	}
 

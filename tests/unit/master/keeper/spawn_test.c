@@ -128,6 +128,24 @@ Test(spawn, gives_the_environment_that_it_was_told)
 	cr_expect_str_eq(why, "`${env:MARGAY_HIDDEN}`: the variable is not set");
 }
 
+Test(spawn, gives_all_but_what_is_the_masters)
+{
+	char all[] = "*";
+	char *inherit[] = {all};
+	struct config_stdio stdio = program("/bin/sh", NULL, 0);
+
+	clearenv();
+	setenv("PATH", "/usr/bin:/bin", 1);
+	setenv("NOTIFIED", "yes", 1);
+	setenv("NOTIFY_SOCKET", "/run/notify", 1);
+	setenv("WATCHDOG_USEC", "1", 1);
+	setenv("LISTEN_FDS", "1", 1);
+	stdio.inherit = inherit;
+	stdio.inherit_count = 1;
+	cr_expect_str_eq(shell((char[]){"env | grep -vE '^(_|PWD|SHLVL)=' | sort"}, &stdio), "");
+	cr_expect_str_eq(output, "MARK=m\nNOTIFIED=yes\nPATH=/usr/bin:/bin\n");
+}
+
 Test(spawn, gives_a_session_and_a_group_and_pipes_that_do_not_block_us)
 {
 	char seconds[] = "60";
