@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "common/raw.h"
+#include "common/revision.h"
 #include "master/keeper/send.h"
 
 /* Seconds after which one that has not answered server/discover is asked whether it is there. */
@@ -12,7 +13,7 @@ static const double probe_patience = 3;
 
 static const char discover[] =
     "\"method\":\"server/discover\",\"params\":{\"_meta\":{"
-    "\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\","
+    "\"io.modelcontextprotocol/protocolVersion\":\"" MCP_STATELESS "\","
     "\"io.modelcontextprotocol/clientInfo\":{\"name\":\"margay\",\"version\":\"" MARGAY_VERSION
     "\"},\"io.modelcontextprotocol/clientCapabilities\":{}}}}";
 static const char ping[] = "\"method\":\"ping\"}";
@@ -99,7 +100,7 @@ static void is_legacy(struct instance *i)
 
 	f->legacy = true;
 	i->stateless = false;
-	LOG(i->keeper->log, LOG_LEVEL_INFO, "a server of the era before 2026-07-28",
+	LOG(i->keeper->log, LOG_LEVEL_INFO, "a server of the era before " MCP_STATELESS,
 	    LOG_STR("upstream", f->name));
 	waiters_run(&i->waiters);
 }

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 
+#include "common/revision.h"
 #include "common/span.h"
 
 /* In order of publication; kept in session records, so rows are only ever appended. */
@@ -26,9 +27,6 @@ struct mcp_version_row {
 	bool resumes;        /* streams have ids to go on by */
 	bool primes;         /* and may begin with an event that is only an id */
 };
-
-/* The revision of the stateless era that is spoken, to both sides. */
-#define MCP_STATELESS "2026-07-28"
 
 extern const struct mcp_version_row mcp_versions[MCP_VERSION_COUNT];
 
