@@ -138,7 +138,7 @@ describe('a stdio server of the stateless era', OPTIONS, () => {
 		one.close();
 		await cancelled(before + 1);
 		assert.equal((await ask(margay, 'heard')).cancelled.at(-1), listens[0]);
-		await assert.rejects(call(margay, 'hold', { timeout: 200 }));
+		await assert.rejects(call(margay, 'hold', { timeout: 1500 }));
 		await cancelled(before + 2);
 		const { next } = await listen(margay, 2);
 		for (const { pid } of (await margay.status()).workers) killPid(pid, 'SIGKILL');
