@@ -52,8 +52,8 @@ void parse_mcp_servers(struct parse *p, const struct node *node);
 void parse_routes(struct parse *p, const struct node *node);
 /* The listener that `defaults` names. */
 void parse_default_listen(struct parse *p);
-/* What is wrong with the URL of an upstream; NULL: nothing. And what would be right. */
-const char *parse_url_problem(const char *url);
+/* An error unless it is the URL of an upstream; and what would be right. */
+bool parse_url(struct parse *p, const struct node *node, const char *key);
 extern const char parse_url_remedy[];
 /* Header fields of an upstream; into `headers`, with their references resolved. */
 void parse_headers(struct parse *p, const struct node *node, const char *key, void *upstream);

@@ -300,13 +300,7 @@ static void take_sse_url(struct parse *p, const struct node *node, const char *k
 {
 	struct config_stdio *stdio = into;
 
-	if (!parse_expect(p, node, key, NODE_SCALAR))
-		return;
-	const char *problem = parse_url_problem(node->text);
-	if (problem)
-		parse_error(
-		    p, node->line, key, parse_url_remedy, "`%.128s` %s", node->text, problem);
-	else
+	if (parse_url(p, node, key))
 		stdio->url = parse_copy(p, node->text);
 }
 

@@ -67,7 +67,7 @@ static bool is_host_name(const char *p, size_t n)
 	return true;
 }
 
-const char *parse_url_problem(const char *url)
+static const char *url_problem(const char *url)
 {
 	if (strlen(url) > URL_MAX_LENGTH)
 		return "is too long";
@@ -149,15 +149,20 @@ static void split_url(
 		p->no_memory = true;
 }
 
-static void take_url(struct parse *p, const struct node *node, const char *key, void *into)
+bool parse_url(struct parse *p, const struct node *node, const char *key)
 {
 	if (!parse_expect(p, node, key, NODE_SCALAR))
-		return;
-	const char *problem = parse_url_problem(node->text);
+		return false;
+	const char *problem = url_problem(node->text);
 	if (problem)
 		parse_error(
 		    p, node->line, key, parse_url_remedy, "`%.128s` %s", node->text, problem);
-	else
+	return !problem;
+}
+
+static void take_url(struct parse *p, const struct node *node, const char *key, void *into)
+{
+	if (parse_url(p, node, key))
 		split_url(p, node, key, into);
 }
 

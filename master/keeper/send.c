@@ -203,26 +203,38 @@ void send_refusal(struct instance *i, struct span error)
 	buffer_release(&kept);
 }
 
-static void open_own(struct fleet *f, struct peer *p, const struct frame *frame,
-    struct span payload, const struct envelope *e)
+struct instance *send_take_child(
+    struct fleet *f, struct peer *p, const struct frame *frame, struct span payload)
 {
-	struct keeper *k = f->keeper;
 	struct instance *i = fleet_spare(f);
 	enum fleet_gate gate = i ? FLEET_OPEN : fleet_gate(f);
 
 	if (gate != FLEET_OPEN) {
 		send_wait_or_refuse(f, gate, p, frame, payload);
-		return;
+		return NULL;
 	}
 	if (i) {
 		f->spare--;
 		i->state = INSTANCE_STARTING;
-		ev_timer_set(&i->timer, f->config->handshake_timeout, 0);
-		ev_timer_start(k->loop, &i->timer);
 	} else if (!(i = instance_create(f)) || !instance_spawn(i)) {
 		peer_fail(p, frame->request, METRIC_REASON_CONNECT, f->last_error);
-		return;
+		return NULL;
 	}
+	return i;
+}
+
+static void open_own(struct fleet *f, struct peer *p, const struct frame *frame,
+    struct span payload, const struct envelope *e)
+{
+	struct ev_loop *loop = f->keeper->loop;
+	struct instance *i = send_take_child(f, p, frame, payload);
+
+	if (!i)
+		return;
+	/* A spare one had all the time it liked. */
+	ev_timer_stop(loop, &i->timer);
+	ev_timer_set(&i->timer, f->config->handshake_timeout, 0);
+	ev_timer_start(loop, &i->timer);
 	if (!instance_open(i, p, frame, e)) {
 		peer_fail(p, frame->request, METRIC_REASON_LIMIT, "out of memory");
 		instance_stop(i, "out of memory");

@@ -25,6 +25,10 @@ void send_forget(struct call *call, bool cancel);
 int send_call(struct call *call, const struct envelope *e) MUST_CHECK;
 /* Say why something could not be written. */
 void send_failed(struct instance *i, struct peer *p, uint32_t request, int error);
+/* A running child that nobody has asked anything: a spare one, or a new one. NULL when the request
+ * waits or was refused. */
+struct instance *send_take_child(
+    struct fleet *f, struct peer *p, const struct frame *frame, struct span payload);
 /* Wait for this child; or until the gate is open, if it makes sense. */
 void send_wait_for(
     struct instance *i, struct peer *p, const struct frame *frame, struct span payload);

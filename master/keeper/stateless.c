@@ -203,19 +203,10 @@ static void ask(struct instance *i, struct peer *p, const struct frame *frame, s
 
 static void start(struct fleet *f, struct peer *p, const struct frame *frame, struct span payload)
 {
-	struct instance *i = fleet_spare(f);
-	enum fleet_gate gate = i ? FLEET_OPEN : fleet_gate(f);
+	struct instance *i = send_take_child(f, p, frame, payload);
 
-	if (gate != FLEET_OPEN) {
-		send_wait_or_refuse(f, gate, p, frame, payload);
+	if (!i)
 		return;
-	}
-	if (i) {
-		f->spare--;
-	} else if (!(i = instance_create(f)) || !instance_spawn(i)) {
-		peer_fail(p, frame->request, METRIC_REASON_CONNECT, f->last_error);
-		return;
-	}
 	send_wait_for(i, p, frame, payload);
 	stateless_probe(i);
 }
