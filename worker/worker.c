@@ -16,6 +16,7 @@
 #include "common/ipc/channel.h"
 #include "common/ipc/frame.h"
 #include "worker/accept.h"
+#include "worker/drain.h"
 #include "worker/http/conn.h"
 #include "worker/mcp/aside.h"
 #include "worker/mcp/cache.h"
@@ -52,51 +53,16 @@ void worker_ready(struct worker *w, struct conn *c)
 void worker_check_done(struct worker *w)
 {
 	if (w->draining && w->conn_count == 0 && w->aside_count == 0 && w->parked_count == 0 &&
-	    LIST_EMPTY(&w->inlets))
+	    LIST_EMPTY(&w->inlets) && (w->drain.last || !errands_awaited(w)))
 		ev_break(w->loop, EVBREAK_ALL);
 }
 
-static int tell_master(struct worker *w, uint16_t type, const void *payload, size_t n)
+int worker_tell_master(struct worker *w, uint16_t type, const void *payload, size_t n)
 {
 	struct frame frame = {
 	    .magic = FRAME_MAGIC, .version = FRAME_VERSION, .type = type, .length = (uint32_t)n};
 
 	return frame_send(w->boot->channel, &frame, payload, -1);
-}
-
-static void on_shutdown_deadline(struct ev_loop *loop, ev_timer *timer, int events)
-{
-	struct worker *w = container_of(timer, struct worker, shutdown);
-
-	(void)events;
-	LOG(w->log, LOG_LEVEL_WARN, "drain cut short by timeouts.shutdown",
-	    LOG_UINT("connections", w->conn_count));
-	ev_break(loop, EVBREAK_ALL);
-}
-
-static void drain(struct worker *w)
-{
-	struct conn *c, *next_conn;
-	struct exchange *x, *next;
-
-	if (w->draining)
-		return;
-	w->draining = true;
-	w->accepting = false;
-	accept_stop(w->slots);
-	leases_drain(w);
-	if (w->desktop)
-		desktop_drain(w->desktop);
-	LOG(w->log, LOG_LEVEL_INFO, "draining", LOG_UINT("connections", w->conn_count));
-	ev_timer_set(&w->shutdown, w->config->timeouts.shutdown, 0);
-	ev_timer_start(w->loop, &w->shutdown);
-	TAILQ_FOREACH_SAFE (x, &w->exchanges, link, next)
-		exchange_drain(x);
-	TAILQ_FOREACH_SAFE (c, &w->conns, link, next_conn)
-		conn_drain(c);
-	if (tell_master(w, CHANNEL_STOPPED_ACCEPTING, NULL, 0))
-		LOG_TEXT(w->log, LOG_LEVEL_WARN, "master did not hear that accepting stopped");
-	worker_check_done(w);
 }
 
 /* The generation serves. */
@@ -106,11 +72,11 @@ static void serve(struct worker *w)
 	if (!w->accepting)
 		return;
 	accept_start(w->slots);
-	int error = w->config->connected ? desktop_open(w, drain, &w->desktop) : 0;
+	int error = w->config->connected ? desktop_open(w, drain_last, &w->desktop) : 0;
 	if (!error)
 		return;
 	LOG(w->log, LOG_LEVEL_ERROR, "stdin and stdout can't be used", LOG_ERRNO(-error));
-	drain(w);
+	drain_last(w);
 }
 
 static unsigned slot_of(const void *payload, uint32_t length)
@@ -130,13 +96,14 @@ static void on_message(struct worker *w, const struct frame *frame, const void *
 		serve(w);
 		break;
 	case CHANNEL_DRAIN:
-		drain(w);
+		drain_start(w);
 		break;
 	case CHANNEL_LAST:
 		parked_give_up(w);
+		drain_last(w);
 		break;
 	case CHANNEL_STOP:
-		ev_break(w->loop, EVBREAK_ALL);
+		drain_cut(w);
 		break;
 	case CHANNEL_ADOPT:
 		accept_adopt(w->slots, slot_of(payload, frame->length));
@@ -169,7 +136,7 @@ static void on_channel(struct ev_loop *loop, ev_io *io, int events)
 	if (status <= 0) {
 		ev_io_stop(w->loop, io);
 		LOG_TEXT(w->log, LOG_LEVEL_ERROR, "the master is gone: draining");
-		drain(w);
+		drain_last(w);
 		return;
 	}
 	on_message(w, &frame, w->scratch, &fd);
@@ -253,7 +220,7 @@ static void on_broker_ready(void *context)
 	struct worker *w = context;
 	struct channel_generation generation = {.generation = w->boot->generation};
 
-	if (tell_master(w, CHANNEL_READY, &generation, sizeof(generation)))
+	if (worker_tell_master(w, CHANNEL_READY, &generation, sizeof(generation)))
 		LOG_TEXT(w->log, LOG_LEVEL_ERROR, "master can't be told READY");
 }
 
@@ -292,7 +259,7 @@ static void watchers_start(struct worker *w)
 	ev_idle_init(&w->idle, on_idle);
 	ev_timer_init(&w->heartbeat, on_heartbeat, 0, heartbeat_every);
 	ev_timer_start(w->loop, &w->heartbeat);
-	ev_timer_init(&w->shutdown, on_shutdown_deadline, 0, 0);
+	drain_init(w);
 }
 
 static int open_all(struct worker *w)
@@ -395,6 +362,7 @@ int worker_main(const struct role_boot *boot)
 		return 1;
 	}
 	ev_run(w->loop, 0);
+	drain_ended(w);
 	worker_close(w);
 	return 0;
 }

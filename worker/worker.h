@@ -14,6 +14,7 @@
 #include "common/role.h"
 #include "common/timeout.h"
 #include "common/turn.h"
+#include "worker/drain.h"
 #include "worker/http/date.h"
 #include "worker/http/gather.h"
 #include "worker/http/reader.h"
@@ -49,7 +50,8 @@ struct upstream;
 
 /* One queue for each kind of deadline; lengths come from the configuration's `timeouts`. */
 struct worker_timeouts {
-	struct timeout_queue client_header, client_body, client_idle, client_write, client_linger;
+	struct timeout_queue client_header, client_body, client_idle, client_write, client_parting,
+	    client_linger;
 	struct timeout_queue upstream_connect, upstream_again, upstream_first_byte,
 	    upstream_between_bytes, upstream_total;
 	struct timeout_queue upstream_idle, sse_heartbeat, session_touch;
@@ -107,10 +109,10 @@ struct worker {
 	ev_prepare prepare;
 	ev_idle idle;
 	ev_timer heartbeat;
-	ev_timer shutdown;
 	uint64_t log_dropped_seen;
 	struct turn turn;
 	bool accepting, draining;
+	struct drain drain;
 
 	char scratch[WORKER_SCRATCH];
 	struct http_head head;
@@ -126,6 +128,8 @@ void worker_close(struct worker *w);
 /* Put a connection with buffered bytes on the ready list; the loop will not sleep before it had its
  * turn. */
 void worker_ready(struct worker *w, struct conn *c);
+/* A message of common/ipc/channel.h. 0 or -errno. */
+int worker_tell_master(struct worker *w, uint16_t type, const void *payload, size_t n) MUST_CHECK;
 /* Draining and nothing left: leave the loop. */
 void worker_check_done(struct worker *w);
 

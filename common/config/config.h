@@ -121,10 +121,13 @@ struct config_timeouts {
 	double upstream_first_byte;
 	double upstream_between_bytes;
 	double upstream_total;
-	double upstream_idle; /* pooled connections */
-	double sse_heartbeat; /* comment on a quiet SSE stream */
-	double client_input;  /* of a call, for the answers of a client that was asked */
-	double shutdown;      /* graceful stop and drain deadline */
+	double upstream_idle;    /* pooled connections */
+	double sse_heartbeat;    /* comment on a quiet SSE stream */
+	double client_input;     /* of a call, for the answers of a client that was asked */
+	double keepalive_linger; /* of idle connections, draining */
+	double drain_spread;     /* over which event streams end, draining */
+	double drain_timeout;    /* for a generation that another took over from */
+	double shutdown;         /* for a graceful stop */
 };
 
 struct config_sessions {

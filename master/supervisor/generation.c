@@ -28,6 +28,19 @@ static bool all_gone(const struct generation *g)
 	return true;
 }
 
+/* It did not even cut its connections itself. */
+static void kill_undrained(struct child *c)
+{
+	struct supervisor *s = c->supervisor;
+	uint64_t cut = metrics_slot_value(
+	    s->metrics, c->metrics_slot, M_CONNECTIONS_OPEN, (struct metric_at){0});
+
+	METRIC_ADD(s->cells, DRAIN_FORCED, cut, 0);
+	LOG(s->log, LOG_LEVEL_WARN, "did not drain in time: killed", LOG_UINT("worker", c->number),
+	    LOG_UINT("generation", c->generation->number), LOG_UINT("cut", cut));
+	child_kill(c);
+}
+
 static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct generation *g = container_of(timer, struct generation, deadline);
@@ -42,9 +55,7 @@ static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
 	TAILQ_FOREACH (c, &g->workers, link) {
 		if (c->pid <= 0 || c->state != CHILD_DRAINING)
 			continue;
-		LOG(g->supervisor->log, LOG_LEVEL_WARN, "did not drain in time: killed",
-		    LOG_UINT("worker", c->number), LOG_UINT("generation", g->number));
-		child_kill(c);
+		kill_undrained(c);
 	}
 	generation_update(g);
 }
@@ -211,17 +222,33 @@ void generation_update(struct generation *g)
 	}
 }
 
+/* The deadline of a drain; false: there is an earlier one. */
+static bool bring_forward(struct generation *g, double after)
+{
+	struct ev_loop *loop = g->supervisor->loop;
+
+	if (ev_is_active(&g->deadline) && ev_timer_remaining(loop, &g->deadline) <= after)
+		return false;
+	ev_timer_stop(loop, &g->deadline);
+	ev_timer_set(&g->deadline, after, 0);
+	ev_timer_start(loop, &g->deadline);
+	return true;
+}
+
 void generation_drain(struct generation *g)
 {
 	struct supervisor *s = g->supervisor;
 	struct child *c;
 
-	if (g->state == GENERATION_DRAINING)
-		return;
+	const struct config_timeouts *after = &g->config->timeouts;
+	bool stopping = s->state == SUPERVISOR_STOPPING, draining = g->state == GENERATION_DRAINING;
+
+	if (!draining)
+		ev_timer_stop(s->loop, &g->deadline);
 	g->state = GENERATION_DRAINING;
-	ev_timer_stop(s->loop, &g->deadline);
-	ev_timer_set(&g->deadline, g->config->timeouts.shutdown + drain_grace, 0);
-	ev_timer_start(s->loop, &g->deadline);
+	bring_forward(g, (stopping ? after->shutdown : after->drain_timeout) + drain_grace);
+	if (draining)
+		return;
 	TAILQ_FOREACH (c, &g->workers, link) {
 		c->expected = true;
 		ev_timer_stop(s->loop, &c->restart);

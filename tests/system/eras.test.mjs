@@ -56,7 +56,10 @@ describe('modern clients and a legacy upstream', OPTIONS, () => {
 				);
 			},
 		};
-		margay = await Margay.start({ upstream: server.url });
+		margay = await Margay.start({
+			upstream: server.url,
+			config: { timeouts: { drain_spread: '1s' } },
+		});
 	});
 	afterEach(async (t) => {
 		if (t.error) t.diagnostic(margay.report());

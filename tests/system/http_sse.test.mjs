@@ -133,13 +133,13 @@ describe('clients of HTTP+SSE', OPTIONS, () => {
 			for (const { pid } of (await margay.status()).workers) killPid(pid, 'SIGKILL');
 		}],
 		['a reload', async () => {
-			margay.write({ timeouts: { shutdown: '1s' } });
+			margay.write({ timeouts: { drain_timeout: '1s' } });
 			await margay.command('reload');
 			await margay.command('reload');
 		}],
 	])
 		test(`${what} ends the stream, and the next one goes on with the session`, async () => {
-			margay.write({ timeouts: { shutdown: '1s' } });
+			margay.write({ timeouts: { drain_timeout: '1s' } });
 			await margay.command('reload');
 			const client = await SseClient.open(margay);
 			await client.initialize();

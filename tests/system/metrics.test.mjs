@@ -68,6 +68,7 @@ const TYPES = {
 	margay_connection_duration_seconds: 'histogram',
 	margay_connections_open: 'gauge',
 	margay_connections_total: 'counter',
+	margay_drain_forced_total: 'counter',
 	margay_generation: 'gauge',
 	margay_loop_busy_seconds: 'histogram',
 	margay_request_duration_seconds: 'histogram',

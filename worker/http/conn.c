@@ -113,7 +113,8 @@ static void conn_failed(struct conn *c)
 /* The last byte of an answer is with the kernel. */
 static void answer_sent(struct conn *c)
 {
-	if (c->close_after || c->worker->draining)
+	/* One that was not told of the end may be sending its next request. */
+	if (c->close_after || c->worker->drain.last)
 		conn_linger(c);
 	else
 		conn_next(c);
@@ -300,6 +301,16 @@ void conn_answer(struct conn *c, unsigned status, struct span headers, struct sp
 	conn_end(c);
 }
 
+/* How long it may wait for its next request. */
+static struct timeout_queue *idle_queue(struct worker *w)
+{
+	struct worker_timeouts *t = &w->timeouts;
+
+	if (!w->draining)
+		return &t->client_idle;
+	return w->drain.last ? &t->client_linger : &t->client_parting;
+}
+
 /* Ready for another request on this connection. */
 static void conn_next(struct conn *c)
 {
@@ -317,7 +328,7 @@ static void conn_next(struct conn *c)
 		worker_ready(w, c);
 	} else {
 		buffer_release(&c->in);
-		deadline_set(c, &w->timeouts.client_idle);
+		deadline_set(c, idle_queue(w));
 		if (c->read_ended) {
 			conn_close(c);
 			return;
@@ -549,11 +560,27 @@ struct conn *conn_open(struct worker *w, const struct listener *listener,
 	return c;
 }
 
+/* Nothing of a request came yet, and none is being answered. */
+static bool conn_idle(const struct conn *c)
+{
+	return c->state == CONN_HEAD && !c->head_sent && !c->request_open && !c->in_ready;
+}
+
 void conn_drain(struct conn *c)
 {
 	/* Closing an idle connection races with its next request: leave it a moment. */
-	if (c->state == CONN_HEAD && !c->head_sent && !c->request_open)
-		deadline_set(c, &c->worker->timeouts.client_linger);
+	if (conn_idle(c))
+		deadline_set(c, idle_queue(c->worker));
+}
+
+/* A client that was told of no end goes: what it sent before ours is still served. */
+static void conn_part(struct conn *c)
+{
+	conn_read(c);
+	if (!c->closed && conn_idle(c))
+		conn_linger(c);
+	if (!c->closed)
+		update_events(c);
 }
 
 static void on_deadline(struct timeout_queue *queue, struct timeout *timeout)
@@ -570,6 +597,8 @@ static void on_deadline(struct timeout_queue *queue, struct timeout *timeout)
 		c->state = CONN_HEAD;
 		conn_refuse(
 		    c, 408, "the request's body did not arrive within timeouts.client_body");
+	} else if (queue == &w->timeouts.client_parting) {
+		conn_part(c);
 	} else {
 		conn_close(c);
 	}
@@ -593,6 +622,7 @@ void conn_timeouts_init(struct worker *w)
 	timeout_queue_init(&t->client_header, w->loop, after->client_header, on_deadline);
 	timeout_queue_init(&t->client_body, w->loop, after->client_body, on_deadline);
 	timeout_queue_init(&t->client_idle, w->loop, after->client_idle, on_deadline);
+	timeout_queue_init(&t->client_parting, w->loop, after->keepalive_linger, on_deadline);
 	timeout_queue_init(&t->client_linger, w->loop, CONN_LINGER_SECONDS, on_deadline);
 	timeout_queue_init(&t->client_write, w->loop, after->client_write, on_write_deadline);
 }

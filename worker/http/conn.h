@@ -113,7 +113,8 @@ static inline bool conn_congested(const struct conn *c)
 	return buffer_length(&c->out) > CONN_HIGH_WATER;
 }
 
-/* From the worker: serve buffered requests; close when idle because the worker drains. */
+/* From the worker: serve buffered requests; the worker drains: close soon
+ * when idle. */
 void conn_serve_buffered(struct conn *c);
 void conn_drain(struct conn *c);
 void conn_timeouts_init(struct worker *w);

@@ -63,6 +63,7 @@ void errand_close(struct errand *r)
 	part(r);
 	LIST_REMOVE(r, link);
 	LIST_INSERT_HEAD(&w->closed_errands, r, link);
+	worker_check_done(w);
 }
 
 void errands_close(struct worker *w)
@@ -104,6 +105,17 @@ bool errand_is_heard(const struct errand *r)
 bool errand_is_awaited(const struct errand *r)
 {
 	return errand_is_heard(r) || r->replay;
+}
+
+bool errands_awaited(const struct worker *w)
+{
+	const struct errand *r;
+
+	LIST_FOREACH (r, &w->errands, link) {
+		if (!r->exchange && errand_is_awaited(r))
+			return true;
+	}
+	return false;
 }
 
 void errand_send(struct errand *r)

@@ -96,6 +96,8 @@ void errand_fail(struct errand *r, int reason, const char *detail);
 bool errand_is_heard(const struct errand *r);
 /* Or may come back for it. */
 bool errand_is_awaited(const struct errand *r);
+/* Some client may come back, here or at another worker, for what is under way or answered. */
+bool errands_awaited(const struct worker *w);
 /* Take a message as if it came from the upstream. */
 void errand_take(struct errand *r, struct span message);
 /* Give the answer that there is: the errand is over. */

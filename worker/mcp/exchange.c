@@ -97,6 +97,7 @@ void exchange_finish(struct exchange *x)
 		batch_leave(x);
 	timeout_disarm(&w->timeouts.sse_heartbeat, &x->heartbeat);
 	timeout_disarm(&w->timeouts.session_touch, &x->touch);
+	ev_timer_stop(w->loop, &x->leave);
 	if (x->counted_stream)
 		streams_release(w->streams, &x->session);
 	if (x->streaming && x->answering)
@@ -232,14 +233,35 @@ void exchange_timeouts_init(struct worker *w)
 	timeout_queue_init(&t->session_touch, w->loop, touch, on_touch);
 }
 
+static void on_leave(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct exchange *x = container_of(timer, struct exchange, leave);
+
+	(void)loop;
+	(void)events;
+	x->leaving = true;
+	x->conn->close_after = true;
+	if (x->subscriber)
+		feed_drain(x);
+	else
+		relay_end_stream(x);
+}
+
 void exchange_drain(struct exchange *x)
 {
-	if (x->http_sse)
+	struct worker *w = x->worker;
+	bool endless = x->subscriber || x->call.stream || x->kind == EXCHANGE_STREAM;
+
+	if (x->http_sse) {
 		http_sse_drain(x);
-	else if (x->subscriber && x->answering)
-		feed_drain(x);
-	else if ((x->call.stream || x->kind == EXCHANGE_STREAM) && x->answering)
-		relay_end_stream(x);
+		return;
+	}
+	/* One that has not begun comes here when it does. */
+	if (!endless || !x->answering || x->leaving || x->conn->listener->inner)
+		return;
+	ev_timer_stop(w->loop, &x->leave);
+	ev_timer_set(&x->leave, drain_wait(w), 0);
+	ev_timer_start(w->loop, &x->leave);
 }
 
 static void handle_head(struct conn *c, const struct http_head *head)
@@ -254,6 +276,7 @@ static void handle_head(struct conn *c, const struct http_head *head)
 	x->worker = w;
 	x->conn = c;
 	x->outcome = METRIC_OUTCOME_OK;
+	ev_timer_init(&x->leave, on_leave, 0, 0);
 	c->exchange = x;
 	TAILQ_INSERT_TAIL(&w->exchanges, x, link);
 	admission_head(x, head);

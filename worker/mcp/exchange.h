@@ -100,6 +100,8 @@ struct exchange {
 	uint64_t expected;     /* bytes of a JSON answer; 0: unknown */
 	struct sse sse;
 	struct timeout heartbeat, touch;
+	ev_timer leave;              /* the worker drains: the stream is to end then */
+	bool leaving;                /* at the next event boundary */
 	struct handshake *handshake; /* only for initialize */
 
 	/* For log and metrics. */
@@ -127,7 +129,8 @@ void exchange_accept(struct exchange *x);
 void exchange_finish(struct exchange *x);
 void exchange_free(struct exchange *x);
 void exchange_timeouts_init(struct worker *w);
-/* The worker drains: end streams so that clients come back to another worker. */
+/* The worker drains: end a stream in a while (drain_wait), so that its client comes back to another
+ * worker. */
 void exchange_drain(struct exchange *x);
 
 /* admission.c */
@@ -149,7 +152,11 @@ void relay_event(struct exchange *x, struct span message);
 /* The upstream's answer ended (reason as in upstream_call_ops.end) after relay_begin. */
 void relay_over(struct exchange *x, int reason, const char *detail);
 void relay_drained(struct exchange *x);
+/* Now, if it is between two events. */
 void relay_end_stream(struct exchange *x);
+/* A line that tells a client when to come back: jittered, as others are sent away with it. */
+enum { RELAY_RETRY_TEXT = 32 };
+struct span relay_retry(char text[RELAY_RETRY_TEXT]);
 /* The head of a request over HTTP; nothing for a stdio upstream. 0 or -ENOMEM, -EMSGSIZE. */
 int relay_build_head(struct buffer *out, const char *method, const struct upstream *u,
     const struct session_record *record, struct span version, struct span forward,

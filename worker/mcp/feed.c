@@ -496,9 +496,11 @@ void feed_drain(struct exchange *x)
 	struct buffer out = {0};
 	struct compose c = {.out = &out, .bound = EVENT_MAX};
 	struct conn *conn = x->conn;
+	char retry[RELAY_RETRY_TEXT];
 
 	if (!sse_at_boundary(&x->sse))
 		return;
+	compose_raw(&c, relay_retry(retry));
 	compose_raw(&c, SPAN("event: message\ndata: "));
 	to_modern_listen_end(&c, x->id);
 	compose_raw(&c, SPAN("\n\n"));

@@ -20,7 +20,7 @@
 #include "worker/mcp/virtual.h"
 #include "worker/route.h"
 
-enum { RELAY_HEAD_MAX = 128 * 1024, RELAY_RETRY_MIN = 500, RELAY_RETRY_SPREAD = 2000 };
+enum { RELAY_HEAD_MAX = 128 * 1024, RELAY_RETRY_MIN = 1000, RELAY_RETRY_SPREAD = 2000 };
 
 static struct exchange *exchange_of(struct upstream_call *call)
 {
@@ -133,6 +133,8 @@ void relay_begin(struct exchange *x, unsigned status, int64_t length, bool sse, 
 	if (sse) {
 		METRIC_ADD(w->metrics, STREAMS_OPEN, 1, x->route->metrics_id);
 		timeout_arm(&w->timeouts.sse_heartbeat, &x->heartbeat);
+		if (w->draining)
+			exchange_drain(x);
 	}
 	conn_begin(x->conn, status, length, (struct span){headers, (size_t)n});
 }
@@ -324,8 +326,8 @@ static void on_read_end(struct upstream_call *call)
 		return;
 	if (conn_congested(c))
 		upstream_call_pause(call);
-	if (x->worker->draining)
-		exchange_drain(x);
+	if (x->leaving)
+		relay_end_stream(x);
 }
 
 void relay_drained(struct exchange *x)
@@ -341,17 +343,23 @@ void relay_drained(struct exchange *x)
 	upstream_call_resume(x->errand ? &x->errand->call : &x->call);
 }
 
+struct span relay_retry(char text[RELAY_RETRY_TEXT])
+{
+	unsigned wait = RELAY_RETRY_MIN + (unsigned)(rand() % RELAY_RETRY_SPREAD);
+	int n = snprintf(text, RELAY_RETRY_TEXT, "retry: %u\n", wait);
+
+	return (struct span){text, (size_t)n};
+}
+
 void relay_end_stream(struct exchange *x)
 {
 	struct conn *c = x->conn;
-	char retry[32];
+	char retry[RELAY_RETRY_TEXT];
 
 	if (!sse_at_boundary(&x->sse))
 		return;
-	/* Spread, so that the clients of a drained worker do not come back all at once. */
-	unsigned wait = RELAY_RETRY_MIN + (unsigned)(rand() % RELAY_RETRY_SPREAD);
-	int n = snprintf(retry, sizeof(retry), "retry: %u\n\n", wait);
-	conn_body(c, (struct span){retry, (size_t)n});
+	conn_body(c, relay_retry(retry));
+	conn_body(c, SPAN("\n"));
 	conn_end(c);
 	if (c->exchange == x)
 		exchange_finish(x);
