@@ -82,7 +82,8 @@ enum metric_slot_kind {
 	METRIC_SLOT_BROKER,
 	METRIC_SLOT_KEEPER
 };
-enum { METRIC_SLOTS = 2 * CONFIG_WORKERS_MAX + 4 };
+/* Workers of a generation that serves, two that drain and one that starts; all others. */
+enum { METRIC_SLOTS = 4 * CONFIG_WORKERS_MAX + 4 };
 
 /* Index of each label in the order of the metric's dimensions; 0 where it has none. */
 struct metric_at {

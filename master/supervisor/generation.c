@@ -15,6 +15,8 @@
 #include "common/ipc/channel.h"
 #include "master/supervisor/children.h"
 
+enum { DRAINING_MAX = 2 }; /* generations */
+
 static const double ready_patience = 10, drain_grace = 2; /* seconds */
 
 static bool all_gone(const struct generation *g)
@@ -259,6 +261,36 @@ void generation_drain(struct generation *g)
 	}
 }
 
+static bool is_draining(const struct generation *g)
+{
+	const struct child *c;
+
+	TAILQ_FOREACH (c, &g->workers, link) {
+		if (c->pid > 0 && c->state == CHILD_DRAINING)
+			return true;
+	}
+	return false;
+}
+
+/* Many reloads in a row must not pile up generations: the oldest have had their time. */
+static void cut_oldest(struct supervisor *s)
+{
+	struct generation *g;
+	struct child *c;
+	unsigned count = 0;
+
+	TAILQ_FOREACH (g, &s->generations, link)
+		count += is_draining(g);
+	TAILQ_FOREACH (g, &s->generations, link) {
+		if (!is_draining(g) || count-- <= DRAINING_MAX || !bring_forward(g, drain_grace))
+			continue;
+		LOG(s->log, LOG_LEVEL_WARN, "too many generations drain: the oldest is cut off",
+		    LOG_UINT("generation", g->number));
+		TAILQ_FOREACH (c, &g->workers, link)
+			child_tell(c, CHANNEL_STOP, NULL, 0, -1);
+	}
+}
+
 void generation_commit(struct generation *g)
 {
 	struct supervisor *s = g->supervisor;
@@ -278,6 +310,7 @@ void generation_commit(struct generation *g)
 		if (old != g)
 			generation_drain(old);
 	}
+	cut_oldest(s);
 	TAILQ_FOREACH_SAFE (old, &s->generations, link, next) {
 		if (old != g)
 			generation_update(old);

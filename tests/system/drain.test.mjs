@@ -6,6 +6,7 @@ import net from 'node:net';
 import {
 	binary,
 	events,
+	killPid,
 	Margay,
 	RawSession,
 	ScriptedServer,
@@ -317,5 +318,52 @@ describe('event streams', OPTIONS, () => {
 		await client.done;
 		assert.equal(client.retries.length, 1);
 		quiet();
+	});
+});
+
+describe('generations', OPTIONS, () => {
+	const bench = setUp();
+
+	// Control: without the limit there are six, each with its calls.
+	test('are three at most: the oldest are cut off and counted', async () => {
+		const margay = await bench.start();
+		bench.server.on['tools/call'] = () => {};
+		const session = await RawSession.open(margay.url);
+		const calls = [];
+		for (let n = 0; n < 5; n++) {
+			const before = bench.server.count('tools/call');
+			const call = { over: false };
+			session
+				.call('never')
+				.catch(() => {})
+				.finally(() => (call.over = true));
+			calls.push(call);
+			await until('the call is at the upstream', () => bench.server.count('tools/call') > before);
+			await reload(margay);
+		}
+		await only(margay, 3);
+		assert.deepEqual((await generations(margay)).sort(), [4, 5, 6]);
+		await until('the oldest calls are cut off', () => calls.slice(0, 3).every(({ over }) => over));
+		assert.deepEqual(calls.map(({ over }) => over), [true, true, true, false, false]);
+		assert.equal(await forced(margay), 3);
+		assert.equal(margay.log().filter(({ message }) => /too many/.test(message)).length, 3);
+		margay.child.kill('SIGQUIT');
+		await margay.child.exit;
+	});
+
+	// Control: a worker that can't cut its connections itself is counted by nobody.
+	test('are cut off by the master when they do not hear', async () => {
+		const margay = await bench.start({ drain_timeout: '1s' });
+		bench.server.on['tools/call'] = () => {};
+		const session = await RawSession.open(margay.url);
+		const before = bench.server.count('tools/call');
+		const answer = session.call('never').catch((error) => error);
+		await until('the call is at the upstream', () => bench.server.count('tools/call') > before);
+		const { workers } = await margay.status();
+		workers.forEach(({ pid }) => killPid(pid, 'SIGSTOP'));
+		await reload(margay);
+		await only(margay, 1);
+		assert.notEqual((await answer).status, 200);
+		assert.equal(await forced(margay), workers.reduce((sum, one) => sum + one.connections, 0));
 	});
 });
