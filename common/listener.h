@@ -28,4 +28,6 @@ struct listener_set {
 	size_t count;
 };
 
+_Static_assert(CONFIG_LISTENS_MAX + 1 <= 32, "a listener is a bit of a uint32_t");
+
 #endif

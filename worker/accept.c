@@ -2,6 +2,9 @@
  * accept: see accept.h. Budget: ACCEPT_BUDGET connections per wake-up and slot. When descriptors
  * run out, all watchers rest for ACCEPT_PAUSE seconds, and a reserve descriptor tells one waiting
  * client 503 instead of silence.
+ *
+ * An address that goes takes no new connection, the master sees to that (supervisor/listeners.c);
+ * what was connecting gets LEAVE_AFTER seconds to arrive, then a queue is done when it is empty.
  */
 #include "worker/accept.h"
 
@@ -19,7 +22,7 @@
 
 enum { ACCEPT_BUDGET = 8 };
 
-static const double accept_pause = 0.1;
+static const double accept_pause = 0.1, leave_after = 2, leave_again = 0.05;
 
 static const char refusal[] =
     "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
@@ -30,12 +33,15 @@ struct slot {
 	struct accept_slots *slots;
 	const struct listener *listener;
 	bool adopted;
+	bool left; /* its queue is empty, and stays so */
 };
 
 struct accept_slots {
 	struct worker *worker;
 	ev_timer pause;
-	int reserve; /* a descriptor to give up when none is left */
+	ev_timer leave;
+	uint32_t leaving; /* bit of each listener that goes and is served to its end */
+	int reserve;      /* a descriptor to give up when none is left */
 	bool accepting;
 	size_t count; /* listeners * LISTENER_SLOTS */
 	struct slot rows[];
@@ -46,6 +52,15 @@ static bool slot_is_ours(const struct accept_slots *a, unsigned number)
 	return number % a->worker->boot->workers == a->worker->boot->number;
 }
 
+static bool slot_wanted(const struct accept_slots *a, size_t i)
+{
+	const struct slot *s = &a->rows[i];
+	bool leaving = (a->leaving >> (i / LISTENER_SLOTS) & 1) && !s->left;
+
+	return (a->accepting || leaving) &&
+	       (s->adopted || slot_is_ours(a, (unsigned)(i % LISTENER_SLOTS)));
+}
+
 /* Watch what should be watched, rest otherwise. */
 static void slots_update(struct accept_slots *a)
 {
@@ -53,8 +68,7 @@ static void slots_update(struct accept_slots *a)
 
 	for (size_t i = 0; i < a->count; i++) {
 		struct slot *s = &a->rows[i];
-		bool ours = s->adopted || slot_is_ours(a, (unsigned)(i % LISTENER_SLOTS));
-		if (a->accepting && !resting && ours)
+		if (!resting && slot_wanted(a, i))
 			ev_io_start(a->worker->loop, &s->io);
 		else
 			ev_io_stop(a->worker->loop, &s->io);
@@ -107,13 +121,12 @@ static void take(
 		clients_release(w->clients, client);
 }
 
-static void on_slot(struct ev_loop *loop, ev_io *io, int events)
+/* False when there is nobody, or no slot, any more. */
+static bool slot_serve(struct slot *s)
 {
-	struct slot *s = container_of(io, struct slot, io);
 	struct accept_slots *a = s->slots;
+	ev_io *io = &s->io;
 
-	(void)loop;
-	(void)events;
 	for (int budget = ACCEPT_BUDGET; budget > 0; budget--) {
 		struct sockaddr_storage peer = {0};
 		socklen_t length = sizeof(peer);
@@ -125,12 +138,20 @@ static void on_slot(struct ev_loop *loop, ev_io *io, int events)
 		}
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
 			out_of_descriptors(a, io->fd);
-			return;
+			return true;
 		}
-		if (errno == EAGAIN)
-			return;
+		if (errno == EAGAIN || errno == EINVAL)
+			return false;
 		/* ECONNABORTED, EINTR, EPROTO and network errors concern one connection only. */
 	}
+	return true;
+}
+
+static void on_slot(struct ev_loop *loop, ev_io *io, int events)
+{
+	(void)loop;
+	(void)events;
+	slot_serve(container_of(io, struct slot, io));
 }
 
 static void on_pause_over(struct ev_loop *loop, ev_timer *timer, int events)
@@ -138,6 +159,33 @@ static void on_pause_over(struct ev_loop *loop, ev_timer *timer, int events)
 	(void)loop;
 	(void)events;
 	slots_update(container_of(timer, struct accept_slots, pause));
+}
+
+static void leave_end(struct accept_slots *a)
+{
+	a->leaving = 0;
+	ev_timer_stop(a->worker->loop, &a->leave);
+	slots_update(a);
+	drain_stopped_accepting(a->worker);
+}
+
+/* Leave each queue that is empty. */
+static void on_leave(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct accept_slots *a = container_of(timer, struct accept_slots, leave);
+	bool all = true;
+
+	(void)loop;
+	(void)events;
+	for (size_t i = 0; i < a->count && !ev_is_active(&a->pause); i++) {
+		if (slot_wanted(a, i))
+			a->rows[i].left = !slot_serve(&a->rows[i]);
+		all &= !slot_wanted(a, i);
+	}
+	if (all && !ev_is_active(&a->pause))
+		leave_end(a);
+	else
+		slots_update(a);
 }
 
 int accept_open(struct worker *w, struct accept_slots **out)
@@ -152,6 +200,7 @@ int accept_open(struct worker *w, struct accept_slots **out)
 	a->count = count;
 	a->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	ev_timer_init(&a->pause, on_pause_over, accept_pause, 0);
+	ev_timer_init(&a->leave, on_leave, leave_after, leave_again);
 	for (size_t i = 0; i < count; i++) {
 		struct slot *s = &a->rows[i];
 		s->slots = a;
@@ -164,7 +213,10 @@ int accept_open(struct worker *w, struct accept_slots **out)
 
 void accept_close(struct accept_slots *a)
 {
-	accept_stop(a);
+	a->accepting = false;
+	a->leaving = 0;
+	slots_update(a);
+	ev_timer_stop(a->worker->loop, &a->leave);
 	ev_timer_stop(a->worker->loop, &a->pause);
 	if (a->reserve >= 0)
 		close(a->reserve);
@@ -177,10 +229,16 @@ void accept_start(struct accept_slots *a)
 	slots_update(a);
 }
 
-void accept_stop(struct accept_slots *a)
+void accept_leave(struct accept_slots *a, uint32_t listeners)
 {
 	a->accepting = false;
+	a->leaving = listeners;
+	if (!listeners) {
+		leave_end(a);
+		return;
+	}
 	slots_update(a);
+	ev_timer_start(a->worker->loop, &a->leave);
 }
 
 static void set_adopted(struct accept_slots *a, unsigned slot, bool adopted)

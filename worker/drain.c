@@ -49,7 +49,7 @@ static void wind_down(struct worker *w)
 		conn_drain(c);
 }
 
-void drain_start(struct worker *w)
+void drain_start(struct worker *w, uint32_t leaving)
 {
 	const struct config_timeouts *after = &w->config->timeouts;
 	bool capped = after->drain_spread > after->drain_timeout;
@@ -58,15 +58,21 @@ void drain_start(struct worker *w)
 		return;
 	w->draining = true;
 	w->accepting = false;
+	w->drain.leaving = true;
 	w->drain.began = ev_now(w->loop);
 	w->drain.spread_end =
 	    w->drain.began + (capped ? after->drain_timeout : after->drain_spread);
-	accept_stop(w->slots);
 	leases_drain(w);
 	if (w->desktop)
 		desktop_drain(w->desktop);
 	LOG(w->log, LOG_LEVEL_INFO, "draining", LOG_UINT("connections", w->conn_count));
 	wind_down(w);
+	accept_leave(w->slots, leaving);
+}
+
+void drain_stopped_accepting(struct worker *w)
+{
+	w->drain.leaving = false;
 	if (worker_tell_master(w, CHANNEL_STOPPED_ACCEPTING, NULL, 0))
 		LOG_TEXT(w->log, LOG_LEVEL_WARN, "master did not hear that accepting stopped");
 	worker_check_done(w);
@@ -78,9 +84,11 @@ void drain_last(struct worker *w)
 		return;
 	w->drain.last = true;
 	if (!w->draining) {
-		drain_start(w);
+		drain_start(w, 0);
 		return;
 	}
+	if (w->drain.leaving)
+		accept_leave(w->slots, 0);
 	wind_down(w);
 	worker_check_done(w);
 }

@@ -13,6 +13,7 @@
 
 #include <ev.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct worker;
 
@@ -21,11 +22,14 @@ struct drain {
 	double began, spread_end; /* loop time */
 	unsigned cut;             /* connections */
 	bool last;                /* nobody follows */
+	bool leaving;             /* some slots are still watched */
 };
 
 void drain_init(struct worker *w);
-/* Another generation serves. */
-void drain_start(struct worker *w);
+/* Another generation serves, but not the listeners whose bits are set: these are left in order. */
+void drain_start(struct worker *w, uint32_t leaving);
+/* No slot is watched any more. */
+void drain_stopped_accepting(struct worker *w);
 /* Nobody follows. */
 void drain_last(struct worker *w);
 /* End at once. */

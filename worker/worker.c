@@ -52,8 +52,9 @@ void worker_ready(struct worker *w, struct conn *c)
 
 void worker_check_done(struct worker *w)
 {
-	if (w->draining && w->conn_count == 0 && w->aside_count == 0 && w->parked_count == 0 &&
-	    LIST_EMPTY(&w->inlets) && (w->drain.last || !errands_awaited(w)))
+	if (w->draining && !w->drain.leaving && w->conn_count == 0 && w->aside_count == 0 &&
+	    w->parked_count == 0 && LIST_EMPTY(&w->inlets) &&
+	    (w->drain.last || !errands_awaited(w)))
 		ev_break(w->loop, EVBREAK_ALL);
 }
 
@@ -89,6 +90,15 @@ static unsigned slot_of(const void *payload, uint32_t length)
 	return slot.slot;
 }
 
+static uint32_t leaving_of(const void *payload, uint32_t length)
+{
+	struct channel_drain drain = {0};
+
+	if (length == sizeof(drain))
+		memcpy(&drain, payload, sizeof(drain));
+	return drain.leaving;
+}
+
 static void on_message(struct worker *w, const struct frame *frame, const void *payload, int *fd)
 {
 	switch (frame->type) {
@@ -96,7 +106,7 @@ static void on_message(struct worker *w, const struct frame *frame, const void *
 		serve(w);
 		break;
 	case CHANNEL_DRAIN:
-		drain_start(w);
+		drain_start(w, leaving_of(payload, frame->length));
 		break;
 	case CHANNEL_LAST:
 		parked_give_up(w);

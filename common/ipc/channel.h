@@ -18,7 +18,8 @@ enum channel_type {
 	CHANNEL_REPORT, /* answer to ASK, with a descriptor of its text: JSON */
 	/* master to child */
 	CHANNEL_ACCEPT,  /* all of the generation is READY: start accepting from your slots */
-	CHANNEL_DRAIN,   /* stop accepting, finish what is in flight, then exit 0 */
+	CHANNEL_DRAIN,   /* stop accepting, finish what is in flight, then exit 0; payload struct
+			    channel_drain, or none */
 	CHANNEL_STOP,    /* exit at once */
 	CHANNEL_ADOPT,   /* payload struct channel_slot: accept from this slot too */
 	CHANNEL_RELEASE, /* payload struct channel_slot: no longer */
@@ -33,6 +34,10 @@ enum channel_type {
 
 struct channel_generation {
 	uint32_t generation;
+};
+
+struct channel_drain {
+	uint32_t leaving; /* bit of each listener that nobody serves any more: empty its queue */
 };
 
 struct channel_slot {

@@ -244,6 +244,8 @@ void generation_drain(struct generation *g)
 
 	const struct config_timeouts *after = &g->config->timeouts;
 	bool stopping = s->state == SUPERVISOR_STOPPING, draining = g->state == GENERATION_DRAINING;
+	struct channel_drain drain = {
+	    .leaving = stopping ? 0 : listeners_leaving(&g->listeners, &s->current->listeners)};
 
 	if (!draining)
 		ev_timer_stop(s->loop, &g->deadline);
@@ -257,7 +259,7 @@ void generation_drain(struct generation *g)
 		if (c->pid <= 0)
 			continue;
 		c->state = CHILD_DRAINING;
-		child_tell(c, CHANNEL_DRAIN, NULL, 0, -1);
+		child_tell(c, CHANNEL_DRAIN, &drain, sizeof(drain), -1);
 	}
 }
 
@@ -301,6 +303,7 @@ void generation_commit(struct generation *g)
 	s->current = g;
 	/* The keeper hears of new upstreams before any worker can ask for them. */
 	child_tell(s->keeper, CHANNEL_CONFIG, NULL, 0, g->config_fd);
+	listeners_commit(s->listeners, &g->listeners, s->loop);
 	accept_ready(g);
 	METRIC_SET(s->cells, GENERATION, g->number, 0);
 	LOG(s->log, LOG_LEVEL_INFO, "generation serves", LOG_UINT("generation", g->number),

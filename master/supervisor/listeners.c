@@ -2,7 +2,9 @@
 #include "master/supervisor/listeners.h"
 
 #include <errno.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -13,16 +15,22 @@
 
 enum { LISTENER_BACKLOG = 4096 };
 
+/* More than the workers wait before they find a queue empty for good (worker/accept.c). */
+static const double leave_after = 3, leave_again = 0.25; /* seconds */
+
 struct bound {
 	LIST_ENTRY(bound) link;
 	struct sockaddr_storage storage;
 	socklen_t length;
 	unsigned references;
+	bool leaving;
 	int fds[LISTENER_SLOTS];
 };
 
 struct listeners {
 	LIST_HEAD(, bound) rows;
+	struct ev_loop *loop; /* while `leave` runs */
+	ev_timer leave;
 };
 
 int listeners_open(struct listeners **out)
@@ -44,8 +52,16 @@ static void bound_close(struct bound *b)
 	free(b);
 }
 
+static void leave_stop(struct listeners *l)
+{
+	if (l->loop)
+		ev_timer_stop(l->loop, &l->leave);
+	l->loop = NULL;
+}
+
 void listeners_close(struct listeners *l)
 {
+	leave_stop(l);
 	while (!LIST_EMPTY(&l->rows))
 		bound_close(LIST_FIRST(&l->rows));
 	free(l);
@@ -115,14 +131,131 @@ static int bound_open(struct listeners *l, const struct config_address *address,
 	return 0;
 }
 
+/* --- addresses that go --- */
+
+/* Drop what has SYN set: byte 13 of the TCP header, which is where a filter's view begins. */
+static void drop_syn(int fd)
+{
+	static struct sock_filter code[] = {
+	    BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+	    BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, TH_SYN, 0, 1),
+	    BPF_STMT(BPF_RET | BPF_K, 0),
+	    BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+	};
+	static const struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+
+	/* Without it who connects now may be reset later: no reason not to go on. */
+	setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
+}
+
+/* True when nobody waits in its queue, or it listens no more. */
+static bool is_empty(int fd)
+{
+	struct tcp_info info = {0};
+	socklen_t length = sizeof(info);
+
+	/* Of a listening socket this is the length of the queue. */
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0 ||
+	       info.tcpi_state != TCP_LISTEN || info.tcpi_unacked == 0;
+}
+
+static bool is_left(const struct bound *b)
+{
+	for (int i = 0; i < LISTENER_SLOTS; i++) {
+		if (!is_empty(b->fds[i]))
+			return false;
+	}
+	return true;
+}
+
+static void bound_refuse(struct bound *b)
+{
+	for (int i = 0; i < LISTENER_SLOTS; i++)
+		shutdown(b->fds[i], SHUT_RD);
+}
+
+static void on_leave(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct listeners *l = container_of(timer, struct listeners, leave);
+	bool all = true;
+	struct bound *b;
+
+	(void)loop;
+	(void)events;
+	LIST_FOREACH (b, &l->rows, link) {
+		if (b->leaving && is_left(b))
+			bound_refuse(b);
+		else
+			all &= !b->leaving;
+	}
+	if (all)
+		leave_stop(l);
+}
+
+static void bound_leave(struct bound *b)
+{
+	b->leaving = true;
+	for (int i = 0; i < LISTENER_SLOTS; i++)
+		drop_syn(b->fds[i]);
+}
+
+static void bound_return(struct bound *b)
+{
+	static const int unused = 0;
+
+	b->leaving = false;
+	for (int i = 0; i < LISTENER_SLOTS; i++) {
+		setsockopt(b->fds[i], SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof(unused));
+		/* It may have stopped already. */
+		listen(b->fds[i], LISTENER_BACKLOG);
+	}
+}
+
+static bool set_has(const struct listener_set *set, const struct sockaddr_storage *storage)
+{
+	for (size_t i = 0; i < set->count; i++) {
+		if (address_equal(&set->rows[i].config->address.storage, storage))
+			return true;
+	}
+	return false;
+}
+
+void listeners_commit(struct listeners *l, const struct listener_set *set, struct ev_loop *loop)
+{
+	bool any = false;
+	struct bound *b;
+
+	LIST_FOREACH (b, &l->rows, link) {
+		bool stays = set_has(set, &b->storage);
+		if (!stays && !b->leaving)
+			bound_leave(b);
+		else if (stays && b->leaving)
+			bound_return(b);
+		any |= !stays;
+	}
+	leave_stop(l);
+	if (!any)
+		return;
+	l->loop = loop;
+	ev_timer_init(&l->leave, on_leave, leave_after, leave_again);
+	ev_timer_start(loop, &l->leave);
+}
+
+uint32_t listeners_leaving(const struct listener_set *old, const struct listener_set *set)
+{
+	uint32_t leaving = 0;
+
+	for (size_t i = 0; i < old->count; i++)
+		leaving |= (uint32_t)!set_has(set, &old->rows[i].config->address.storage) << i;
+	return leaving;
+}
+
 void listeners_refuse(struct listeners *l)
 {
 	struct bound *b;
 
-	LIST_FOREACH (b, &l->rows, link) {
-		for (int i = 0; i < LISTENER_SLOTS; i++)
-			shutdown(b->fds[i], SHUT_RD);
-	}
+	LIST_FOREACH (b, &l->rows, link)
+		bound_refuse(b);
 }
 
 static struct bound *bound_find(struct listeners *l, const struct sockaddr_storage *storage)

@@ -4,9 +4,15 @@
  *
  * An address is bound once and kept as long as some generation uses it; a generation's view of it
  * (listener_set) shares the descriptors. Nobody accepts here.
+ *
+ * A listener that is closed resets whoever is in its queue. So an address that goes first drops
+ * what wants to connect, by a filter on its sockets that lets handshakes under way come to their
+ * end; it stops listening when its queues are empty, and is closed with its last generation.
  */
 #ifndef MARGAY_MASTER_SUPERVISOR_LISTENERS_H
 #define MARGAY_MASTER_SUPERVISOR_LISTENERS_H
+
+#include <ev.h>
 
 #include "common/attributes.h"
 #include "common/listener.h"
@@ -22,6 +28,13 @@ void listeners_close(struct listeners *l);
  */
 int listeners_acquire(struct listeners *l, const struct config *config, struct listener_set *set,
     const struct config_address **failed) MUST_CHECK;
+/*
+ * `set` serves from now on. An address that is not in it takes no new connection: its workers empty
+ * its queues, and from then on it refuses. One that was leaving and is in the set is back.
+ */
+void listeners_commit(struct listeners *l, const struct listener_set *set, struct ev_loop *loop);
+/* The rows of `old` whose address is not in `set`, as bits. */
+uint32_t listeners_leaving(const struct listener_set *old, const struct listener_set *set);
 /*
  * Refuse whoever connects from now on, at all addresses: for stopping, when nobody will accept any
  * more. A client is better told at once than left waiting in a queue.

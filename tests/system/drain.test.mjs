@@ -1,13 +1,17 @@
 // Draining: what an old generation still has ends in its own time, and no client loses anything by it.
 import { after, afterEach, before, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
 import {
 	binary,
 	events,
+	exchange,
+	freePorts,
 	killPid,
 	Margay,
+	post,
 	RawSession,
 	ScriptedServer,
 	until,
@@ -52,6 +56,15 @@ const generations = async (margay) => [
 ];
 const only = (margay, count) =>
 	until(`${count} generation(s) left`, async () => (await generations(margay)).length === count);
+// Connections that wait in the queues of a port.
+const waiting = (port) =>
+	fs
+		.readFileSync('/proc/net/tcp', 'utf8')
+		.split('\n')
+		.map((line) => line.trim().split(/\s+/))
+		.filter((row) => row[3] === '0A' && row[1].endsWith(`:${port.toString(16).toUpperCase().padStart(4, '0')}`))
+		.reduce((sum, row) => sum + parseInt(row[4].split(':')[1], 16), 0);
+const HEALTH = 'GET /none HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n';
 const forced = async (margay) => (await margay.metrics()).sum('margay_drain_forced_total');
 
 // A connection with one answered request on it, and what happened to it since: when it was closed.
@@ -366,4 +379,91 @@ describe('generations', OPTIONS, () => {
 		assert.notEqual((await answer).status, 200);
 		assert.equal(await forced(margay), workers.reduce((sum, one) => sum + one.connections, 0));
 	});
+});
+
+describe('an address that goes', OPTIONS, () => {
+	const bench = setUp();
+
+	// A Margay that listens at a second port, too, and a call that keeps its first generation alive.
+	async function startTwo() {
+		const [port] = await freePorts(1);
+		const margay = await bench.start();
+		const one = margay.config.listen;
+		const two = [...one, { address: `127.0.0.1:${port}` }];
+		await reload(margay, { listen: two });
+		await only(margay, 1);
+		bench.server.on['tools/call'] = ({ request, response, message, server }) =>
+			(finish = () => server.answer(request, response, message));
+		let finish;
+		const session = await RawSession.open(margay.url);
+		const answer = session.call('held');
+		await until('the call is at the upstream', () => finish);
+		const end = async () => {
+			finish();
+			assert.equal((await answer).status, 200);
+			await only(margay, 1);
+			assert.equal(await forced(margay), 0);
+		};
+		return { margay, one, two, port, session, end };
+	}
+
+	const connected = (port) =>
+		new Promise((resolve) => {
+			const socket = net.connect(port, '127.0.0.1');
+			socket.once('connect', () => resolve('connected'));
+			socket.once('error', ({ code }) => resolve(code));
+			socket.once('close', () => socket.destroy());
+			socket.unref();
+		});
+
+	const ping = (session, port) =>
+		post(`http://127.0.0.1:${port}/mcp`, { jsonrpc: '2.0', id: 1, method: 'ping' }, {
+			headers: session.headers,
+		});
+
+	// Control: when the old workers stop accepting from it, those in its queue are reset with its last
+	// reference; without the filter the late one connects, to be reset or to wait in vain.
+	test('loses none of those in its queue, takes nobody else, and refuses in the end', async () => {
+		const { margay, one, port, session, end } = await startTwo();
+		const { workers } = await margay.status();
+		workers.forEach(({ pid }) => killPid(pid, 'SIGSTOP'));
+		const queued = Array.from({ length: 40 }, () => exchange(port, HEALTH, { timeout: 15_000 }));
+		const pings = Array.from({ length: 40 }, () => ping(session, port));
+		await until('all wait in its queue', () => waiting(port) === 80);
+		await reload(margay, { listen: one });
+		const late = connected(port);
+		assert.equal(waiting(port), 80);
+		workers.forEach(({ pid }) => killPid(pid, 'SIGCONT'));
+		for (const { status, headers } of await Promise.all(pings)) {
+			assert.equal(status, 200);
+			assert.equal(headers.connection, 'close');
+		}
+		for (const { status } of await Promise.all(queued)) assert.equal(status, 404);
+		assert.equal(await within('it refuses', late), 'ECONNREFUSED');
+		assert.equal((await generations(margay)).length, 2, 'while its last generation is there');
+		await end();
+		assert.equal(await connected(port), 'ECONNREFUSED');
+	});
+
+	// Control: with the filter left on it nobody gets through; without a new listen() all are refused.
+	for (const [what, leave] of [
+		['while it leaves', async () => {}],
+		['when it was left', (port) => until('it refuses', async () => (await connected(port)) === 'ECONNREFUSED')],
+	])
+		test(`may come back ${what}`, async () => {
+			const { margay, one, two, port, session, end } = await startTwo();
+			await reload(margay, { listen: one });
+			await leave(port);
+			await reload(margay, { listen: two });
+			for (let n = 0; n < 3; n++)
+				for (const { status } of await within(
+					'the answers',
+					Promise.all(Array.from({ length: 40 }, () => ping(session, port))),
+					5000,
+				))
+					assert.equal(status, 200);
+			await end();
+			const again = await Promise.all(Array.from({ length: 40 }, () => ping(session, port)));
+			assert.ok(again.every(({ status }) => status === 200));
+		});
 });

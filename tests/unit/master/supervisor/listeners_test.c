@@ -160,3 +160,64 @@ Test(listeners, who_connects_while_stopping_is_told_at_once)
 	listeners_release(l, &set);
 	listeners_close(l);
 }
+
+/* Whether a connection stands after a moment. */
+static bool connects_soon(const struct config_listen *listen)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	struct pollfd done = {.fd = fd, .events = POLLOUT};
+
+	connect(fd, (const struct sockaddr *)&listen->address.storage, listen->address.length);
+	bool answered = poll(&done, 1, 200) == 1;
+	close(fd);
+	return answered;
+}
+
+Test(listeners, an_address_that_goes_keeps_its_queue_takes_nobody_and_may_come_back)
+{
+	struct ev_loop *loop = ev_loop_new(EVFLAG_AUTO);
+	struct listener_set set, none = {.count = 0};
+	struct listeners *l;
+
+	choose_port(&rows[0]);
+	cr_assert_eq(listeners_open(&l), 0);
+	cr_assert_eq(listeners_acquire(l, &config, &set, &failed), 0);
+	int client = connect_to(&rows[0]);
+	cr_assert_geq(client, 0);
+	listeners_commit(l, &none, loop);
+	cr_assert_not(connects_soon(&rows[0]));
+	listeners_commit(l, &set, loop);
+	cr_assert(connects_soon(&rows[0]));
+	close(accept_any(&set.rows[0])); /* one of the two; the other stays queued */
+	listeners_commit(l, &none, loop);
+	ev_run(loop, EVRUN_ONCE);
+	int served = accept_any(&set.rows[0]);
+	cr_assert_geq(served, 0, "it was not left with somebody in its queue");
+	ev_run(loop, 0); /* until it is left */
+	cr_assert_lt(connect_to(&rows[0]), 0);
+	listeners_commit(l, &set, loop);
+	cr_assert(connects_soon(&rows[0]));
+	close(served);
+	close(client);
+	listeners_release(l, &set);
+	listeners_close(l);
+	ev_loop_destroy(loop);
+}
+
+Test(listeners, what_leaves_is_told_by_its_bits)
+{
+	struct listener_set old, new;
+	struct listeners *l;
+	struct config both = {.listens = rows, .listen_count = 2};
+
+	choose_port(&rows[0]);
+	choose_port(&rows[1]);
+	cr_assert_eq(listeners_open(&l), 0);
+	cr_assert_eq(listeners_acquire(l, &both, &old, &failed), 0);
+	cr_assert_eq(listeners_acquire(l, &config, &new, &failed), 0);
+	cr_assert_eq(listeners_leaving(&old, &new), 2);
+	cr_assert_eq(listeners_leaving(&new, &old), 0);
+	listeners_release(l, &old);
+	listeners_release(l, &new);
+	listeners_close(l);
+}
