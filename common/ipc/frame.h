@@ -30,8 +30,8 @@ struct frame {
 
 _Static_assert(sizeof(struct frame) == 32, "the frame header is part of the protocol");
 
-enum { FRAME_REPLY = 1 }; /* flags */
-enum { FRAME_FDS_MAX = 4 };
+enum { FRAME_REPLY = 1 };    /* flags */
+enum { FRAME_FDS_MAX = 32 }; /* as many as an address has listeners */
 
 /*
  * Send one frame without blocking; magic and version are filled in here. `fd` is -1 or a descriptor
