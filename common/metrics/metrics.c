@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/metrics/segment.h"
@@ -32,10 +33,33 @@ struct metrics_slot *metrics_slot_at(const struct metrics *m, int slot)
 	return (struct metrics_slot *)(void *)(base + (size_t)slot * m->header->slot_stride);
 }
 
+static size_t segment_size(void)
+{
+	return aligned(sizeof(struct metrics_header)) +
+	       METRIC_SLOTS * aligned(sizeof(struct metrics_slot));
+}
+
+/* FNV-1a over names, kinds and places of all metrics. */
+static uint32_t layout_checksum(void)
+{
+	uint32_t sum = 2166136261u;
+
+	for (size_t id = 0; id < METRIC_ID_COUNT; id++) {
+		const struct metric_row *row = &metric_rows[id];
+		for (const char *p = row->name; *p; p++)
+			sum = (sum ^ (uint8_t)*p) * 16777619u;
+		const uint32_t numbers[] = {(uint32_t)row->kind, row->base, row->width,
+		    row->sizes[0], row->sizes[1], row->sizes[2]};
+		for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+			sum = (sum ^ numbers[i]) * 16777619u;
+	}
+	return sum;
+}
+
 int metrics_create(struct metrics **out)
 {
 	size_t stride = aligned(sizeof(struct metrics_slot));
-	size_t size = aligned(sizeof(struct metrics_header)) + METRIC_SLOTS * stride;
+	size_t size = segment_size();
 	struct metrics *m = calloc(1, sizeof(*m));
 
 	if (!m)
@@ -51,6 +75,8 @@ int metrics_create(struct metrics **out)
 	m->header->magic = METRICS_MAGIC;
 	m->header->version = METRICS_LAYOUT_VERSION;
 	m->header->slot_stride = stride;
+	m->header->slots = METRIC_SLOTS;
+	m->header->names = layout_checksum();
 	*out = m;
 	return 0;
 failed:;
@@ -59,6 +85,34 @@ failed:;
 		close(m->fd);
 	free(m);
 	return error;
+}
+
+int metrics_adopt(int fd, struct metrics **out)
+{
+	size_t size = segment_size();
+	struct metrics *m = calloc(1, sizeof(*m));
+	struct stat status;
+
+	if (!m)
+		return -ENOMEM;
+	m->fd = fd;
+	m->size = size;
+	m->header = MAP_FAILED;
+	int seals = fcntl(fd, F_GET_SEALS);
+	if (seals >= 0 && (seals & F_SEAL_SHRINK) && fstat(fd, &status) == 0 &&
+	    (size_t)status.st_size == size)
+		m->header = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (m->header != MAP_FAILED && m->header->magic == METRICS_MAGIC &&
+	    m->header->version == METRICS_LAYOUT_VERSION &&
+	    m->header->slot_stride == aligned(sizeof(struct metrics_slot)) &&
+	    m->header->slots == METRIC_SLOTS && m->header->names == layout_checksum()) {
+		*out = m;
+		return 0;
+	}
+	if (m->header != MAP_FAILED)
+		munmap(m->header, size);
+	free(m);
+	return -EINVAL;
 }
 
 void metrics_close(struct metrics *m)
@@ -140,6 +194,10 @@ int metrics_slot_take(
 	if (best < 0)
 		return best;
 	struct metrics_slot *s = metrics_slot_at(m, best);
+	uint32_t free_kind = METRIC_SLOT_FREE;
+	/* During an upgrade two masters give slots away. */
+	if (!atomic_compare_exchange_strong(&s->kind, &free_kind, kind))
+		return metrics_slot_take(m, kind, number, generation);
 	s->last_kind = kind;
 	s->last_number = number;
 	s->number = number;
@@ -147,7 +205,6 @@ int metrics_slot_take(
 	s->pid = 0;
 	s->heartbeat = 0;
 	s->used = 1;
-	s->kind = kind;
 	return best;
 }
 

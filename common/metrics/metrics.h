@@ -82,8 +82,8 @@ enum metric_slot_kind {
 	METRIC_SLOT_BROKER,
 	METRIC_SLOT_KEEPER
 };
-/* Workers of a generation that serves, two that drain and one that starts; all others. */
-enum { METRIC_SLOTS = 4 * CONFIG_WORKERS_MAX + 4 };
+/* Three generations of workers and one that starts; two masters, brokers and keepers. */
+enum { METRIC_SLOTS = 4 * CONFIG_WORKERS_MAX + 6 };
 
 /* Index of each label in the order of the metric's dimensions; 0 where it has none. */
 struct metric_at {
@@ -95,6 +95,9 @@ struct metrics_slot; /* one process' cells */
 
 /* Create and map a segment; *out is the caller's. 0 or -errno. */
 int metrics_create(struct metrics **out) MUST_CHECK;
+/* Map the segment of another master (the descriptor is taken if 0 is returned). -EINVAL when it is
+ * none, or of another layout: then its counters can't go on. */
+int metrics_adopt(int fd, struct metrics **out) MUST_CHECK;
 void metrics_close(struct metrics *m);
 int metrics_fd(const struct metrics *m);
 

@@ -33,6 +33,7 @@ _Static_assert((int)SIZE_DIM_ROUTE == (int)SIZE_DIM_UPSTREAM, "both label tables
 struct metrics_header {
 	uint32_t magic, version;
 	uint64_t slot_stride;
+	uint32_t slots, names; /* how many; a checksum of all that metrics.def says of cells */
 	struct metrics_labels routes, upstreams;
 };
 
