@@ -34,6 +34,8 @@ enum broker_type {
 	BROKER_BOX_CLOSE,  /* box id -> reply u32 status */
 	BROKER_MAIL, /* box id, u8 kind, bytes or a memfd with them -> reply u32 status; a push of
 			the same to the box's owner */
+	BROKER_INHERIT, /* instead of HELLO, of a new master: u32 version of the manifest. It is
+			   sent all of it (manifest.h); refused: reply u32 status, and the end */
 };
 
 /*

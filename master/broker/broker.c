@@ -1,6 +1,6 @@
 /* broker: the loop of the broker process: accepting workers, expiring sessions, compacting the
- * journal, obeying the master. It decides nothing about its own end: the master orders it, or is
- * gone. */
+ * journal, obeying the master. It decides nothing about its own end: the master orders it; without
+ * one it serves until the last worker is gone (holder.h). */
 #include "master/broker/broker.h"
 
 #include <errno.h>
@@ -121,34 +121,55 @@ static void broker_accept(struct ev_loop *loop, ev_io *w, int events)
 	}
 }
 
+/* An order of the master's. */
+static void obey(struct broker *b, const struct frame *order, const char *payload, const int *fds,
+    unsigned count)
+{
+	if (order->type >= MANIFEST_ANEW) {
+		holder_take(&b->holder, order, payload, fds, count);
+		return;
+	}
+	if (order->type == CHANNEL_LOG && count == 1) {
+		log_replace_fd(b->boot->log, fds[0]);
+		return;
+	}
+	while (count > 0)
+		close(fds[--count]);
+	/* Nothing of ours is in flight longer than a turn: draining is stopping. */
+	if (order->type == CHANNEL_DRAIN || order->type == CHANNEL_STOP)
+		ev_break(b->loop, EVBREAK_ALL);
+}
+
 static void broker_channel(struct ev_loop *loop, ev_io *w, int events)
 {
 	struct broker *b = container_of(w, struct broker, channel);
 	char payload[FRAME_PAYLOAD_MAX];
 	struct frame header;
-	int fd, got = frame_receive(w->fd, &header, payload, &fd);
+	int fds[FRAME_FDS_MAX];
+	unsigned count;
 
 	(void)events;
-	if (got == -EAGAIN)
-		return;
-	if (got == 1 && header.type == CHANNEL_LOG && fd >= 0) {
-		log_replace_fd(b->boot->log, fd);
-		return;
+	for (int budget = BROKER_FRAME_BUDGET; budget > 0; budget--) {
+		int got = frame_receive_fds(w->fd, &header, payload, fds, &count);
+		if (got == -EAGAIN)
+			return;
+		if (got != 1) {
+			ev_io_stop(loop, w);
+			b->orphaned = true;
+			return;
+		}
+		obey(b, &header, payload, fds, count);
 	}
-	if (fd >= 0)
-		close(fd);
-	/* Nothing of ours is in flight longer than a turn: draining is stopping. */
-	if (got != 1 || header.type == CHANNEL_DRAIN || header.type == CHANNEL_STOP)
-		ev_break(loop, EVBREAK_ALL);
 }
 
 static void broker_prepare(struct ev_loop *loop, ev_prepare *w, int events)
 {
 	struct broker *b = container_of(w, struct broker, prepare);
 
-	(void)loop;
 	(void)events;
 	clients_reap(b);
+	if (b->orphaned && !clients_any(b))
+		ev_break(loop, EVBREAK_ALL);
 	log_flush(b->boot->log);
 	turn_end(&b->turn, b->metrics, b->boot->log);
 }
@@ -180,6 +201,7 @@ static void broker_close(struct broker *b)
 		TAILQ_REMOVE(&b->reaps, r, link);
 		free(r);
 	}
+	holder_close(&b->holder);
 	changes_close(&b->changes);
 	table_close(&b->table);
 	ev_loop_destroy(b->loop);
@@ -205,6 +227,8 @@ int broker_main(const struct role_boot *boot)
 	if (!b.loop)
 		return EXIT_FAILURE;
 	int error = journal_open(&b.journal, boot->journal, &b.table, clock_coarse());
+	if (!error)
+		error = holder_open(&b.holder, b.loop, boot->log);
 	if (!error)
 		error = frame_send(boot->channel, &ready, &generation, -1);
 	if (error) {

@@ -11,6 +11,7 @@
 
 #include "common/turn.h"
 #include "master/broker/change.h"
+#include "master/broker/holder.h"
 #include "master/broker/journal.h"
 #include "master/broker/mail.h"
 #include "master/broker/table.h"
@@ -32,6 +33,8 @@ struct broker {
 	struct journal journal;
 	struct mail mail;
 	struct changes changes;
+	struct holder holder;
+	bool orphaned; /* serves until the last worker is gone */
 	struct client *clients[BROKER_CLIENTS];
 	LIST_HEAD(client_dead, client) dead; /* freed when the loop turns */
 	TAILQ_HEAD(reaps, reap) reaps;
@@ -47,6 +50,7 @@ void client_open(struct broker *b, int fd);
 /* Close it; it is freed by clients_reap, never inside its own callback. */
 void client_close(struct client *c);
 void clients_reap(struct broker *b);
+bool clients_any(const struct broker *b);
 /* The workers but `asker` (or NULL) that may cache the session, one bit each. */
 uint64_t clients_caching(
     const struct broker *b, const struct session *s, const struct client *asker);

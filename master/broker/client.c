@@ -146,6 +146,15 @@ static void client_reply(
 	    payload);
 }
 
+bool clients_any(const struct broker *b)
+{
+	for (unsigned i = 0; i < BROKER_CLIENTS; i++) {
+		if (b->clients[i])
+			return true;
+	}
+	return false;
+}
+
 static uint64_t client_bit(const struct client *c)
 {
 	return (uint64_t)1 << c->index;
@@ -223,6 +232,25 @@ static void on_hello(struct client *c, const struct frame *asked, struct wire_re
 	c->greeted = true;
 	client_reply(c, asked, BROKER_OK, NULL);
 	broker_reaps_send(c->broker);
+}
+
+/* A new master. It is no client of ours: what it gets goes over a descriptor of the holder's. */
+static void on_inherit(struct client *c, const struct frame *asked, struct wire_reader *r)
+{
+	struct broker *b = c->broker;
+	uint32_t version = wire_get_u32(r);
+	int fd = dup(c->readable.fd);
+	bool same = wire_complete(r) && version == MARGAY_MANIFEST_VERSION;
+
+	if (fd < 0 || !same || !holder_serve(&b->holder, fd)) {
+		LOG(b->boot->log, LOG_LEVEL_WARN, "a new master was refused",
+		    LOG_STR("reason", same ? "the old one lives, or its possessions are not known"
+					   : "it is of a version that does not fit"));
+		client_reply(c, asked, same ? BROKER_UNKNOWN : BROKER_BAD, NULL);
+		if (fd >= 0)
+			close(fd);
+	}
+	client_close(c);
 }
 
 /* The same record again is a worker that lost the reply when it lost its connection. */
@@ -435,6 +463,7 @@ static const struct client_request {
 	void (*handle)(struct client *c, const struct frame *asked, struct wire_reader *r);
 } requests[] = {
     {BROKER_HELLO, on_hello},
+    {BROKER_INHERIT, on_inherit},
     {BROKER_CREATE, on_create},
     {BROKER_UPDATE, on_update},
     {BROKER_GET, on_get},
@@ -450,7 +479,7 @@ static void client_request(struct client *c, const struct frame *asked, const ch
 {
 	struct wire_reader r = {.p = payload, .length = asked->length};
 
-	if ((asked->type == BROKER_HELLO) == c->greeted) {
+	if ((asked->type == BROKER_HELLO || asked->type == BROKER_INHERIT) == c->greeted) {
 		client_close(c);
 		return;
 	}

@@ -173,8 +173,10 @@ static void finish(pid_t pid)
 {
 	int status;
 
-	close(channel);
+	struct frame stop = {.type = CHANNEL_STOP};
+	cr_assert_eq(frame_send(channel, &stop, NULL, -1), 0);
 	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	close(channel);
 	cr_assert_eq(status, 0);
 }
 
