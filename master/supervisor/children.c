@@ -2,12 +2,14 @@
 #include "master/supervisor/children.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,8 +17,10 @@
 #include "common/exit_code.h"
 #include "common/ipc/channel.h"
 #include "common/ipc/frame.h"
+#include "master/supervisor/inventory.h"
+#include "master/supervisor/upgrade.h"
 
-enum { CHANNEL_BUDGET = 16 };
+enum { CHANNEL_BUDGET = 16, UNKNOWN = -1 /* exit status of who was not our child */ };
 
 static const double ready_patience = 12; /* seconds; a generation that starts gives up after 10 */
 
@@ -75,7 +79,7 @@ struct child *child_create(
 	c->role = role;
 	c->generation = g;
 	c->number = number;
-	c->channel = -1;
+	c->channel = c->pidfd = -1;
 	c->metrics_slot = -1;
 	c->state = CHILD_BACKOFF;
 	c->backoff = BACKOFF_PROCESS;
@@ -159,6 +163,7 @@ void child_spawn(struct child *c)
 	c->started = clock_coarse();
 	ev_timer_set(&c->restart, ready_patience, 0);
 	ev_timer_start(s->loop, &c->restart);
+	c->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	ev_io_init(&c->io, on_channel, c->channel, EV_READ);
 	ev_io_start(s->loop, &c->io);
 	ev_child_init(&c->exit, on_exit_status, pid, 0);
@@ -203,6 +208,8 @@ static void on_message(struct child *c, const struct frame *frame, const int *fd
 	ev_timer_stop(c->supervisor->loop, &c->restart);
 	if (c->role != ROLE_WORKER) {
 		c->state = CHILD_ACCEPTING;
+		if (c->role == ROLE_BROKER)
+			inventory_broker_started(c->supervisor);
 		return;
 	}
 	c->state = CHILD_READY;
@@ -233,10 +240,13 @@ static void on_channel(struct ev_loop *loop, ev_io *io, int events)
 static void log_end(const struct child *c, int status)
 {
 	char name[32], how[64];
-	bool wanted = c->expected && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+	bool wanted =
+	    c->expected && (status == UNKNOWN || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
 
 	child_name(c, name);
-	if (WIFSIGNALED(status))
+	if (status == UNKNOWN)
+		snprintf(how, sizeof(how), "how is not known");
+	else if (WIFSIGNALED(status))
 		snprintf(how, sizeof(how), "killed by signal %d", WTERMSIG(status));
 	else
 		snprintf(how, sizeof(how), "exit code %d", WEXITSTATUS(status));
@@ -258,30 +268,47 @@ static void restart(struct child *c, double lifetime)
 	back_off(c, lifetime);
 }
 
-static void on_exit_status(struct ev_loop *loop, ev_child *exit, int events)
+/* The place is empty now. */
+static void clear(struct child *c)
 {
-	struct child *c = container_of(exit, struct child, exit);
+	struct supervisor *s = c->supervisor;
+
+	ev_child_stop(s->loop, &c->exit);
+	ev_io_stop(s->loop, &c->end);
+	ev_timer_stop(s->loop, &c->restart);
+	ev_io_stop(s->loop, &c->io);
+	close(c->channel);
+	if (c->pidfd >= 0)
+		close(c->pidfd);
+	c->channel = c->pidfd = -1;
+	c->pid = 0;
+	if (c->metrics_slot >= 0 && s->state != SUPERVISOR_RETIRED)
+		metrics_slot_reaped(s->metrics, c->metrics_slot);
+	c->metrics_slot = -1;
+	c->silent = false;
+	c->aborted = 0;
+	c->state = CHILD_BACKOFF;
+}
+
+static void on_end(struct child *c, int status)
+{
 	struct supervisor *s = c->supervisor;
 	struct generation *g = c->generation;
 	double lifetime = clock_coarse() - c->started;
 
-	(void)events;
-	if (c->role == ROLE_WORKER && g->config->connected && exit->rstatus == 0)
+	if (c->role == ROLE_WORKER && g->config->connected && status == 0)
 		c->expected = true; /* its client is gone */
-	log_end(c, exit->rstatus);
-	ev_child_stop(loop, exit);
-	ev_timer_stop(loop, &c->restart);
-	ev_io_stop(loop, &c->io);
-	close(c->channel);
-	c->channel = -1;
-	c->pid = 0;
-	metrics_slot_reaped(s->metrics, c->metrics_slot);
-	c->metrics_slot = -1;
-	c->state = CHILD_BACKOFF;
+	if (s->state != SUPERVISOR_RETIRED)
+		log_end(c, status);
+	clear(c);
+	if (s->state == SUPERVISOR_RETIRED) {
+		upgrade_check_over(s);
+		return;
+	}
 	if (c->role == ROLE_WORKER && g->config->connected && s->state == SUPERVISOR_RUNNING) {
 		/* Everything that its client had of it is gone with it. */
 		c->expected = true;
-		s->exit_code = exit->rstatus == 0 ? EXIT_OK : EXIT_FAILED;
+		s->exit_code = status == 0 ? EXIT_OK : EXIT_FAILED;
 		supervisor_stop(s, false);
 		return;
 	}
@@ -297,9 +324,98 @@ static void on_exit_status(struct ev_loop *loop, ev_child *exit, int events)
 		reload_failed(s, reasons[c->role]);
 		return;
 	} else {
+		if (g)
+			generation_crashed(g);
 		restart(c, lifetime);
 	}
 	if (g)
 		generation_update(g);
 	supervisor_check_stopped(s);
+}
+
+static void on_exit_status(struct ev_loop *loop, ev_child *exit, int events)
+{
+	(void)loop;
+	(void)events;
+	on_end(container_of(exit, struct child, exit), exit->rstatus);
+}
+
+/* --- processes of another master --- */
+
+static void on_inherited_end(struct ev_loop *loop, ev_io *io, int events)
+{
+	(void)loop;
+	(void)events;
+	on_end(container_of(io, struct child, end), UNKNOWN);
+}
+
+bool child_is(int channel, int pidfd, pid_t pid)
+{
+	char path[64], text[512] = "";
+	int type = 0;
+	socklen_t length = sizeof(type);
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+	if (fd >= 0)
+		close(fd);
+	const char *line = n > 0 ? strstr(text, "\nPid:") : NULL;
+	/* One that has just ended has the pid -1: its end will be seen. */
+	long found = line ? strtol(line + strlen("\nPid:"), NULL, 10) : 0;
+	return (found == pid || found == -1) &&
+	       getsockopt(channel, SOL_SOCKET, SO_TYPE, &type, &length) == 0 &&
+	       type == SOCK_SEQPACKET;
+}
+
+void child_inherit(struct child *c, const struct process_record *state, int channel, int pidfd)
+{
+	struct supervisor *s = c->supervisor;
+
+	c->pid = state->pid;
+	c->state = (enum child_state)state->state;
+	c->restarts = state->restarts;
+	c->started = state->started;
+	c->metrics_slot = s->metrics_are_inherited ? state->metrics_slot : -1;
+	c->expected = c->state == CHILD_DRAINING;
+	c->channel = channel;
+	c->pidfd = pidfd;
+	ev_io_init(&c->io, on_channel, channel, EV_READ);
+	ev_io_start(s->loop, &c->io);
+	ev_io_init(&c->end, on_inherited_end, pidfd, EV_READ);
+	ev_io_start(s->loop, &c->end);
+}
+
+void child_retire(struct child *c)
+{
+	ev_io_stop(c->supervisor->loop, &c->io);
+	ev_timer_stop(c->supervisor->loop, &c->restart);
+}
+
+void child_resume(struct child *c)
+{
+	if (c->pid <= 0) {
+		if (c->role != ROLE_WORKER)
+			child_spawn(c);
+		return;
+	}
+	ev_io_start(c->supervisor->loop, &c->io);
+	if (c->state == CHILD_STARTING) {
+		ev_timer_set(&c->restart, ready_patience, 0);
+		ev_timer_start(c->supervisor->loop, &c->restart);
+	}
+}
+
+void child_disown(struct child *c)
+{
+	if (c->pid <= 0)
+		return;
+	c->metrics_slot = -1;
+	clear(c);
+}
+
+void child_replace(struct child *c)
+{
+	c->expected = c->expected;
+	child_tell(c, CHANNEL_STOP, NULL, 0, -1);
 }

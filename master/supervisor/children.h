@@ -10,6 +10,7 @@
 
 #include <sys/types.h>
 
+#include "common/ipc/state.h"
 #include "master/supervisor/supervisor.h"
 
 enum child_state {
@@ -29,14 +30,18 @@ struct child {
 	enum child_state state;
 	pid_t pid;   /* 0: none */
 	int channel; /* -1: none */
+	int pidfd;   /* -1: none */
 	ev_io io;
-	ev_child exit;
+	ev_child exit; /* of those that we forked */
+	ev_io end;     /* of those that another master forked: how they end is not known */
 	ev_timer restart;
 	struct backoff backoff;
 	int metrics_slot;
 	double started; /* clock_coarse() */
 	unsigned restarts;
-	bool expected; /* its end was asked for */
+	bool expected;  /* its end was asked for */
+	bool silent;    /* its loop does not turn (watchdog.c) */
+	double aborted; /* when the watchdog did: clock_coarse(), 0: not */
 };
 
 /* A place without a process. NULL when memory is short. */
@@ -50,6 +55,17 @@ void child_spawn(struct child *c);
  */
 void child_tell(struct child *c, uint16_t type, const void *payload, size_t n, int fd);
 void child_kill(struct child *c);
+/* Whether the descriptors are the master's end of a channel, and the pidfd of that process. */
+bool child_is(int channel, int pidfd, pid_t pid);
+/* Fill the place with a process of another master's; the descriptors are taken. */
+void child_inherit(struct child *c, const struct process_record *state, int channel, int pidfd);
+/* Another master takes over: stop listening to it and caring for it, but for its end. */
+void child_retire(struct child *c);
+/* It did not: go on. Broker and keeper are started again if they ended meanwhile. */
+void child_resume(struct child *c);
+/* It is another master's for good: forget it, without any harm to it. */
+void child_disown(struct child *c);
+void child_replace(struct child *c);
 const char *child_state_name(enum child_state state);
 /* "worker 2", "broker" or "keeper". */
 void child_name(const struct child *c, char out[32]);

@@ -23,6 +23,7 @@
 #include "common/suggest.h"
 #include "master/supervisor/request.h"
 #include "master/supervisor/supervisor.h"
+#include "master/supervisor/upgrade.h"
 
 static const double accept_pause = 0.5, keeper_patience = 7; /* seconds */
 
@@ -33,7 +34,8 @@ struct client {
 	struct control *control;
 	ev_io io;
 	struct buffer in, out;
-	bool waits_for_reload;   /* further requests wait, too; so they do for the keeper */
+	bool waits_for_reload; /* further requests wait, too; so they do for the keeper */
+	bool waits_for_upgrade;
 	uint32_t keeper_request; /* asked of the keeper; 0: nothing */
 	bool wants_upstreams;    /* its report goes into the one on all upstreams */
 	ev_timer patience;
@@ -103,7 +105,7 @@ static cJSON *outcome(bool ok, const char *message)
 
 static bool is_waiting(const struct client *cl)
 {
-	return cl->waits_for_reload || cl->keeper_request != 0;
+	return cl->waits_for_reload || cl->waits_for_upgrade || cl->keeper_request != 0;
 }
 
 static void on_status(struct client *cl, struct span line)
@@ -155,6 +157,30 @@ static void on_restart(struct client *cl, struct span line)
 		reply(cl, outcome(false, "say which: {\"command\":\"restart\",\"upstream\":NAME}"));
 }
 
+static void on_upgrade(struct client *cl, struct span line)
+{
+	char path[REQUEST_WORD_MAX], why[200];
+	bool other = request_text(line, "path", path);
+
+	cl->waits_for_upgrade = true;
+	if (upgrade_start(cl->control->supervisor, other ? path : NULL, why, sizeof(why)) == 0)
+		return;
+	cl->waits_for_upgrade = false;
+	reply(cl, outcome(false, why));
+}
+
+static void on_rollback(struct client *cl, struct span line)
+{
+	char why[200];
+
+	(void)line;
+	cl->waits_for_upgrade = true;
+	if (heir_rollback(cl->control->supervisor, why, sizeof(why)) == 0)
+		return;
+	cl->waits_for_upgrade = false;
+	reply(cl, outcome(false, why));
+}
+
 static void on_stop(struct client *cl, struct span line)
 {
 	(void)line;
@@ -171,6 +197,8 @@ static const struct {
     {"upstreams", on_upstreams},
     {"restart", on_restart},
     {"reload", on_reload},
+    {"upgrade", on_upgrade},
+    {"rollback", on_rollback},
     {"stop", on_stop},
 };
 
@@ -243,6 +271,20 @@ static void on_reloaded(struct ev_loop *loop, ev_timer *timer, int events)
 				     : cJSON_CreateArray());
 		cl->waits_for_reload = false;
 		reply(cl, object);
+		if (!run_lines(cl))
+			client_close(cl);
+	}
+}
+
+void control_upgrade_done(struct control *c, bool ok, const char *message)
+{
+	struct client *cl, *next;
+
+	LIST_FOREACH_SAFE (cl, &c->clients, link, next) {
+		if (!cl->waits_for_upgrade)
+			continue;
+		cl->waits_for_upgrade = false;
+		reply(cl, outcome(ok, message));
 		if (!run_lines(cl))
 			client_close(cl);
 	}
@@ -362,9 +404,29 @@ static void on_connect(struct ev_loop *loop, ev_io *io, int events)
 	ev_io_start(loop, &cl->io);
 }
 
-int control_open(struct supervisor *s, struct control **out)
+/* Ours alone: the pid file's lock says that a socket which is there was left by the dead. */
+static int listen_at(const char path[CONTROL_PATH_MAX])
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -errno;
+	memcpy(address.sun_path, path, CONTROL_PATH_MAX);
+	mode_t mask = umask(0177);
+	unlink(path);
+	bool failed = bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+		      listen(fd, CLIENTS_MAX) < 0;
+	int error = -errno;
+	umask(mask);
+	if (!failed)
+		return fd;
+	close(fd);
+	return error;
+}
+
+int control_open(struct supervisor *s, int fd, struct control **out)
+{
 	struct control *c = calloc(1, sizeof(*c));
 
 	if (!c)
@@ -375,20 +437,11 @@ int control_open(struct supervisor *s, struct control **out)
 		free(c);
 		return -ENAMETOOLONG;
 	}
-	memcpy(address.sun_path, c->path, sizeof(c->path));
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	mode_t mask = umask(0177);
-	/* The pid file's lock is ours: a socket that is there was left by the dead. */
-	unlink(c->path);
-	int failed = fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-		     listen(fd, 16) < 0;
-	int error = -errno;
-	umask(mask);
-	if (failed) {
-		if (fd >= 0)
-			close(fd);
+	if (fd < 0)
+		fd = listen_at(c->path);
+	if (fd < 0) {
 		free(c);
-		return error;
+		return fd;
 	}
 	ev_timer_init(&c->pause, on_pause_over, 0, 0);
 	ev_io_init(&c->io, on_connect, fd, EV_READ);
@@ -396,6 +449,20 @@ int control_open(struct supervisor *s, struct control **out)
 	ev_timer_init(&c->reloaded, on_reloaded, 0, 0);
 	*out = c;
 	return 0;
+}
+
+int control_fd(const struct control *c)
+{
+	return c->io.fd;
+}
+
+void control_pause(struct control *c, bool paused)
+{
+	if (paused)
+		ev_io_stop(c->supervisor->loop, &c->io);
+	else
+		ev_io_start(c->supervisor->loop, &c->io);
+	ev_timer_stop(c->supervisor->loop, &c->pause);
 }
 
 void control_close(struct control *c)
@@ -411,6 +478,7 @@ void control_close(struct control *c)
 	ev_timer_stop(c->supervisor->loop, &c->reloaded);
 	ev_timer_stop(c->supervisor->loop, &c->pause);
 	close(c->io.fd);
-	unlink(c->path);
+	if (c->supervisor->owns)
+		unlink(c->path);
 	free(c);
 }

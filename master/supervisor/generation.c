@@ -6,16 +6,21 @@
  * waits for a process that is not there.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/ipc/channel.h"
 #include "master/supervisor/children.h"
 
-enum { DRAINING_MAX = 2 }; /* generations */
+enum {
+	DRAINING_MAX = 2,             /* generations */
+	CONFIG_MAX = 1024 * 1024 * 8, /* bytes of a configuration */
+};
 
 static const double ready_patience = 10, drain_grace = 2; /* seconds */
 
@@ -76,7 +81,7 @@ static bool make_workers(struct generation *g)
 /* The bytes that the keeper parses again when they come to serve. -1 when there is no room. */
 static int config_memfd(struct span bytes)
 {
-	int fd = memfd_create("margay-config", MFD_CLOEXEC);
+	int fd = memfd_create("margay-config", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
 	for (size_t at = 0; fd >= 0 && at < bytes.n;) {
 		ssize_t n = pwrite(fd, bytes.p + at, bytes.n - at, (off_t)at);
@@ -86,7 +91,25 @@ static int config_memfd(struct span bytes)
 		}
 		at += (size_t)n;
 	}
+	/* Whoever reads it later, in this process or another, reads the same. */
+	if (fd >= 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK) < 0) {
+		close(fd);
+		return -1;
+	}
 	return fd;
+}
+
+int generation_read(int config_fd, struct buffer *bytes)
+{
+	char block[16384];
+	ssize_t n;
+
+	for (off_t at = 0; (n = pread(config_fd, block, sizeof(block), at)) > 0; at += n) {
+		int error = buffer_append(bytes, block, (size_t)n, CONFIG_MAX);
+		if (error)
+			return error;
+	}
+	return n < 0 ? -errno : 0;
 }
 
 struct generation *generation_create(
@@ -104,6 +127,7 @@ struct generation *generation_create(
 	g->config = config;
 	g->number = s->last_generation + 1;
 	g->config_fd = config_memfd(bytes);
+	g->fallback_fd = -1;
 	config_sha256(bytes, g->sha256);
 	TAILQ_INIT(&g->workers);
 	TAILQ_INSERT_TAIL(&s->generations, g, link);
@@ -143,7 +167,7 @@ static int slot_server(const struct child *const *workers, unsigned count, unsig
 {
 	for (unsigned i = 0; i < count; i++) {
 		unsigned number = (slot + i) % count;
-		if (workers[number]->state == CHILD_ACCEPTING)
+		if (workers[number]->state == CHILD_ACCEPTING && !workers[number]->silent)
 			return (int)number;
 	}
 	return -1;
@@ -300,6 +324,8 @@ void generation_commit(struct generation *g)
 
 	ev_timer_stop(s->loop, &g->deadline);
 	g->state = GENERATION_SERVING;
+	g->begun = clock_coarse();
+	generation_keep_fallback(g, s->current);
 	s->current = g;
 	/* The keeper hears of new upstreams before any worker can ask for them. */
 	child_tell(s->keeper, CHANNEL_CONFIG, NULL, 0, g->config_fd);
@@ -318,6 +344,39 @@ void generation_commit(struct generation *g)
 		if (old != g)
 			generation_update(old);
 	}
+}
+
+/* Places that have no process are filled again; what drains goes on. */
+void generation_inherit(struct generation *g, enum generation_state state)
+{
+	struct supervisor *s = g->supervisor;
+	struct generation *later;
+
+	TAILQ_REMOVE(&s->generations, g, link);
+	TAILQ_FOREACH (later, &s->generations, link) {
+		if (later->number > g->number)
+			break;
+	}
+	if (later)
+		TAILQ_INSERT_BEFORE(later, g, link);
+	else
+		TAILQ_INSERT_TAIL(&s->generations, g, link);
+	g->state = state;
+	if (state == GENERATION_SERVING)
+		s->current = g;
+	else
+		bring_forward(g, g->config->timeouts.drain_timeout + drain_grace);
+}
+
+void generation_resume(struct generation *g)
+{
+	struct child *c;
+
+	TAILQ_FOREACH (c, &g->workers, link) {
+		if (c->pid <= 0 && g->state == GENERATION_SERVING)
+			child_spawn(c);
+	}
+	generation_update(g);
 }
 
 void generation_abort(struct generation *g)
@@ -346,6 +405,8 @@ void generation_free(struct generation *g)
 	listeners_release(s->listeners, &g->listeners);
 	if (g->config_fd >= 0)
 		close(g->config_fd);
+	if (g->fallback_fd >= 0)
+		close(g->fallback_fd);
 	TAILQ_REMOVE(&s->generations, g, link);
 	if (s->current == g)
 		s->current = NULL;

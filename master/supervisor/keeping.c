@@ -16,11 +16,19 @@
 
 enum { REPORT_MAX = 16 * 1024 * 1024 };
 
-static void keep(struct supervisor *s, uint64_t key, const int *fds, unsigned count)
+void keeping_keep(struct supervisor *s, uint64_t key, const int *fds, unsigned count)
 {
-	if (vault_put(&s->vault, key, fds, count))
+	manifest_drop(&s->manifest, MANIFEST_CHILD, key);
+	if (vault_put(&s->vault, key, fds, count) ||
+	    manifest_put(&s->manifest, MANIFEST_CHILD, key, (struct span){"", 0}, fds, count))
 		LOG_TEXT(
 		    s->log, LOG_LEVEL_ERROR, "out of memory: a child would not outlive the keeper");
+}
+
+static void forget(struct supervisor *s, uint64_t key)
+{
+	manifest_drop(&s->manifest, MANIFEST_CHILD, key);
+	vault_drop(&s->vault, key);
 }
 
 /* A report comes in a memfd, because it may be longer than a frame. */
@@ -44,11 +52,11 @@ void keeping_message(
     struct supervisor *s, const struct frame *frame, const int *fds, unsigned count)
 {
 	if (frame->type == CHANNEL_KEEP) {
-		keep(s, frame->target, fds, count);
+		keeping_keep(s, frame->target, fds, count);
 		return;
 	}
 	if (frame->type == CHANNEL_FORGET)
-		vault_drop(&s->vault, frame->target);
+		forget(s, frame->target);
 	else if (frame->type == CHANNEL_REPORT && s->control)
 		control_report(s->control, frame->request, count == 1 ? read_report(fds[0]) : NULL);
 	for (unsigned i = 0; i < count; i++)

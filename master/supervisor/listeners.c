@@ -2,6 +2,7 @@
 #include "master/supervisor/listeners.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -22,7 +23,8 @@ struct bound {
 	LIST_ENTRY(bound) link;
 	struct sockaddr_storage storage;
 	socklen_t length;
-	unsigned references;
+	unsigned references, key;
+	unsigned count; /* of different sockets: LISTENER_SLOTS, unless others bound them */
 	bool leaving;
 	int fds[LISTENER_SLOTS];
 };
@@ -31,6 +33,7 @@ struct listeners {
 	LIST_HEAD(, bound) rows;
 	struct ev_loop *loop; /* while `leave` runs */
 	ev_timer leave;
+	unsigned last_key;
 };
 
 int listeners_open(struct listeners **out)
@@ -45,7 +48,7 @@ int listeners_open(struct listeners **out)
 static void bound_close(struct bound *b)
 {
 	LIST_REMOVE(b, link);
-	for (int i = 0; i < LISTENER_SLOTS; i++) {
+	for (unsigned i = 0; i < b->count; i++) {
 		if (b->fds[i] >= 0)
 			close(b->fds[i]);
 	}
@@ -116,6 +119,8 @@ static int bound_open(struct listeners *l, const struct config_address *address,
 		return -ENOMEM;
 	b->storage = address->storage;
 	b->length = address->length;
+	b->count = LISTENER_SLOTS;
+	b->key = ++l->last_key;
 	memset(b->fds, -1, sizeof(b->fds));
 	LIST_INSERT_HEAD(&l->rows, b, link);
 	int error = check_free(address);
@@ -161,7 +166,7 @@ static bool is_empty(int fd)
 
 static bool is_left(const struct bound *b)
 {
-	for (int i = 0; i < LISTENER_SLOTS; i++) {
+	for (unsigned i = 0; i < b->count; i++) {
 		if (!is_empty(b->fds[i]))
 			return false;
 	}
@@ -170,7 +175,7 @@ static bool is_left(const struct bound *b)
 
 static void bound_refuse(struct bound *b)
 {
-	for (int i = 0; i < LISTENER_SLOTS; i++)
+	for (unsigned i = 0; i < b->count; i++)
 		shutdown(b->fds[i], SHUT_RD);
 }
 
@@ -195,7 +200,7 @@ static void on_leave(struct ev_loop *loop, ev_timer *timer, int events)
 static void bound_leave(struct bound *b)
 {
 	b->leaving = true;
-	for (int i = 0; i < LISTENER_SLOTS; i++)
+	for (unsigned i = 0; i < b->count; i++)
 		drop_syn(b->fds[i]);
 }
 
@@ -204,7 +209,7 @@ static void bound_return(struct bound *b)
 	static const int unused = 0;
 
 	b->leaving = false;
-	for (int i = 0; i < LISTENER_SLOTS; i++) {
+	for (unsigned i = 0; i < b->count; i++) {
 		setsockopt(b->fds[i], SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof(unused));
 		/* It may have stopped already. */
 		listen(b->fds[i], LISTENER_BACKLOG);
@@ -313,4 +318,82 @@ void listeners_release(struct listeners *l, const struct listener_set *set)
 		if (b && --b->references == 0)
 			bound_close(b);
 	}
+}
+
+void listeners_each(const struct listeners *l, listeners_visit *visit, void *context)
+{
+	const struct bound *b;
+
+	LIST_FOREACH (b, &l->rows, link)
+		visit(context, b->key, b->leaving, &b->storage, b->fds, b->count);
+}
+
+static bool has(int fd, int option, int wanted)
+{
+	int value = -1;
+	socklen_t length = sizeof(value);
+
+	return getsockopt(fd, SOL_SOCKET, option, &value, &length) == 0 && value == wanted;
+}
+
+/* A listening TCP socket at the address of the first, which is filled in. */
+static bool is_slot(int fd, bool first, bool shared, struct bound *b)
+{
+	struct sockaddr_storage storage = {0};
+	socklen_t length = sizeof(storage);
+
+	if (!has(fd, SO_TYPE, SOCK_STREAM) || (!b->leaving && !has(fd, SO_ACCEPTCONN, 1)) ||
+	    (shared && !has(fd, SO_REUSEPORT, 1)) ||
+	    getsockname(fd, (struct sockaddr *)&storage, &length) < 0 ||
+	    (storage.ss_family != AF_INET && storage.ss_family != AF_INET6))
+		return false;
+	if (first) {
+		b->storage = storage;
+		b->length = length;
+	}
+	return address_equal(&storage, &b->storage);
+}
+
+int listeners_adopt(struct listeners *l, bool leaving, const int *fds, unsigned count)
+{
+	struct bound *b = calloc(1, sizeof(*b));
+	bool good = count > 0 && count <= LISTENER_SLOTS;
+
+	if (!b)
+		return -ENOMEM;
+	b->leaving = leaving;
+	for (unsigned i = 0; i < count && good; i++)
+		good = is_slot(fds[i], i == 0, count > 1, b) &&
+		       fcntl(fds[i], F_SETFL, O_NONBLOCK) == 0;
+	if (!good || bound_find(l, &b->storage)) {
+		free(b);
+		return -EINVAL;
+	}
+	b->count = count;
+	b->key = ++l->last_key;
+	/* Where there are fewer, several workers watch one. */
+	for (unsigned i = 0; i < LISTENER_SLOTS; i++)
+		b->fds[i] = fds[i % count];
+	LIST_INSERT_HEAD(&l->rows, b, link);
+	return 0;
+}
+
+unsigned listeners_close_unused(struct listeners *l, char name[ADDRESS_TEXT_MAX])
+{
+	struct bound *b, *next;
+	unsigned closed = 0;
+
+	LIST_FOREACH_SAFE (b, &l->rows, link, next) {
+		if (b->references > 0)
+			continue;
+		address_format(&b->storage, name);
+		bound_close(b);
+		closed++;
+	}
+	return closed;
+}
+
+void listeners_retire(struct listeners *l)
+{
+	leave_stop(l);
 }

@@ -14,10 +14,15 @@
 
 #include <ev.h>
 
+#include "common/address.h"
 #include "common/attributes.h"
 #include "common/listener.h"
 
 struct listeners;
+
+/* One address: `fds` are its slots, or fewer where the service manager bound it. */
+typedef void listeners_visit(void *context, unsigned key, bool leaving,
+    const struct sockaddr_storage *storage, const int *fds, unsigned count);
 
 int listeners_open(struct listeners **out) MUST_CHECK;
 void listeners_close(struct listeners *l);
@@ -42,5 +47,20 @@ uint32_t listeners_leaving(const struct listener_set *old, const struct listener
 void listeners_refuse(struct listeners *l);
 /* Give the references of a set back; addresses that nobody uses any more are closed. */
 void listeners_release(struct listeners *l, const struct listener_set *set);
+
+/* Visit every address that is bound, each under a key of its own. */
+void listeners_each(const struct listeners *l, listeners_visit *visit, void *context);
+/*
+ * Take the bound sockets of an address over from another master or from the service manager; they
+ * are found by listeners_acquire. All must listen (or `leave`) at one address, and share it if they
+ * are many. They are taken if 0 is returned, else -EINVAL or -errno.
+ */
+int listeners_adopt(struct listeners *l, bool leaving, const int *fds, unsigned count) MUST_CHECK;
+/* Close those taken over that no configuration uses. How many there were; `name` is filled with
+ * the last one's address. */
+unsigned listeners_close_unused(struct listeners *l, char name[ADDRESS_TEXT_MAX]);
+
+/* Another master has them: nothing is done to them any more until listeners_commit. */
+void listeners_retire(struct listeners *l);
 
 #endif

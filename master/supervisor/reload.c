@@ -15,10 +15,19 @@
 #include "common/clock.h"
 #include "master/supervisor/checker.h"
 #include "master/supervisor/children.h"
+#include "master/supervisor/upgrade.h"
 
 bool reload_busy(const struct supervisor *s)
 {
 	return s->reload.checker || s->reload.next;
+}
+
+void reload_deferred(struct supervisor *s)
+{
+	if (!s->reload.again)
+		return;
+	s->reload.again = false;
+	reload_request(s);
 }
 
 /* The end of a reload, one way or the other. */
@@ -45,24 +54,35 @@ static void reload_over(struct supervisor *s, bool ok, const char *message, cJSO
 	    message);
 	if (s->control)
 		control_reload_done(s->control);
-	if (r->again) {
-		r->again = false;
-		reload_request(s);
-	}
+	reload_deferred(s);
+}
+
+/* A return to an older configuration is no success of the last one that was asked for. */
+static void gone_back(struct supervisor *s)
+{
+	char why[sizeof(s->reload.back)];
+
+	memcpy(why, s->reload.back, sizeof(why));
+	s->reload.back[0] = '\0';
+	reload_over(s, false, why, NULL);
+	upgrade_returned(s, true, why);
 }
 
 void reload_ready(struct supervisor *s)
 {
 	struct generation *g = s->reload.next;
 
-	if (!g)
+	if (!g || heir_waits(s))
 		return;
 	log_configure(s->log, g->config->log.level, g->config->log.format);
 	generation_commit(g);
 	s->reload.next = NULL;
 	if (s->state == SUPERVISOR_STARTING)
 		supervisor_started(s);
-	reload_over(s, true, "serving", NULL);
+	if (s->reload.back[0])
+		gone_back(s);
+	else
+		reload_over(s, true, "serving", NULL);
 }
 
 void reload_failed(struct supervisor *s, const char *why)
@@ -70,8 +90,10 @@ void reload_failed(struct supervisor *s, const char *why)
 	struct generation *g = s->reload.next;
 
 	s->reload.next = NULL;
+	s->reload.back[0] = '\0';
 	if (g)
 		generation_abort(g);
+	upgrade_returned(s, false, why);
 	if (s->state == SUPERVISOR_STARTING) {
 		supervisor_fail(s, why);
 		return;
@@ -124,6 +146,29 @@ static void take(struct supervisor *s, struct span bytes)
 		reload_failed(s, "the new workers can't be started");
 }
 
+void reload_back(struct supervisor *s, int config_fd, const char *why)
+{
+	struct buffer bytes = {0};
+	char text[200];
+
+	LOG(s->log, LOG_LEVEL_ERROR, "an older configuration is taken back",
+	    LOG_STR("reason", why));
+	int error = generation_read(config_fd, &bytes);
+	struct config *config = error ? NULL : generation_parse(s, buffer_span(&bytes));
+	struct generation *g =
+	    config ? generation_create(s, config, buffer_span(&bytes), text, sizeof(text)) : NULL;
+	buffer_release(&bytes);
+	if (!g) {
+		reload_over(s, false, "the older configuration can't be taken back", NULL);
+		upgrade_returned(s, false, s->reload.message);
+		return;
+	}
+	s->reload.next = g;
+	snprintf(s->reload.back, sizeof(s->reload.back), "%s", why);
+	if (generation_start(g))
+		reload_failed(s, "the workers of the older configuration can't be started");
+}
+
 static void on_checked(struct checker *checker, cJSON *errors)
 {
 	struct supervisor *s = checker_context(checker);
@@ -147,14 +192,14 @@ void reload_request(struct supervisor *s)
 	struct buffer bytes = {0};
 	char why[200];
 
-	if (s->state == SUPERVISOR_STOPPING)
+	if (s->state == SUPERVISOR_STOPPING || s->state == SUPERVISOR_RETIRED)
 		return;
 	if (s->current && s->current->config->connected) {
 		/* There is no file that could have changed: the terminal is gone. */
 		supervisor_stop(s, false);
 		return;
 	}
-	if (reload_busy(s) || s->state == SUPERVISOR_STARTING) {
+	if (reload_busy(s) || s->state == SUPERVISOR_STARTING || upgrade_busy(s)) {
 		s->reload.again = true;
 		return;
 	}

@@ -7,7 +7,7 @@
 #include "common/attributes.h"
 #include "common/span.h"
 
-enum { REQUEST_WORD_MAX = 128 };
+enum { REQUEST_WORD_MAX = 1024 };
 
 /* The text under a key of the request: its `command`, or an argument. Cut to REQUEST_WORD_MAX.
  * False when the line is no request, or has no such text. */

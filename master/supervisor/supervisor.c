@@ -8,30 +8,25 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
-#include <bsd/libutil.h>
 #include <cjson/cJSON.h>
 
 #include "common/address.h"
 #include "common/clock.h"
 #include "common/exit_code.h"
 #include "common/ipc/channel.h"
-#include "common/leftovers.h"
 #include "common/title.h"
 #include "master/supervisor/children.h"
 #include "master/supervisor/daemon.h"
+#include "master/supervisor/estate.h"
+#include "master/supervisor/inventory.h"
+#include "master/supervisor/upgrade.h"
 
 static const double heartbeat_every = 0.25; /* seconds */
 /* What broker and keeper get to end: the keeper ends its children first. */
@@ -106,7 +101,9 @@ void supervisor_stop(struct supervisor *s, bool at_once)
 	reload_cancel(s);
 	TAILQ_FOREACH_SAFE (g, &s->generations, link, next)
 		generation_drain(g);
-	listeners_refuse(s->listeners);
+	/* Not those of a master that lives. */
+	if (s->owns)
+		listeners_refuse(s->listeners);
 	TAILQ_FOREACH_SAFE (g, &s->generations, link, next) {
 		TAILQ_FOREACH (c, &g->workers, link) {
 			child_tell(c, at_once ? CHANNEL_STOP : CHANNEL_LAST, NULL, 0, -1);
@@ -131,10 +128,10 @@ void supervisor_fail(struct supervisor *s, const char *why)
 	supervisor_stop(s, true);
 }
 
+static void supervisor_serving(struct supervisor *s);
+
 void supervisor_started(struct supervisor *s)
 {
-	const struct config *config = s->current->config;
-
 	s->state = SUPERVISOR_RUNNING;
 	for (size_t i = 0; i < s->current->listeners.count; i++) {
 		const struct listener *l = &s->current->listeners.rows[i];
@@ -142,6 +139,14 @@ void supervisor_started(struct supervisor *s)
 		    LOG_STR("address", l->config->address.text));
 	}
 	METRIC_SET(s->cells, START_TIME, (uint64_t)s->started, 0);
+	supervisor_serving(s);
+}
+
+/* Whoever waits for us to serve is told. */
+static void supervisor_serving(struct supervisor *s)
+{
+	const struct config *config = s->current->config;
+
 	LOG(s->log, LOG_LEVEL_INFO, "running", LOG_STR("version", MARGAY_VERSION),
 	    LOG_STR("config", source_name(&s->source)), LOG_UINT("workers", config->workers));
 	log_flush(s->log);
@@ -179,12 +184,26 @@ static void reopen_logs(struct supervisor *s)
 
 static void stop_gracefully(struct supervisor *s)
 {
-	supervisor_stop(s, false);
+	if (s->state == SUPERVISOR_RETIRED)
+		ev_break(s->loop, EVBREAK_ALL);
+	else
+		supervisor_stop(s, false);
 }
 
 static void stop_at_once(struct supervisor *s)
 {
-	supervisor_stop(s, true);
+	if (s->state == SUPERVISOR_RETIRED)
+		ev_break(s->loop, EVBREAK_ALL);
+	else
+		supervisor_stop(s, true);
+}
+
+static void upgrade_by_signal(struct supervisor *s)
+{
+	char why[200];
+
+	if (upgrade_start(s, NULL, why, sizeof(why)))
+		LOG(s->log, LOG_LEVEL_ERROR, "upgrade refused", LOG_STR("reason", why));
 }
 
 static const struct {
@@ -196,9 +215,11 @@ static const struct {
     {SIGINT, stop_gracefully},
     {SIGQUIT, stop_at_once},
     {SIGUSR1, reopen_logs},
+    {SIGUSR2, upgrade_by_signal},
 };
 
 enum { SIGNAL_COUNT = sizeof(signal_rows) / sizeof(signal_rows[0]) };
+_Static_assert((int)SIGNAL_COUNT <= SUPERVISOR_SIGNALS, "each has a watcher");
 
 static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
 {
@@ -232,8 +253,16 @@ static void on_heartbeat(struct ev_loop *loop, ev_timer *timer, int events)
 	(void)loop;
 	(void)events;
 	metrics_heartbeat(s->cells, clock_nanoseconds());
+	watchdog_check(s);
 	notify_watchdog(&s->notify, clock_coarse(), is_serving(s));
 	log_flush(s->log);
+}
+
+static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
+{
+	(void)loop;
+	(void)events;
+	inventory_update(container_of(prepare, struct supervisor, prepare));
 }
 
 static void watchers_start(struct supervisor *s)
@@ -247,6 +276,8 @@ static void watchers_start(struct supervisor *s)
 	ev_timer_init(&s->stop_deadline, on_stop_deadline, 0, 0);
 	ev_timer_init(&s->heartbeat, on_heartbeat, 0, heartbeat_every);
 	ev_timer_start(s->loop, &s->heartbeat);
+	ev_prepare_init(&s->prepare, on_prepare);
+	ev_prepare_start(s->loop, &s->prepare);
 }
 
 /* --- starting
@@ -284,96 +315,6 @@ static void raise_descriptor_limit(void)
 	}
 }
 
-/* The directory, the pid file's lock. An exit code, 0 when all is well. */
-static int claim_runtime_dir(struct supervisor *s, const struct config *config)
-{
-	char path[CONTROL_PATH_MAX];
-	pid_t other = 0;
-
-	/* With a user of their own, workers must get through to the broker's socket. */
-	mode_t mode = config->user ? 0711 : 0700;
-	if (mkdir(s->runtime_dir, mode) < 0 && errno != EEXIST)
-		return failed_start(s->runtime_dir, errno);
-	if (!control_path(s->runtime_dir, PID_FILE, path)) {
-		say("runtime_dir is too long for a Unix socket: choose a shorter one");
-		return EXIT_CONFIG;
-	}
-	s->pid_file = pidfile_open(path, 0644, &other);
-	if (!s->pid_file && errno == EEXIST) {
-		fprintf(stderr,
-		    "margay: already running with this runtime_dir, as pid %d: stop it first, or "
-		    "use another\n",
-		    (int)other);
-		return EXIT_FAILED;
-	}
-	if (!s->pid_file || pidfile_write(s->pid_file) < 0)
-		return failed_start(path, errno);
-	return 0;
-}
-
-/* A Unix socket in the runtime directory, for workers and nobody else. 0 or -errno. */
-static int bind_socket(struct supervisor *s, const struct config *config, const char *name,
-    int type, char path[CONTROL_PATH_MAX], int *out)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-
-	if (!control_path(s->runtime_dir, name, path))
-		return -ENAMETOOLONG;
-	memcpy(address.sun_path, path, CONTROL_PATH_MAX);
-	unlink(path);
-	*out = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	mode_t mask = umask(0177);
-	int bound = *out < 0 ? -1 : bind(*out, (struct sockaddr *)&address, sizeof(address));
-	int error = errno;
-	umask(mask);
-	if (bound < 0)
-		return -error;
-	const struct passwd *p = config->user && geteuid() == 0 ? getpwnam(config->user) : NULL;
-	if (p && chown(path, p->pw_uid, p->pw_gid) < 0)
-		return -errno;
-	return listen(*out, 2 * CONFIG_WORKERS_MAX) < 0 ? -errno : 0;
-}
-
-/* End what a harder death left, and start the list of children anew. 0 or -errno. */
-static int open_children_file(struct supervisor *s)
-{
-	char path[CONTROL_PATH_MAX];
-
-	if (!control_path(s->runtime_dir, CHILDREN_FILE, path))
-		return -ENAMETOOLONG;
-	s->children_file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (s->children_file < 0)
-		return -errno;
-	leftovers_end(s->children_file, s->log);
-	return 0;
-}
-
-/* Everything that outlives the other processes. */
-static int open_shared(struct supervisor *s, const struct config *config)
-{
-	int error;
-
-	if ((error = metrics_create(&s->metrics)))
-		return error;
-	s->metrics_slot = metrics_slot_take(s->metrics, METRIC_SLOT_MASTER, 0, 0);
-	s->cells = metrics_slot_open(s->metrics, s->metrics_slot, getpid());
-	for (int i = 0; i < JOURNAL_COUNT; i++) {
-		s->journal[i] = memfd_create("margay-journal", MFD_CLOEXEC);
-		if (s->journal[i] < 0)
-			return -errno;
-	}
-	if (getrandom(s->session_key, sizeof(s->session_key), 0) != sizeof(s->session_key))
-		return -EIO;
-	if ((error = listeners_open(&s->listeners)) ||
-	    (error = bind_socket(
-		 s, config, BROKER_SOCKET, SOCK_SEQPACKET, s->broker_path, &s->broker_listener)) ||
-	    (error = bind_socket(
-		 s, config, KEEPER_SOCKET, SOCK_STREAM, s->keeper_path, &s->keeper_listener)) ||
-	    (error = open_children_file(s)))
-		return error;
-	return control_open(s, &s->control);
-}
-
 static int open_log(struct supervisor *s, const struct config *config, bool daemon)
 {
 	bool nowhere = daemon && strcmp(config->log.file, "stderr") == 0;
@@ -401,22 +342,12 @@ static void start_first(struct supervisor *s, struct config *config, struct span
 		return;
 	}
 	s->reload.next = g;
-	child_spawn(s->broker);
-	child_spawn(s->keeper);
+	if (!s->upgrade) {
+		child_spawn(s->broker);
+		child_spawn(s->keeper);
+	}
 	if (generation_start(g))
 		reload_failed(s, "the workers can't be started");
-}
-
-/* Close and remove a socket or file of ours in the runtime directory. */
-static void remove_file(const struct supervisor *s, int fd, const char *name)
-{
-	char path[CONTROL_PATH_MAX];
-
-	if (fd < 0)
-		return;
-	close(fd);
-	if (control_path(s->runtime_dir, name, path))
-		unlink(path);
 }
 
 static void supervisor_close(struct supervisor *s)
@@ -428,41 +359,90 @@ static void supervisor_close(struct supervisor *s)
 		child_free(s->broker);
 	if (s->keeper)
 		child_free(s->keeper);
-	if (s->listeners)
-		listeners_close(s->listeners);
-	vault_close(&s->vault);
-	remove_file(s, s->broker_listener, BROKER_SOCKET);
-	remove_file(s, s->keeper_listener, KEEPER_SOCKET);
-	/* A keeper that had to be killed left its children. */
-	if (s->children_file >= 0)
-		leftovers_end(s->children_file, s->log);
-	remove_file(s, s->children_file, CHILDREN_FILE);
-	for (int i = 0; i < JOURNAL_COUNT; i++) {
-		if (s->journal[i] >= 0)
-			close(s->journal[i]);
-	}
+	upgrade_close(s);
+	manifest_close(&s->manifest);
+	manifest_close(&s->heritage.manifest);
+	estate_close(s);
 	cJSON_Delete(s->reload.errors);
-	if (s->metrics)
-		metrics_close(s->metrics);
-	if (s->pid_file)
-		pidfile_remove(s->pid_file);
 	if (s->log) {
-		LOG_TEXT(s->log, LOG_LEVEL_INFO, "stopped");
+		LOG_TEXT(s->log, LOG_LEVEL_INFO, s->owns ? "stopped" : "ended");
 		log_close(s->log);
 	}
 	if (s->daemon_report >= 0)
 		daemon_report(s->daemon_report, s->exit_code);
 	source_close(&s->source);
+	free(s->program);
 	free(s->runtime_dir);
 	free(s);
 }
 
+/* Where another master's possessions may come from. 0 or an exit code. */
+static int look_for_heritage(struct supervisor *s, int old_master)
+{
+	char why[300] = "";
+
+	int error = old_master >= 0 ? heir_begin(s, old_master, why, sizeof(why))
+				    : takeover_begin(s, why, sizeof(why));
+	if (!error)
+		return 0;
+	fprintf(stderr, "margay: %s\n", why);
+	return EXIT_FAILED;
+}
+
+/* All that outlives other processes; then this is the master, unless an old one still is. */
+static int open_estate(struct supervisor *s, const struct config *config)
+{
+	char why[160];
+
+	int error = estate_open(s, config, why, sizeof(why));
+	s->owns = !s->upgrade;
+	if (!error && s->owns && !s->heritage.alive) {
+		snprintf(why, sizeof(why), "control socket");
+		error = control_open(s, -1, &s->control);
+	}
+	if (!error)
+		return 0;
+	fprintf(stderr, "margay: %s: %s: %s\n", s->runtime_dir, why, strerror(-error));
+	return EXIT_FAILED;
+}
+
+/* The processes of a dead master go on under this one; then what the file says now is taken. */
+static void take_over(struct supervisor *s, struct span bytes)
+{
+	struct generation *g, *next;
+	char why[200], sha256[CONFIG_SHA256_TEXT];
+
+	int error = inherit_all(s, why, sizeof(why));
+	if (!error && !s->current)
+		error = -ENOENT;
+	if (!error)
+		error = control_open(s, -1, &s->control);
+	if (error) {
+		supervisor_fail(s, why);
+		return;
+	}
+	LOG(s->log, LOG_LEVEL_WARN, "taken over from a master that died",
+	    LOG_UINT("generation", s->current->number));
+	s->state = SUPERVISOR_RUNNING;
+	METRIC_ADD(s->cells, TAKEOVERS, 1, 0);
+	METRIC_SET(s->cells, START_TIME, (uint64_t)s->started, 0);
+	METRIC_SET(s->cells, GENERATION, s->current->number, 0);
+	METRIC_SET(s->cells, RELOAD_SUCCESS, s->reload.ok, 0);
+	child_resume(s->broker);
+	child_resume(s->keeper);
+	listeners_commit(s->listeners, &s->current->listeners, s->loop);
+	TAILQ_FOREACH_SAFE (g, &s->generations, link, next)
+		generation_resume(g);
+	supervisor_serving(s);
+	config_sha256(bytes, sha256);
+	if (strcmp(sha256, s->current->sha256) != 0)
+		reload_request(s);
+}
+
 /* Takes `config`. */
 static int supervisor_run(
-    struct supervisor *s, struct config *config, struct span bytes, bool daemon)
+    struct supervisor *s, struct config *config, struct span bytes, bool daemon, int old_master)
 {
-	int error;
-
 	s->runtime_dir = strdup(config->runtime_dir);
 	s->loop = ev_default_loop(EVBACKEND_EPOLL | EVFLAG_NOENV);
 	s->started = ev_time();
@@ -470,10 +450,12 @@ static int supervisor_run(
 	if (!s->runtime_dir || !s->loop || !(s->broker = child_create(s, ROLE_BROKER, NULL, 0)) ||
 	    !(s->keeper = child_create(s, ROLE_KEEPER, NULL, 0)))
 		s->exit_code = failed_start("start", ENOMEM);
-	else if ((s->exit_code = claim_runtime_dir(s, config)) == 0 && open_log(s, config, daemon))
+	else if (old_master >= 0 || (s->exit_code = estate_claim(s, config)) == 0)
+		s->exit_code = look_for_heritage(s, old_master);
+	if (s->exit_code == 0 && open_log(s, config, daemon))
 		s->exit_code = EXIT_FAILED;
-	if (s->exit_code == 0 && (error = open_shared(s, config)))
-		s->exit_code = failed_start(s->runtime_dir, -error);
+	if (s->exit_code == 0)
+		s->exit_code = open_estate(s, config);
 	if (s->exit_code) {
 		config_free(config);
 		return s->exit_code;
@@ -482,7 +464,12 @@ static int supervisor_run(
 	/* The children of a keeper that died become ours, so that somebody reaps them. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	watchers_start(s);
-	start_first(s, config, bytes);
+	if (s->heritage.alive) {
+		take_over(s, bytes);
+		config_free(config);
+	} else {
+		start_first(s, config, bytes);
+	}
 	if (s->state != SUPERVISOR_STOPPING || s->broker->pid > 0 || s->keeper->pid > 0 ||
 	    !TAILQ_EMPTY(&s->generations))
 		ev_run(s->loop, 0);
@@ -537,6 +524,19 @@ static int parse_options(int argc, char **argv, struct options *out)
 	return EXIT_USAGE;
 }
 
+/* Of the master that started us as its successor; -1: none did. */
+static int upgrade_socket(void)
+{
+	char *number = getenv(UPGRADE_VARIABLE);
+	int fd = number ? atoi(number) : -1;
+
+	if (number)
+		number[0] = '\0'; /* it is for us, not for whom we start */
+	if (fd < 3 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+		return -1;
+	return fd;
+}
+
 /* A supervisor that owns nothing yet. */
 static struct supervisor *supervisor_create(void)
 {
@@ -545,6 +545,9 @@ static struct supervisor *supervisor_create(void)
 	if (!s)
 		return NULL;
 	s->broker_listener = s->keeper_listener = s->children_file = s->daemon_report = -1;
+	s->pid_file = -1;
+	manifest_unread(&s->manifest, MANIFEST_HOLDER);
+	s->program = realpath("/proc/self/exe", NULL);
 	memset(s->journal, -1, sizeof(s->journal));
 	notify_open(&s->notify);
 	return s;
@@ -573,6 +576,7 @@ int supervisor_serve(const struct source_options *source, bool daemon)
 		code = failed_start(why, -error);
 	else
 		config = load_config(&s->source, &bytes, &code);
+	int old_master = upgrade_socket();
 	if (config && daemon && (code = daemon_detach(&s->daemon_report)) != 0) {
 		code = failed_start("--daemon", -code);
 		config_free(config);
@@ -580,7 +584,7 @@ int supervisor_serve(const struct source_options *source, bool daemon)
 	}
 	if (config) {
 		raise_descriptor_limit();
-		code = supervisor_run(s, config, buffer_span(&bytes), daemon);
+		code = supervisor_run(s, config, buffer_span(&bytes), daemon, old_master);
 	}
 	s->exit_code = code;
 	buffer_release(&bytes);

@@ -23,6 +23,7 @@
 
 #include "common/backoff.h"
 #include "common/control.h"
+#include "common/ipc/manifest.h"
 #include "common/role.h"
 #include "master/supervisor/listeners.h"
 #include "master/supervisor/notify.h"
@@ -31,10 +32,13 @@
 struct child;
 struct checker;
 struct control;
-struct pidfh;
+struct upgrade;
 struct supervisor;
 
 TAILQ_HEAD(child_list, child);
+
+/* A crash loop is this many in a short time (probation.c). */
+enum { GENERATION_CRASHES = 6 };
 
 enum generation_state { GENERATION_STARTING, GENERATION_SERVING, GENERATION_DRAINING };
 
@@ -49,6 +53,9 @@ struct generation {
 	char sha256[CONFIG_SHA256_TEXT]; /* of the file's bytes */
 	struct listener_set listeners;
 	struct child_list workers;
+	int fallback_fd;                    /* the configuration to go back to; -1: none */
+	double begun;                       /* serving: clock_coarse() */
+	double crashes[GENERATION_CRASHES]; /* the last ones: clock_coarse(), 0: none */
 	int adopter[LISTENER_SLOTS]; /* number of the worker that stands in for a slot's own, or -1
 				      */
 	ev_timer deadline;           /* to be READY, or to have drained */
@@ -56,7 +63,14 @@ struct generation {
 
 TAILQ_HEAD(generation_list, generation);
 
-enum supervisor_state { SUPERVISOR_STARTING, SUPERVISOR_RUNNING, SUPERVISOR_STOPPING };
+enum { SUPERVISOR_SIGNALS = 8 };
+
+enum supervisor_state {
+	SUPERVISOR_STARTING,
+	SUPERVISOR_RUNNING,
+	SUPERVISOR_STOPPING,
+	SUPERVISOR_RETIRED, /* another master has taken over; it ends with its workers */
+};
 
 /* The reload under way and the last one's result. */
 struct reload {
@@ -67,18 +81,31 @@ struct reload {
 	double time;             /* Unix time of the last one's end */
 	struct cJSON *errors;    /* of the last one: array of objects */
 	char message[256];
+	char back[160]; /* why the one under way returns to an older configuration; empty: not */
+};
+
+/* Another master's possessions, to be taken over. */
+struct heritage {
+	struct manifest manifest;
+	bool alive; /* its processes are among them, and go on */
 };
 
 struct supervisor {
 	struct ev_loop *loop;
 	enum supervisor_state state;
+	bool owns; /* the runtime directory: this is the master */
 	struct source source;
 	char *runtime_dir;
 	struct log *log;
 	struct metrics *metrics;
+	bool metrics_are_inherited; /* slots of other masters' processes are in it */
 	int metrics_slot;
 	struct metrics_slot *cells;
-	struct pidfh *pid_file;
+	int pid_file; /* -1: none */
+	struct heritage heritage;
+	struct manifest manifest; /* inventory.h */
+	struct upgrade *upgrade;  /* under way, or to be rolled back; NULL: none */
+	char *program;            /* path of this binary */
 	struct listeners *listeners;
 	struct control *control;
 	int broker_listener;
@@ -97,10 +124,12 @@ struct supervisor {
 	unsigned last_generation;
 	struct reload reload;
 	double started; /* Unix time */
-	ev_signal signals[7];
+	ev_signal signals[SUPERVISOR_SIGNALS];
 	ev_timer stop_deadline, heartbeat;
-	struct notify notify; /* the service manager */
-	int daemon_report;    /* pipe to the waiting parent of --daemon, or -1 */
+	ev_prepare prepare;
+	double watched, watchdog_rests_until; /* watchdog.c: monotonic seconds */
+	struct notify notify;                 /* the service manager */
+	int daemon_report;                    /* pipe to the waiting parent of --daemon, or -1 */
 	int exit_code;
 };
 
@@ -118,6 +147,10 @@ void supervisor_check_stopped(struct supervisor *s);
 void supervisor_started(struct supervisor *s);
 void supervisor_fail(struct supervisor *s, const char *why);
 
+/* watchdog.c */
+/* Look at the heartbeats of all processes; to be called four times a second. */
+void watchdog_check(struct supervisor *s);
+
 /* generation.c */
 /* Takes `config`. Its workers are not started. NULL when memory is short or an address can't be
  * bound: *why says so. */
@@ -125,6 +158,12 @@ struct generation *generation_create(
     struct supervisor *s, struct config *config, struct span bytes, char *why, size_t size);
 /* Fork its workers; all READY within ten seconds, or reload_failed. */
 int generation_start(struct generation *g) MUST_CHECK;
+/* The bytes in a configuration's memfd, and what they say. 0 or -errno; NULL: memory is short. */
+int generation_read(int config_fd, struct buffer *bytes) MUST_CHECK;
+struct config *generation_parse(const struct supervisor *s, struct span bytes);
+/* One of another master's: first its state, then, when its processes are there, it goes on. */
+void generation_inherit(struct generation *g, enum generation_state state);
+void generation_resume(struct generation *g);
 /* All its workers are READY: let them accept, drain all others. */
 void generation_commit(struct generation *g);
 void generation_abort(struct generation *g);
@@ -134,12 +173,22 @@ void generation_drain(struct generation *g);
 void generation_update(struct generation *g);
 void generation_free(struct generation *g);
 
+/* probation.c */
+/* What to go back to should the new generation crash: `old`'s configuration, if that was good. */
+void generation_keep_fallback(struct generation *g, const struct generation *old);
+/* A worker crashed. When that was once too often, the last good configuration comes back. */
+void generation_crashed(struct generation *g);
+
 /* reload.c */
 /* Start one, or note that another is wanted. */
 void reload_request(struct supervisor *s);
 bool reload_busy(const struct supervisor *s);
+/* Run the one that had to wait for something else, if any. */
+void reload_deferred(struct supervisor *s);
 void reload_ready(struct supervisor *s);
 void reload_failed(struct supervisor *s, const char *why);
+/* Start a generation from these bytes, which passed before; the result is told as `why`. */
+void reload_back(struct supervisor *s, int config_fd, const char *why);
 void reload_cancel(struct supervisor *s);
 
 /* status.c */
@@ -149,6 +198,8 @@ struct cJSON *status_upstreams(const struct supervisor *s, struct cJSON *childre
 
 /* keeping.c */
 struct frame;
+/* Hold these for the keeper. The descriptors are taken. */
+void keeping_keep(struct supervisor *s, uint64_t key, const int *fds, unsigned count);
 /* A message of the keeper's; the descriptors are taken. */
 void keeping_message(
     struct supervisor *s, const struct frame *frame, const int *fds, unsigned count);
@@ -156,7 +207,13 @@ void keeping_message(
 void keeping_ask(struct supervisor *s, uint16_t type, uint32_t request, const char *upstream);
 
 /* control.c */
-int control_open(struct supervisor *s, struct control **out) MUST_CHECK;
+/* `fd`: a listening socket to take over, or -1. */
+int control_open(struct supervisor *s, int fd, struct control **out) MUST_CHECK;
+int control_fd(const struct control *c);
+/* Take no new client, or take them again. */
+void control_pause(struct control *c, bool paused);
+/* The upgrade or rollback is over: answer those who wait for it. */
+void control_upgrade_done(struct control *c, bool ok, const char *message);
 void control_close(struct control *c);
 /* The reload is over: answer those who wait for it. */
 void control_reload_done(struct control *c);

@@ -56,6 +56,7 @@ export class Margay {
 			{
 				runtime_dir: path.join(margay.dir, 'run'),
 				workers: 4,
+				orphan_timeout: '1s',
 				listen: [{ address: `127.0.0.1:${port}` }],
 				admin: { address: `127.0.0.1:${adminPort}` },
 				upstreams: { main: { http: { url: upstream ?? 'http://127.0.0.1:9/mcp' } } },

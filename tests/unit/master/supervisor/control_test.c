@@ -30,6 +30,7 @@ static void start(void)
 	cr_assert_not_null(mkdtemp(directory));
 	s.loop = ev_default_loop(0);
 	s.state = SUPERVISOR_RUNNING;
+	s.owns = true;
 	s.runtime_dir = directory;
 	s.source.path = (char *)"/nonexistent/margay.yaml";
 	TAILQ_INIT(&s.generations);
@@ -39,7 +40,7 @@ static void start(void)
 	s.cells = metrics_slot_open(s.metrics, s.metrics_slot, getpid());
 	cr_assert_not_null(s.broker = child_create(&s, ROLE_BROKER, NULL, 0));
 	cr_assert_not_null(s.keeper = child_create(&s, ROLE_KEEPER, NULL, 0));
-	cr_assert_eq(control_open(&s, &s.control), 0);
+	cr_assert_eq(control_open(&s, -1, &s.control), 0);
 }
 
 static void finish(void)

@@ -32,7 +32,7 @@ Test(request, takes_the_command_and_nothing_else)
 
 Test(request, cuts_a_word_that_is_too_long)
 {
-	char line[200], word[REQUEST_WORD_MAX];
+	char line[REQUEST_WORD_MAX + 100], word[REQUEST_WORD_MAX];
 
 	memset(line, 'x', sizeof(line));
 	memcpy(line, "{\"command\":\"", 12);

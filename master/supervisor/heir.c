@@ -1,0 +1,227 @@
+/* heir: the new master's side of an upgrade. See upgrade.h. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/ipc/channel.h"
+#include "master/supervisor/children.h"
+#include "master/supervisor/inventory.h"
+#include "master/supervisor/pid_file.h"
+#include "master/supervisor/upgrade.h"
+
+static const double first_patience = 20, last_patience = 10; /* seconds */
+
+static void on_old(struct ev_loop *loop, ev_io *io, int events);
+static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events);
+
+int heir_begin(struct supervisor *s, int socket, char *why, size_t size)
+{
+	struct upgrade *u = calloc(1, sizeof(*u));
+	int lock = -1;
+
+	if (!u)
+		return -ENOMEM;
+	*u = (struct upgrade){.supervisor = s,
+	    .role = UPGRADE_NEW,
+	    .state = UPGRADE_STARTING,
+	    .socket = socket,
+	    .pid = getppid()};
+	ev_io_init(&u->io, on_old, socket, EV_READ);
+	ev_timer_init(&u->deadline, on_deadline, last_patience, 0);
+	s->upgrade = u;
+	int error = takeover_receive(socket, &s->heritage.manifest, first_patience, &lock);
+	if (!error && lock < 0)
+		error = -EPROTO;
+	s->pid_file = lock;
+	if (error)
+		snprintf(why, size, "the old master's possessions can't be taken: %s",
+		    error == -EBADMSG ? "it is of a version that does not fit" : strerror(-error));
+	return error;
+}
+
+static int tell(const struct upgrade *u, enum upgrade_frame type, const char *text)
+{
+	struct frame frame = {.type = (uint16_t)type, .length = (uint32_t)strlen(text)};
+
+	return frame_send(u->socket, &frame, text, -1);
+}
+
+/* The old master works on. What was taken of it is let go of, and only our own workers end. */
+static void give_up(struct supervisor *s, const char *why)
+{
+	struct generation *g;
+	struct child *c;
+
+	TAILQ_FOREACH (g, &s->generations, link) {
+		TAILQ_FOREACH (c, &g->workers, link) {
+			if (g != s->reload.next)
+				child_disown(c);
+		}
+	}
+	child_disown(s->broker);
+	child_disown(s->keeper);
+	supervisor_fail(s, why);
+}
+
+bool heir_waits(struct supervisor *s)
+{
+	struct upgrade *u = s->upgrade;
+
+	if (!u || u->role != UPGRADE_NEW || u->state == UPGRADE_DONE)
+		return false;
+	if (u->state != UPGRADE_STARTING)
+		return true;
+	u->state = UPGRADE_HANDING;
+	ev_io_start(s->loop, &u->io);
+	ev_timer_start(s->loop, &u->deadline);
+	if (tell(u, UPGRADE_READY, ""))
+		give_up(s, "the old master can't be told that all is ready");
+	return true;
+}
+
+static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)loop;
+	(void)events;
+	give_up(container_of(timer, struct upgrade, deadline)->supervisor,
+	    "the old master did not hand over in time");
+}
+
+/* What was started under the old binary is exchanged, one by one, behind the same sockets. */
+static void replace_helpers(struct supervisor *s)
+{
+	child_replace(s->broker);
+	child_replace(s->keeper);
+}
+
+/* Everything is here: commit. */
+static void take_over(struct upgrade *u)
+{
+	struct supervisor *s = u->supervisor;
+	struct manifest_record *r =
+	    manifest_find(&s->heritage.manifest, MANIFEST_CONTROL_SOCKET, 0);
+	int control = r && r->count == 1 ? manifest_steal(r, 0) : -1;
+	char why[200], text[160];
+
+	ev_timer_stop(s->loop, &u->deadline);
+	int error = inherit_all(s, why, sizeof(why));
+	if (!error) {
+		snprintf(why, sizeof(why), "the control socket can't be used");
+		error = control_open(s, control, &s->control);
+	}
+	if (error) {
+		give_up(s, why);
+		return;
+	}
+	u->state = UPGRADE_DONE;
+	s->owns = true;
+	reload_ready(s);
+	error = pid_file_write(s->pid_file);
+	if (error)
+		LOG(s->log, LOG_LEVEL_WARN, "the pid file can't be written", LOG_ERRNO(-error));
+	METRIC_ADD(s->cells, UPGRADES, 1, 0);
+	snprintf(text, sizeof(text), "margay %s, master %d, generation %u", MARGAY_VERSION,
+	    (int)getpid(), s->current->number);
+	LOG(s->log, LOG_LEVEL_INFO, "taken over from the old master", LOG_INT("old_pid", u->pid));
+	if (tell(u, UPGRADE_SERVING, text))
+		LOG_TEXT(s->log, LOG_LEVEL_WARN, "the old master can't be told");
+	replace_helpers(s);
+}
+
+int heir_rollback(struct supervisor *s, char *why, size_t size)
+{
+	struct upgrade *u = s->upgrade;
+
+	if (!u || u->role != UPGRADE_NEW || u->state != UPGRADE_DONE) {
+		snprintf(why, size, "no old master is left: upgrade to its binary instead");
+		return -ESRCH;
+	}
+	if (reload_busy(s)) {
+		snprintf(why, size, "a reload is under way: try again when it is over");
+		return -EBUSY;
+	}
+	LOG(s->log, LOG_LEVEL_WARN, "rolled back to the old master", LOG_INT("old_pid", u->pid));
+	u->state = UPGRADE_RETURNING;
+	upgrade_retire(s);
+	manifest_unread(&s->manifest, MANIFEST_HEIR);
+	int error = tell(u, UPGRADE_ROLLBACK, "");
+	upgrade_tell(u);
+	if (error)
+		snprintf(why, size, "the old master can't be told: %s", strerror(-error));
+	return error;
+}
+
+/* The old master has ended, or has taken everything back and will not hear of us again. */
+static void on_old_gone(struct upgrade *u)
+{
+	struct supervisor *s = u->supervisor;
+
+	switch (u->state) {
+	case UPGRADE_STARTING:
+	case UPGRADE_HANDING:
+		give_up(s, "the old master ended before it handed over");
+		break;
+	case UPGRADE_DONE:
+		LOG_TEXT(s->log, LOG_LEVEL_INFO, "the old master has ended");
+		upgrade_close(s);
+		break;
+	case UPGRADE_RETURNING:
+		upgrade_close(s);
+		upgrade_resume(s);
+		control_upgrade_done(s->control, false, "the old master ended meanwhile");
+		break;
+	}
+}
+
+static void on_message(struct upgrade *u, const struct frame *frame, const char *payload)
+{
+	struct supervisor *s = u->supervisor;
+	char text[200];
+
+	if (frame->type != UPGRADE_SERVING || u->state != UPGRADE_RETURNING)
+		return;
+	snprintf(text, sizeof(text), "%.*s", (int)frame->length, payload);
+	control_upgrade_done(s->control, true, text);
+	metrics_slot_reaped(s->metrics, s->metrics_slot);
+	notify_tell(&s->notify, "MAINPID=%d", (int)u->pid);
+	u->state = UPGRADE_DONE;
+	u->role = UPGRADE_OLD; /* it is now us who waits for its workers */
+	upgrade_check_over(s);
+}
+
+static void on_old(struct ev_loop *loop, ev_io *io, int events)
+{
+	struct upgrade *u = container_of(io, struct upgrade, io);
+	struct manifest *m = &u->supervisor->heritage.manifest;
+	char payload[FRAME_PAYLOAD_MAX];
+	struct frame frame;
+	int fds[FRAME_FDS_MAX];
+	unsigned count;
+
+	(void)loop;
+	(void)events;
+	int status = frame_receive_fds(io->fd, &frame, payload, fds, &count);
+	if (status == -EAGAIN)
+		return;
+	if (status != 1) {
+		ev_io_stop(loop, io);
+		on_old_gone(u);
+		return;
+	}
+	if (frame.type < MANIFEST_ANEW || frame.type > MANIFEST_END ||
+	    u->state != UPGRADE_HANDING) {
+		while (count > 0)
+			close(fds[--count]);
+		on_message(u, &frame, payload);
+		return;
+	}
+	u->dropped +=
+	    frame.type == MANIFEST_DROP && frame.length == 1 && payload[0] == MANIFEST_LISTENER;
+	status = manifest_take(m, &frame, payload, fds, count);
+	if (status == 1)
+		take_over(u);
+	else if (status < 0)
+		give_up(u->supervisor, "the old master's possessions are not whole");
+}

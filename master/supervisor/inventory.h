@@ -1,0 +1,28 @@
+/*
+ * inventory: the master's possessions written down as a manifest (manifest.h), at the end of every
+ * turn of its loop, and told to the broker, which holds them in case that the master dies.
+ *
+ * Only what serves is written down: a generation that still starts dies with its master.
+ */
+#ifndef MARGAY_MASTER_SUPERVISOR_INVENTORY_H
+#define MARGAY_MASTER_SUPERVISOR_INVENTORY_H
+
+#include "common/attributes.h"
+
+struct child;
+struct generation;
+struct supervisor;
+
+/* Write everything down and tell the broker what changed. */
+void inventory_update(struct supervisor *s);
+/* The broker is a new process: it knows nothing. */
+void inventory_broker_started(struct supervisor *s);
+
+/* inherit.c: the other direction. */
+/*
+ * Make generations and processes from the heritage: they go on as they are. Watching begins at
+ * once. 0, or -errno with `why` filled: then nothing is watched.
+ */
+int inherit_all(struct supervisor *s, char *why, size_t size) MUST_CHECK;
+
+#endif
