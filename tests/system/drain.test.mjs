@@ -117,6 +117,21 @@ describe('connections that are kept', OPTIONS, () => {
 		await only(margay, 1);
 	});
 
+	// Control: when the deadline closes without a look at what came, the request is lost.
+	test('are served when their request came before the goodbye, however late that is', async () => {
+		const margay = await bench.start({ keepalive_linger: '1s' });
+		const client = await keepAlive(await RawSession.open(margay.url));
+		const { workers } = await margay.status();
+		await reload(margay);
+		workers.forEach(({ pid }) => killPid(pid, 'SIGSTOP'));
+		const answer = client.ask();
+		await new Promise((resolve) => setTimeout(resolve, 1500)); // outlasts keepalive_linger
+		assert.equal(client.ended, undefined);
+		workers.forEach(({ pid }) => killPid(pid, 'SIGCONT'));
+		assert.match(await answer, /Connection: close/i);
+		await only(margay, 1);
+	});
+
 	// Its answer had begun when nobody knew of a drain, so it can't tell the client not to come back.
 	// Control: closing behind it loses the request that the client sends on.
 	test('outlive an answer that did not say that it was the last', async () => {
@@ -197,6 +212,7 @@ describe('calls in flight', OPTIONS, () => {
 		margay.child.kill('SIGTERM');
 		assert.equal((await within('the end', margay.child.exit, 10_000)).code, 0);
 		assert.ok(Date.now() - began >= 900, 'it had its time');
+		assert.ok(!margay.log().some(({ message }) => /killed/.test(message)), 'it ended by itself');
 		await answer;
 	});
 });

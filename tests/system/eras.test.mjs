@@ -1074,6 +1074,24 @@ describe('legacy clients and a modern upstream', OPTIONS, () => {
 		assert.equal(wrong.status, 400);
 	});
 
+	// Control: a worker that drains and ends because it has no connection takes the call with it.
+	test('a call that nobody waits for just now outlives a reload', async () => {
+		const session = await RawSession.open(margay.url);
+		const { sent, upstream } = await openCall(session);
+		const [prime] = await read(sent.response, 1);
+		sent.request.destroy();
+		await until('nobody is there', () => margay.accesses({ outcome: 'aborted' }).length === 1);
+		assert.equal((await margay.command('reload')).code, 0);
+		const draining = async () =>
+			(await margay.status()).workers.filter(({ generation, pid }) => generation === 1 && pid > 0);
+		await until('only its worker is left', async () => (await draining()).length === 1);
+		writeTo(upstream()).answer();
+		const own = await session.get({ 'last-event-id': prime.id });
+		assert.equal(own.status, 200);
+		assert.equal(dataOf(await read(own.response, 1))[0].id, 7);
+		await until('then it ends', async () => (await draining()).length === 0);
+	});
+
 	test('what is asked of a client that is away waits for it, too', async () => {
 		const session = await RawSession.open(margay.url);
 		const { sent, upstream } = await openCall(session);
