@@ -369,6 +369,11 @@ describe('generations', OPTIONS, () => {
 			calls.push(call);
 			await until('the call is at the upstream', () => bench.server.count('tools/call') > before);
 			await reload(margay);
+			// Until its workers hear of it the old generation may take the next call, too.
+			await until(
+				'the old workers drain',
+				() => margay.log().filter(({ message }) => message === 'draining').length === 2 * (n + 1),
+			);
 		}
 		await only(margay, 3);
 		assert.deepEqual((await generations(margay)).sort(), [4, 5, 6]);
