@@ -3,8 +3,8 @@
  *
  * The master binds LISTENER_SLOTS sockets per address and never closes them while the address is
  * configured; children inherit them. Worker w of N accepts from the slots s where s mod N = w.
- * Nobody ever calls shutdown() on a slot, and a worker never closes one: the queue belongs to the
- * socket (docs/architecture.md).
+ * A worker never closes a slot nor calls shutdown() on it: the queue belongs to the socket
+ * (docs/architecture.md).
  */
 #ifndef MARGAY_COMMON_LISTENER_H
 #define MARGAY_COMMON_LISTENER_H
