@@ -311,13 +311,14 @@ int listeners_acquire(struct listeners *l, const struct config *config, struct l
 	return error;
 }
 
-void listeners_release(struct listeners *l, const struct listener_set *set)
+void listeners_release(struct listeners *l, struct listener_set *set)
 {
 	for (size_t i = 0; i < set->count; i++) {
 		struct bound *b = bound_find(l, &set->rows[i].config->address.storage);
 		if (b && --b->references == 0)
 			bound_close(b);
 	}
+	set->count = 0;
 }
 
 void listeners_each(const struct listeners *l, listeners_visit *visit, void *context)

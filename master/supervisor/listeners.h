@@ -45,8 +45,9 @@ uint32_t listeners_leaving(const struct listener_set *old, const struct listener
  * more. A client is better told at once than left waiting in a queue.
  */
 void listeners_refuse(struct listeners *l);
-/* Give the references of a set back; addresses that nobody uses any more are closed. */
-void listeners_release(struct listeners *l, const struct listener_set *set);
+/* Give the references of a set back, which is empty then; addresses that nobody uses any more are
+ * closed. */
+void listeners_release(struct listeners *l, struct listener_set *set);
 
 /* Visit every address that is bound, each under a key of its own. */
 void listeners_each(const struct listeners *l, listeners_visit *visit, void *context);

@@ -147,6 +147,30 @@ Test(listeners, an_address_that_is_taken_is_named_and_nothing_else_stays_bound)
 	listeners_close(l);
 }
 
+Test(listeners, what_serves_stays_bound_when_others_fail)
+{
+	struct listeners *l, *other;
+	struct listener_set serving, set, taken;
+	struct config both = {.listens = rows, .listen_count = 2};
+	struct config second = {.listens = rows + 1, .listen_count = 1};
+
+	choose_port(&rows[0]);
+	choose_port(&rows[1]);
+	cr_assert_eq(listeners_open(&l), 0);
+	cr_assert_eq(listeners_open(&other), 0);
+	cr_assert_eq(listeners_acquire(other, &second, &taken, &failed), 0);
+	cr_assert_eq(listeners_acquire(l, &config, &serving, &failed), 0);
+	cr_assert_eq(listeners_acquire(l, &both, &set, &failed), -EADDRINUSE);
+	listeners_release(l, &set); /* as whoever has a set does at the end */
+	int client = connect_to(&rows[0]);
+	cr_assert_geq(client, 0);
+	close(client);
+	listeners_release(other, &taken);
+	listeners_release(l, &serving);
+	listeners_close(other);
+	listeners_close(l);
+}
+
 Test(listeners, who_connects_while_stopping_is_told_at_once)
 {
 	struct listeners *l;
