@@ -65,10 +65,12 @@ static const struct command {
 	"  -c, --config FILE      the configuration of the running Margay, for its runtime_dir\n"
 	"      --runtime-dir DIR  or the directory itself\n\n"
 	"New requests start new children. Sessions end, unless the upstream is `restartable`.\n"},
-    {"reload", reload_main, "-c FILE",
+    {"reload", reload_main, "-c FILE [--json]",
 	"Take the changed configuration into service, or say why not",
 	"  -c, --config FILE      the configuration of the running Margay, for its runtime_dir\n"
-	"      --runtime-dir DIR  or the directory itself\n\n"
+	"      --runtime-dir DIR  or the directory itself\n"
+	"      --json             the outcome for scripts, too; what is wrong still goes to "
+	"stderr\n\n"
 	"Waits for the result. A bad file changes nothing and exits with 1.\n"},
     {"stop", stop_main, "-c FILE", "Stop gracefully and wait for the end",
 	"  -c, --config FILE      the configuration of the running Margay, for its runtime_dir\n"

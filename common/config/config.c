@@ -1,11 +1,15 @@
 /* config: freeing, and what a human reads: errors and the table of keys. */
 #include "common/config/config.h"
 
+#include <errno.h>
 #include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "common/config/parser.h"
 #include "common/config/schema.h"
+#include "common/utf8.h"
 
 enum { TEXT_MAX = 1024 * 1024 };
 
@@ -87,6 +91,51 @@ void config_errors_free(struct config_errors *errors)
 	}
 	free(errors->rows);
 	*errors = (struct config_errors){0};
+}
+
+/* Text of the file for a message of one line: no control character reaches a terminal or begins a
+ * line of its own, and no character is cut in half. */
+static void make_printable(char *text)
+{
+	size_t n = strlen(text);
+
+	for (size_t i = 0; i < n;) {
+		unsigned char *p = (unsigned char *)text + i;
+		size_t length = utf8_length(p, n - i);
+		bool control = *p < 0x20 || *p == 0x7f || (*p == 0xc2 && p[1] < 0xa0);
+		if (length == 0 || control)
+			memset(p, '?', length > 0 ? length : 1);
+		i += length > 0 ? length : 1;
+	}
+}
+
+int config_errors_vadd(struct config_errors *errors, unsigned line, const char *key,
+    const char *remedy, const char *problem, va_list args)
+{
+	char text[512], path[CONFIG_KEY_MAX];
+
+	vsnprintf(text, sizeof(text), problem, args);
+	snprintf(path, sizeof(path), "%s", key);
+	make_printable(text);
+	make_printable(path);
+	struct config_error *rows = realloc(errors->rows, (errors->count + 1) * sizeof(*rows));
+	if (!rows)
+		return -ENOMEM;
+	errors->rows = rows;
+	struct config_error *row = &rows[errors->count++];
+	*row = (struct config_error){line, strdup(path), strdup(text), strdup(remedy)};
+	return row->key && row->problem && row->remedy ? 0 : -ENOMEM;
+}
+
+int config_errors_add(struct config_errors *errors, unsigned line, const char *key,
+    const char *remedy, const char *problem, ...)
+{
+	va_list args;
+
+	va_start(args, problem);
+	int error = config_errors_vadd(errors, line, key, remedy, problem, args);
+	va_end(args);
+	return error;
 }
 
 int config_errors_print(const struct config_errors *errors, const char *name, struct buffer *out)

@@ -8,6 +8,7 @@
 #ifndef MARGAY_COMMON_CONFIG_CONFIG_H
 #define MARGAY_COMMON_CONFIG_CONFIG_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -22,6 +23,7 @@ enum {
 	CONFIG_ROUTES_MAX = 256,
 	CONFIG_UPSTREAMS_MAX = 256,
 	CONFIG_LISTENS_MAX = 16,
+	CONFIG_PLACE_MAX = 32,
 	CONFIG_SHA256_TEXT = 65
 };
 
@@ -29,6 +31,8 @@ struct config_address {
 	char *text; /* as the operator wrote it: "127.0.0.1:8080", "[::1]:8080", "*:8080" */
 	struct sockaddr_storage storage;
 	socklen_t length;
+	unsigned line;              /* in the file; 0: not from there */
+	char key[CONFIG_PLACE_MAX]; /* "listen[0].address" */
 };
 
 struct config_listen {
@@ -188,6 +192,7 @@ struct config_defaults {
 	bool connected;     /* nobody can connect: the only client is there (desktop.h) */
 	bool quiet;         /* log warnings only, as text, and no requests */
 	bool checked; /* these bytes passed before: what is outside of them is not looked at */
+	const char *running_dir; /* runtime_dir of a Margay that runs: another is an error */
 };
 
 /*
@@ -200,8 +205,9 @@ int config_parse(struct span bytes, const struct config_defaults *defaults, stru
 /* Digest of all that a child is started by: program, arguments, environment, directory, sharing and
  * limits of the system. A child with another digest is another child. */
 void config_stdio_digest(const struct config_stdio *stdio, char out[CONFIG_SHA256_TEXT]);
-/* Read a whole file, at most 4 MiB, into `out`. 0 or -errno. */
-int config_read(const char *path, struct buffer *out) MUST_CHECK;
+/* Read a whole file, at most 4 MiB, into `out`. 0 or -errno. `again`: nothing but a regular file,
+ * which never keeps its reader waiting; anything else is -ESPIPE. */
+int config_read(const char *path, bool again, struct buffer *out) MUST_CHECK;
 /* SHA-256 of the bytes in hexadecimal: which configuration a generation serves by. */
 void config_sha256(struct span bytes, char out[CONFIG_SHA256_TEXT]);
 /* Only the runtime_dir of a configuration that may have errors elsewhere; NULL when there is none.
@@ -209,6 +215,11 @@ void config_sha256(struct span bytes, char out[CONFIG_SHA256_TEXT]);
 char *config_runtime_dir(struct span bytes);
 void config_free(struct config *config);
 void config_errors_free(struct config_errors *errors);
+/* Note one more; `problem` is a format. Control characters become `?`. 0 or -ENOMEM. */
+int config_errors_add(struct config_errors *errors, unsigned line, const char *key,
+    const char *remedy, const char *problem, ...) PRINTF_LIKE(5, 6) MUST_CHECK;
+int config_errors_vadd(struct config_errors *errors, unsigned line, const char *key,
+    const char *remedy, const char *problem, va_list args) MUST_CHECK;
 /* "margay.yaml:12: timeouts.client_header: `10x` is no duration; write a number with ms, s, m, h or
  * d, as in 30s" per line. */
 int config_errors_print(

@@ -112,6 +112,8 @@ static void take_address(struct parse *p, const struct node *node, const char *k
 	}
 	check_unique(p, node, key, into);
 	address->text = parse_copy(p, node->text);
+	address->line = node->line;
+	snprintf(address->key, sizeof(address->key), "%s", key);
 }
 
 static const struct field fields[] = {
@@ -172,6 +174,7 @@ void parse_default_listen(struct parse *p)
 	struct config_address *address = &config->listens[0].address;
 	config->listen_count = 1;
 	address->text = parse_copy(p, p->defaults->listen);
+	snprintf(address->key, sizeof(address->key), "listen[0].address");
 	if (address_parse(p->defaults->listen, &address->storage, &address->length))
 		parse_error(p, 0, "listen", "write HOST:PORT", "`%.64s` is no address",
 		    p->defaults->listen);

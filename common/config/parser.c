@@ -9,17 +9,22 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/config/schema.h"
 #include "common/suggest.h"
-#include "common/utf8.h"
 
 enum { CONFIG_FILE_MAX = 4 * 1024 * 1024, CANDIDATES_MAX = 64 };
 
+static void take_user(struct parse *p, const struct node *node);
+static void take_runtime_dir(struct parse *p, const struct node *node);
+
+/* What is more than its type says. */
 static const struct {
 	const char *key;
 	void (*take)(struct parse *p, const struct node *node);
@@ -29,49 +34,23 @@ static const struct {
     {"upstreams", parse_upstreams},
     {"mcpServers", parse_mcp_servers},
     {"routes", parse_routes},
+    {"user", take_user},
+    {"runtime_dir", take_runtime_dir},
 };
 
 enum { STRUCTURE_COUNT = sizeof(structures) / sizeof(structures[0]) };
 
-/* Text of the file for a message of one line: no control character reaches a terminal or begins a
- * line of its own, and no character is cut in half. */
-static void make_printable(char *text)
-{
-	size_t n = strlen(text);
-
-	for (size_t i = 0; i < n;) {
-		unsigned char *p = (unsigned char *)text + i;
-		size_t length = utf8_length(p, n - i);
-		bool control = *p < 0x20 || *p == 0x7f || (*p == 0xc2 && p[1] < 0xa0);
-		if (length == 0 || control)
-			memset(p, '?', length > 0 ? length : 1);
-		i += length > 0 ? length : 1;
-	}
-}
-
 void parse_error(
     struct parse *p, unsigned line, const char *key, const char *remedy, const char *problem, ...)
 {
-	struct config_errors *errors = p->errors;
-	char text[512], path[CONFIG_KEY_MAX];
 	va_list args;
 
-	if (errors->count >= CONFIG_ERRORS_MAX)
+	if (p->errors->count >= CONFIG_ERRORS_MAX)
 		return;
 	va_start(args, problem);
-	vsnprintf(text, sizeof(text), problem, args);
-	va_end(args);
-	snprintf(path, sizeof(path), "%s", key);
-	make_printable(text);
-	make_printable(path);
-	struct config_error *rows = realloc(errors->rows, (errors->count + 1) * sizeof(*rows));
-	if (!rows) {
+	if (config_errors_vadd(p->errors, line, key, remedy, problem, args))
 		p->no_memory = true;
-		return;
-	}
-	errors->rows = rows;
-	rows[errors->count++] = (struct config_error){
-	    line, parse_copy(p, path), parse_copy(p, text), parse_copy(p, remedy)};
+	va_end(args);
 }
 
 char *parse_copy(struct parse *p, const char *text)
@@ -199,6 +178,37 @@ void parse_setting(struct parse *p, const struct node *node, const char *key,
 	}
 }
 
+/* Who is not root stays who they are. */
+static void take_user(struct parse *p, const struct node *node)
+{
+	const struct config *config = p->config;
+
+	parse_setting(p, node, "user", setting_find("user"), p->config);
+	if (config->user && !p->defaults->checked && geteuid() == 0 && !getpwnam(config->user))
+		parse_error(p, node->line, "user", "create it, or name another",
+		    "`%.64s` is no user of this machine", config->user);
+}
+
+/* `line`: where it stands; 0: nowhere, the default is meant. */
+static void check_runtime_dir(struct parse *p, unsigned line)
+{
+	const char *running = p->defaults->running_dir;
+
+	if (running && strcmp(running, p->config->runtime_dir) != 0)
+		parse_error(p, line, "runtime_dir",
+		    "put the old one back, or stop Margay and start it",
+		    "can't change while Margay runs; it is `%.128s`", running);
+}
+
+static void take_runtime_dir(struct parse *p, const struct node *node)
+{
+	size_t errors = p->errors->count;
+
+	parse_setting(p, node, "runtime_dir", setting_find("runtime_dir"), p->config);
+	if (p->errors->count == errors)
+		check_runtime_dir(p, node->line);
+}
+
 /* Names that may follow `prefix`, each once. `names` has room for the text of CANDIDATES_MAX. */
 static size_t candidates_after(const char *prefix, char names[][32], const char **out)
 {
@@ -273,7 +283,7 @@ static void take_section(struct parse *p, const struct node *node, const char *p
 /* What there must be, unless something else stands in for it. */
 static void check_required(struct parse *p, const bool present[STRUCTURE_COUNT])
 {
-	enum { LISTEN, ADMIN, UPSTREAMS, MCP_SERVERS, ROUTES };
+	enum { LISTEN, ADMIN, UPSTREAMS, MCP_SERVERS, ROUTES, USER, RUNTIME_DIR };
 	const bool missing[STRUCTURE_COUNT] = {
 	    [LISTEN] = !present[LISTEN] && !p->defaults->listen && !p->defaults->connected,
 	    [UPSTREAMS] = !present[UPSTREAMS] && !present[MCP_SERVERS],
@@ -287,6 +297,8 @@ static void check_required(struct parse *p, const bool present[STRUCTURE_COUNT])
 	}
 	if (!present[LISTEN] && p->defaults->listen)
 		parse_default_listen(p);
+	if (!present[RUNTIME_DIR])
+		check_runtime_dir(p, 0);
 }
 
 static void take_structures(struct parse *p, const struct node *root)
@@ -397,14 +409,19 @@ char *config_runtime_dir(struct span bytes)
 	return dir;
 }
 
-int config_read(const char *path, struct buffer *out)
+int config_read(const char *path, bool again, struct buffer *out)
 {
 	char block[16384];
-	int fd = open(path, O_RDONLY | O_CLOEXEC), error = 0;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | (again ? O_NONBLOCK : 0)), error = 0;
+	struct stat status;
 	ssize_t n;
 
 	if (fd < 0)
 		return -errno;
+	if (again && (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode))) {
+		close(fd);
+		return -ESPIPE;
+	}
 	while ((n = read(fd, block, sizeof(block))) != 0) {
 		if (n < 0 && errno == EINTR)
 			continue;

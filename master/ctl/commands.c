@@ -35,7 +35,7 @@ static int check_file(const char *path)
 	struct config *config = NULL;
 	int code = EXIT_CONFIG;
 
-	int error = config_read(path, &bytes);
+	int error = config_read(path, false, &bytes);
 	if (error) {
 		fprintf(stderr, "margay: %s can't be read: %s\n", path, strerror(-error));
 		return EXIT_CONFIG;
@@ -187,15 +187,19 @@ int reload_main(int argc, char **argv)
 {
 	struct ctl_options options;
 	cJSON *reply;
-	int fd, code = ctl_parse_options(argc, argv, 0, NULL, &options);
+	int fd, code = ctl_parse_options(argc, argv, 1, NULL, &options);
 
 	if (code || (code = ctl_request(&options, "reload", &reply, &fd)))
 		return code;
 	close(fd);
 	bool ok = cJSON_IsTrue(cJSON_GetObjectItem(reply, "ok"));
-	if (ok) {
+	char *text = options.json ? cJSON_Print(reply) : NULL;
+	if (options.json)
+		puts(text ? text : "{}");
+	free(text);
+	if (ok && !options.json) {
 		printf("reloaded: generation %.0f serves\n", reply_number(reply, "generation"));
-	} else {
+	} else if (!ok) {
 		print_errors(reply);
 		fprintf(stderr, "margay: reload failed: %s; generation %.0f serves on\n",
 		    reply_text(reply, "message"), reply_number(reply, "generation"));

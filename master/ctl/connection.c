@@ -53,7 +53,7 @@ static char *runtime_dir_of(const char *path, int *code)
 	struct config *config;
 	char *dir = NULL;
 
-	int error = config_read(path, &bytes);
+	int error = config_read(path, false, &bytes);
 	*code = EXIT_CONFIG;
 	if (error) {
 		fprintf(stderr, "margay: %s can't be read: %s\n", path, strerror(-error));

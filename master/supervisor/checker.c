@@ -50,6 +50,18 @@ struct cJSON *checker_error(
 	return row;
 }
 
+cJSON *checker_errors(const char *file, const struct config_errors *errors)
+{
+	cJSON *rows = cJSON_CreateArray();
+
+	for (size_t i = 0; rows && i < errors->count; i++) {
+		const struct config_error *e = &errors->rows[i];
+		cJSON_AddItemToArray(
+		    rows, checker_error(file, e->line, e->key, e->problem, e->remedy));
+	}
+	return rows;
+}
+
 static void checker_free(struct checker *k)
 {
 	ev_io_stop(k->loop, &k->io);
@@ -68,14 +80,8 @@ NORETURN static void judge(const struct checker *k, int out)
 	struct span bytes = buffer_span(&k->bytes);
 	struct config_errors errors;
 	struct config *config = NULL;
-	cJSON *rows = cJSON_CreateArray();
-
 	int status = config_parse(bytes, &k->defaults, &config, &errors);
-	for (size_t i = 0; status == -EINVAL && i < errors.count; i++) {
-		const struct config_error *e = &errors.rows[i];
-		cJSON_AddItemToArray(
-		    rows, checker_error(k->name, e->line, e->key, e->problem, e->remedy));
-	}
+	cJSON *rows = checker_errors(k->name, &errors);
 	char *text =
 	    rows && (status == 0 || status == -EINVAL) ? cJSON_PrintUnformatted(rows) : NULL;
 	size_t n = text ? strlen(text) : 0;

@@ -29,6 +29,8 @@ void checker_cancel(struct checker *checker);
 /* The bytes that were checked, and nothing else may be taken into service. */
 const struct buffer *checker_bytes(const struct checker *checker);
 void *checker_context(const struct checker *checker);
+/* All errors of a file, likewise as an array. */
+struct cJSON *checker_errors(const char *file, const struct config_errors *errors);
 /* One error as the reports show it: {"file","line","key","problem","remedy"}. NULL when memory is
  * short. */
 struct cJSON *checker_error(

@@ -18,8 +18,7 @@
 #include "master/supervisor/children.h"
 
 enum {
-	DRAINING_MAX = 2,             /* generations */
-	CONFIG_MAX = 1024 * 1024 * 8, /* bytes of a configuration */
+	DRAINING_MAX = 2, /* generations */
 };
 
 static const double ready_patience = 10, drain_grace = 2; /* seconds */
@@ -99,28 +98,13 @@ static int config_memfd(struct span bytes)
 	return fd;
 }
 
-int generation_read(int config_fd, struct buffer *bytes)
-{
-	char block[16384];
-	ssize_t n;
-
-	for (off_t at = 0; (n = pread(config_fd, block, sizeof(block), at)) > 0; at += n) {
-		int error = buffer_append(bytes, block, (size_t)n, CONFIG_MAX);
-		if (error)
-			return error;
-	}
-	return n < 0 ? -errno : 0;
-}
-
 struct generation *generation_create(
-    struct supervisor *s, struct config *config, struct span bytes, char *why, size_t size)
+    struct supervisor *s, struct config *config, struct span bytes, struct config_errors *errors)
 {
-	const struct config_address *failed = NULL;
 	struct generation *g = calloc(1, sizeof(*g));
 
 	if (!g) {
 		config_free(config);
-		snprintf(why, size, "out of memory");
 		return NULL;
 	}
 	g->supervisor = s;
@@ -134,12 +118,8 @@ struct generation *generation_create(
 	memset(g->adopter, -1, sizeof(g->adopter));
 	metrics_label(s->metrics, config);
 	ev_timer_init(&g->deadline, on_deadline, 0, 0);
-	int error = listeners_acquire(s->listeners, config, &g->listeners, &failed);
-	if (error)
-		snprintf(why, size, "can't listen on %s: %s", failed->text, strerror(-error));
-	else if (g->config_fd < 0 || !make_workers(g))
-		snprintf(why, size, "out of memory");
-	else
+	if (!listeners_acquire(s->listeners, config, &g->listeners, errors) && g->config_fd >= 0 &&
+	    make_workers(g))
 		return g;
 	generation_free(g);
 	return NULL;

@@ -11,6 +11,8 @@
 #include "master/supervisor/inventory.h"
 #include "master/supervisor/upgrade.h"
 
+enum { CONFIG_MAX = 8 * 1024 * 1024 }; /* bytes of a configuration */
+
 static int take_state(struct supervisor *s)
 {
 	const struct manifest_record *r = manifest_find(&s->heritage.manifest, MANIFEST_STATE, 0);
@@ -42,18 +44,38 @@ static void take_children(struct supervisor *s)
 	}
 }
 
-/* The bytes that a generation serves by. They passed their check before. */
-struct config *generation_parse(const struct supervisor *s, struct span bytes)
+/* The bytes that a generation serves by. */
+static int read_config(int fd, struct buffer *bytes)
+{
+	char block[16384];
+	ssize_t n;
+
+	for (off_t at = 0; (n = pread(fd, block, sizeof(block), at)) > 0; at += n) {
+		int error = buffer_append(bytes, block, (size_t)n, CONFIG_MAX);
+		if (error)
+			return error;
+	}
+	return n < 0 ? -errno : 0;
+}
+
+struct generation *generation_restore(struct supervisor *s, int config_fd)
 {
 	struct config_defaults defaults = s->source.defaults;
-	struct config_errors errors;
+	struct config_errors errors = {0};
+	struct buffer bytes = {0};
 	struct config *config = NULL;
+	struct generation *g = NULL;
 
+	/* They passed their check before. */
 	defaults.checked = true;
-	int error = config_parse(bytes, &defaults, &config, &errors);
-	if (error == -EINVAL)
-		config_errors_free(&errors);
-	return error ? NULL : config;
+	int error = read_config(config_fd, &bytes);
+	if (!error)
+		error = config_parse(buffer_span(&bytes), &defaults, &config, &errors);
+	if (!error)
+		g = generation_create(s, config, buffer_span(&bytes), &errors);
+	config_errors_free(&errors);
+	buffer_release(&bytes);
+	return g;
 }
 
 static struct child *find_worker(const struct generation *g, unsigned number)
@@ -71,16 +93,11 @@ static int take_generation(
     struct supervisor *s, const struct manifest_record *r, char *why, size_t size)
 {
 	const struct generation_record *state = (const void *)r->body;
-	struct buffer bytes = {0};
 	struct generation *g = NULL;
 
 	snprintf(why, size, "generation %u can't be read", (unsigned)r->key);
-	bool good = r->length == sizeof(*state) && r->count == 1 &&
-		    state->number == (unsigned)r->key && generation_read(r->fds[0], &bytes) == 0;
-	struct config *config = good ? generation_parse(s, buffer_span(&bytes)) : NULL;
-	if (config)
-		g = generation_create(s, config, buffer_span(&bytes), why, size);
-	buffer_release(&bytes);
+	if (r->length == sizeof(*state) && r->count == 1 && state->number == (unsigned)r->key)
+		g = generation_restore(s, r->fds[0]);
 	if (!g)
 		return -EINVAL;
 	g->number = state->number;

@@ -292,19 +292,60 @@ static int acquire(
 	return 0;
 }
 
+/* What to do about an address that can't be bound. */
+static const char *remedy_for(
+    const struct listeners *l, const struct config_address *address, int error)
+{
+	static const struct {
+		int error;
+		const char *remedy;
+	} remedies[] = {
+	    {-EADDRINUSE, "stop the program that has it, or use another port"},
+	    {-EADDRNOTAVAIL, "use an address of this machine, or *"},
+	    {-EAFNOSUPPORT, "use an IPv4 address; this machine has no IPv6"},
+	    {-EACCES, "use a port from 1024, or give Margay CAP_NET_BIND_SERVICE"},
+	    {-EMFILE, "raise RLIMIT_NOFILE"},
+	};
+	const struct bound *b;
+
+	LIST_FOREACH (b, &l->rows, link) {
+		if (error == -EADDRINUSE && address_overlap(&b->storage, &address->storage))
+			return "Margay itself has a part of it: reload without that first";
+	}
+	for (size_t i = 0; i < sizeof(remedies) / sizeof(remedies[0]); i++) {
+		if (remedies[i].error == error)
+			return remedies[i].remedy;
+	}
+	return "use another address";
+}
+
+static int acquire_or_tell(struct listeners *l, const struct config_listen *listen, bool admin,
+    struct listener_set *set, struct config_errors *errors)
+{
+	const struct config_address *a = &listen->address;
+	int error = acquire(l, listen, admin, set);
+
+	if (!error || error == -ENOMEM)
+		return error;
+	int added = config_errors_add(errors, a->line, a->key, remedy_for(l, a, error),
+	    "can't listen on `%s`: %s", a->text, strerror(-error));
+	return added ? added : error;
+}
+
 int listeners_acquire(struct listeners *l, const struct config *config, struct listener_set *set,
-    const struct config_address **failed)
+    struct config_errors *errors)
 {
 	int error = 0;
 
 	set->count = 0;
-	for (size_t i = 0; i < config->listen_count && !error; i++) {
-		*failed = &config->listens[i].address;
-		error = acquire(l, &config->listens[i], false, set);
+	/* All of them, so that one look shows whatever is in the way. */
+	for (size_t i = 0; i < config->listen_count; i++) {
+		int failed = acquire_or_tell(l, &config->listens[i], false, set, errors);
+		error = error ? error : failed;
 	}
-	if (!error && config->has_admin) {
-		*failed = &config->admin.address;
-		error = acquire(l, &config->admin, true, set);
+	if (config->has_admin) {
+		int failed = acquire_or_tell(l, &config->admin, true, set, errors);
+		error = error ? error : failed;
 	}
 	if (error)
 		listeners_release(l, set);

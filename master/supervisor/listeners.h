@@ -27,12 +27,12 @@ typedef void listeners_visit(void *context, unsigned key, bool leaving,
 int listeners_open(struct listeners **out) MUST_CHECK;
 void listeners_close(struct listeners *l);
 /*
- * Find or bind all addresses of a configuration and fill `set`. 0, or -errno with *failed the
- * address; then nothing stays bound that was not before. Each success takes one reference on each
- * address.
+ * Find or bind all addresses of a configuration and fill `set`. 0, or -errno with a row added to
+ * `errors` for each address that can't be bound; then `set` is empty and nothing stays bound that
+ * was not before. Success takes one reference on each address.
  */
 int listeners_acquire(struct listeners *l, const struct config *config, struct listener_set *set,
-    const struct config_address **failed) MUST_CHECK;
+    struct config_errors *errors) MUST_CHECK;
 /*
  * `set` serves from now on. An address that is not in it takes no new connection: its workers empty
  * its queues, and from then on it refuses. One that was leaving and is in the set is back.

@@ -102,6 +102,15 @@ void reload_failed(struct supervisor *s, const char *why)
 		reload_over(s, false, why, NULL);
 }
 
+/* What a file is read with while this Margay runs. */
+static struct config_defaults defaults_now(const struct supervisor *s)
+{
+	struct config_defaults defaults = s->source.defaults;
+
+	defaults.running_dir = s->runtime_dir;
+	return defaults;
+}
+
 static void log_errors(struct supervisor *s, const cJSON *errors)
 {
 	const cJSON *row;
@@ -118,29 +127,34 @@ static void log_errors(struct supervisor *s, const cJSON *errors)
 	}
 }
 
+/* Takes `errors`: rows as of checker_error; none at all: memory is short. */
+static void refuse(struct supervisor *s, cJSON *errors)
+{
+	int count = cJSON_GetArraySize(errors);
+	char message[80] = "out of memory";
+
+	if (count > 0)
+		snprintf(message, sizeof(message), "the configuration has %d error%s", count,
+		    count == 1 ? "" : "s");
+	log_errors(s, errors);
+	reload_over(s, false, message, errors);
+}
+
 /* The bytes passed their check: into service with them. */
 static void take(struct supervisor *s, struct span bytes)
 {
-	struct config_errors errors;
+	const struct config_defaults defaults = defaults_now(s);
+	struct config_errors errors = {0};
+	struct generation *g = NULL;
 	struct config *config;
-	char why[200];
 
-	if (config_parse(bytes, &s->source.defaults, &config, &errors)) {
-		config_errors_free(&errors);
-		reload_over(s, false, "out of memory", NULL);
+	if (config_parse(bytes, &defaults, &config, &errors) == 0)
+		g = generation_create(s, config, bytes, &errors);
+	if (!g)
+		refuse(s, checker_errors(source_name(&s->source), &errors));
+	config_errors_free(&errors);
+	if (!g)
 		return;
-	}
-	if (strcmp(config->runtime_dir, s->runtime_dir) != 0) {
-		config_free(config);
-		reload_over(s, false,
-		    "runtime_dir can't change while Margay runs: stop and start it", NULL);
-		return;
-	}
-	struct generation *g = generation_create(s, config, bytes, why, sizeof(why));
-	if (!g) {
-		reload_over(s, false, why, NULL);
-		return;
-	}
 	s->reload.next = g;
 	if (generation_start(g))
 		reload_failed(s, "the new workers can't be started");
@@ -148,16 +162,9 @@ static void take(struct supervisor *s, struct span bytes)
 
 void reload_back(struct supervisor *s, int config_fd, const char *why)
 {
-	struct buffer bytes = {0};
-	char text[200];
-
 	LOG(s->log, LOG_LEVEL_ERROR, "an older configuration is taken back",
 	    LOG_STR("reason", why));
-	int error = generation_read(config_fd, &bytes);
-	struct config *config = error ? NULL : generation_parse(s, buffer_span(&bytes));
-	struct generation *g =
-	    config ? generation_create(s, config, buffer_span(&bytes), text, sizeof(text)) : NULL;
-	buffer_release(&bytes);
+	struct generation *g = generation_restore(s, config_fd);
 	if (!g) {
 		reload_over(s, false, "the older configuration can't be taken back", NULL);
 		upgrade_returned(s, false, s->reload.message);
@@ -172,25 +179,35 @@ void reload_back(struct supervisor *s, int config_fd, const char *why)
 static void on_checked(struct checker *checker, cJSON *errors)
 {
 	struct supervisor *s = checker_context(checker);
-	int count = cJSON_GetArraySize(errors);
-	char message[80];
 
 	s->reload.checker = NULL;
-	if (count == 0) {
-		cJSON_Delete(errors);
-		take(s, buffer_span(checker_bytes(checker)));
+	if (cJSON_GetArraySize(errors) > 0) {
+		refuse(s, errors);
 		return;
 	}
+	cJSON_Delete(errors);
+	take(s, buffer_span(checker_bytes(checker)));
+}
+
+/* The file is not there, or it can't be looked at. */
+static void refuse_unread(struct supervisor *s, int error)
+{
+	cJSON *errors = cJSON_CreateArray();
+	char problem[128];
+
+	snprintf(problem, sizeof(problem), "the file can't be read: %s",
+	    error == -ESPIPE ? "it is no regular file" : strerror(-error));
+	cJSON_AddItemToArray(
+	    errors, checker_error(source_name(&s->source), 0, "(document)", problem,
+			"put a file there that the user of the master may read"));
 	log_errors(s, errors);
-	snprintf(message, sizeof(message), "the configuration has %d error%s", count,
-	    count == 1 ? "" : "s");
-	reload_over(s, false, message, errors);
+	reload_over(s, false, problem, errors);
 }
 
 void reload_request(struct supervisor *s)
 {
+	const struct config_defaults defaults = defaults_now(s);
 	struct buffer bytes = {0};
-	char why[200];
 
 	if (s->state == SUPERVISOR_STOPPING || s->state == SUPERVISOR_RETIRED)
 		return;
@@ -207,16 +224,15 @@ void reload_request(struct supervisor *s)
 	notify_tell(&s->notify, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=reloading",
 	    (unsigned long long)(clock_nanoseconds() / 1000));
 	LOG_TEXT(s->log, LOG_LEVEL_INFO, "reload begins");
-	int error = source_read(&s->source, &bytes);
-	if (!error)
-		error = checker_start(s->loop, source_name(&s->source), &s->source.defaults, &bytes,
-		    on_checked, s, &s->reload.checker);
-	if (!error)
-		return;
+	int error = source_read(&s->source, true, &bytes);
+	if (error) {
+		refuse_unread(s, error);
+	} else if ((error = checker_start(s->loop, source_name(&s->source), &defaults, &bytes,
+			on_checked, s, &s->reload.checker))) {
+		LOG(s->log, LOG_LEVEL_ERROR, "the checker can't be started", LOG_ERRNO(-error));
+		reload_over(s, false, "the checker can't be started; the log says why", NULL);
+	}
 	buffer_release(&bytes);
-	snprintf(why, sizeof(why), "%.120s can't be read or checked: %s", source_name(&s->source),
-	    strerror(-error));
-	reload_over(s, false, why, NULL);
 }
 
 void reload_cancel(struct supervisor *s)

@@ -190,11 +190,12 @@ const char *source_name(const struct source *s)
 	return s->path ? s->path : "(command line)";
 }
 
-int source_read(const struct source *s, struct buffer *out)
+int source_read(const struct source *s, bool again, struct buffer *out)
 {
 	struct span text = buffer_span(&s->text);
 
-	return s->path ? config_read(s->path, out) : buffer_append(out, text.p, text.n, TEXT_MAX);
+	return s->path ? config_read(s->path, again, out)
+		       : buffer_append(out, text.p, text.n, TEXT_MAX);
 }
 
 void source_announce(const struct source *s, const struct config *config)

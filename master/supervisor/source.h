@@ -40,8 +40,8 @@ int source_open(
 void source_close(struct source *s);
 /* For messages. */
 const char *source_name(const struct source *s);
-/* Its bytes as they are now. 0 or -errno. */
-int source_read(const struct source *s, struct buffer *out) MUST_CHECK;
+/* Its bytes as they are now. 0 or -errno. `again`: they were read before, and nobody waits now. */
+int source_read(const struct source *s, bool again, struct buffer *out) MUST_CHECK;
 /* Margay listens: say on stdout where clients connect to, unless a configuration said it. */
 void source_announce(const struct source *s, const struct config *config);
 

@@ -292,7 +292,7 @@ static struct config *load_config(const struct source *source, struct buffer *by
 	struct config *config = NULL;
 
 	*code = EXIT_CONFIG;
-	int error = source_read(source, bytes);
+	int error = source_read(source, false, bytes);
 	if (error) {
 		fprintf(stderr, "margay: %s can't be read: %s\n", name, strerror(-error));
 	} else if (config_parse(buffer_span(bytes), &source->defaults, &config, &errors)) {
@@ -334,11 +334,16 @@ static int open_log(struct supervisor *s, const struct config *config, bool daem
 /* The first generation, as a reload that has nothing to go back to. Takes `config`. */
 static void start_first(struct supervisor *s, struct config *config, struct span bytes)
 {
-	char why[200];
+	struct config_errors errors = {0};
+	struct buffer text = {0};
 
-	struct generation *g = generation_create(s, config, bytes, why, sizeof(why));
+	struct generation *g = generation_create(s, config, bytes, &errors);
 	if (!g) {
-		supervisor_fail(s, why);
+		if (config_errors_print(&errors, source_name(&s->source), &text) == 0)
+			fprintf(stderr, "%.*s", (int)buffer_length(&text), buffer_span(&text).p);
+		buffer_release(&text);
+		supervisor_fail(s, errors.count > 0 ? errors.rows[0].problem : "out of memory");
+		config_errors_free(&errors);
 		return;
 	}
 	s->reload.next = g;

@@ -152,15 +152,14 @@ void supervisor_fail(struct supervisor *s, const char *why);
 void watchdog_check(struct supervisor *s);
 
 /* generation.c */
-/* Takes `config`. Its workers are not started. NULL when memory is short or an address can't be
- * bound: *why says so. */
+/* Takes `config`. Its workers are not started. NULL when addresses can't be bound, which `errors`
+ * (the caller's in any case) names, or, without errors, when memory is short. */
 struct generation *generation_create(
-    struct supervisor *s, struct config *config, struct span bytes, char *why, size_t size);
+    struct supervisor *s, struct config *config, struct span bytes, struct config_errors *errors);
 /* Fork its workers; all READY within ten seconds, or reload_failed. */
 int generation_start(struct generation *g) MUST_CHECK;
-/* The bytes in a configuration's memfd, and what they say. 0 or -errno; NULL: memory is short. */
-int generation_read(int config_fd, struct buffer *bytes) MUST_CHECK;
-struct config *generation_parse(const struct supervisor *s, struct span bytes);
+/* One by the bytes in a memfd, which passed their check before. NULL: they can't be used. */
+struct generation *generation_restore(struct supervisor *s, int config_fd);
 /* One of another master's: first its state, then, when its processes are there, it goes on. */
 void generation_inherit(struct generation *g, enum generation_state state);
 void generation_resume(struct generation *g);

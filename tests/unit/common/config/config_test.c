@@ -33,6 +33,9 @@ Test(config, takes_what_is_written_and_defaults_for_the_rest)
 	cr_assert_str_eq(c->listens[0].origins[0], "https://app.example");
 	cr_assert(c->has_admin);
 	cr_assert_str_eq(c->admin.address.text, "*:9090");
+	cr_assert_eq(c->admin.address.line, 7);
+	cr_assert_str_eq(c->listens[1].address.key, "listen[1].address");
+	cr_assert_eq(c->listens[1].address.line, 6);
 	cr_assert_eq(c->upstream_count, 2);
 	cr_assert_str_eq(c->upstreams[0].host, "example.com");
 	cr_assert_eq(c->upstreams[0].port, 81);
@@ -86,5 +89,22 @@ Test(config, tells_all_errors_at_once_in_the_order_of_lines)
 	cr_assert_eq(buffer_append(&out, "", 1, SIZE_MAX), 0);
 	cr_assert_str_eq(buffer_span(&out).p, expected);
 	buffer_release(&out);
+	config_errors_free(&errors);
+}
+
+Test(config, the_directory_of_a_running_margay_is_the_only_good_one)
+{
+	const struct span bytes = {sample, sizeof(sample) - 1};
+	struct config_defaults defaults = {.running_dir = "/tmp/x"};
+	struct config_errors errors;
+	struct config *c;
+
+	cr_assert_eq(config_parse(bytes, &defaults, &c, &errors), 0);
+	config_free(c);
+	defaults.running_dir = "/tmp/y";
+	cr_assert_eq(config_parse(bytes, &defaults, &c, &errors), -EINVAL);
+	cr_assert_eq(errors.count, 1);
+	cr_assert_eq(errors.rows[0].line, 1);
+	cr_assert_str_eq(errors.rows[0].key, "runtime_dir");
 	config_errors_free(&errors);
 }

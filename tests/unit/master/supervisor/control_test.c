@@ -46,6 +46,7 @@ static void start(void)
 static void finish(void)
 {
 	control_close(s.control);
+	cJSON_Delete(s.reload.errors);
 	child_free(s.broker);
 	child_free(s.keeper);
 	metrics_close(s.metrics);

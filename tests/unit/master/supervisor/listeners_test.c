@@ -13,9 +13,10 @@
 
 #include "common/address.h"
 
-static struct config_listen rows[2];
+static struct config_listen rows[2] = {
+    {.address = {.text = "first"}}, {.address = {.text = "second", .line = 7, .key = "x"}}};
 static struct config config = {.listens = rows, .listen_count = 1};
-static const struct config_address *failed;
+static struct config_errors failed;
 
 /* A loopback port that was free a moment ago. */
 static void choose_port(struct config_listen *listen)
@@ -140,7 +141,12 @@ Test(listeners, an_address_that_is_taken_is_named_and_nothing_else_stays_bound)
 	cr_assert_eq(listeners_open(&other), 0);
 	cr_assert_eq(listeners_acquire(other, &second, &taken, &failed), 0);
 	cr_assert_eq(listeners_acquire(l, &both, &set, &failed), -EADDRINUSE);
-	cr_assert_eq(failed, &rows[1].address);
+	cr_assert_eq(failed.count, 1);
+	cr_assert_eq(failed.rows[0].line, 7);
+	cr_assert_str_eq(failed.rows[0].key, "x");
+	cr_assert_str_eq(
+	    failed.rows[0].problem, "can't listen on `second`: Address already in use");
+	config_errors_free(&failed);
 	cr_assert_lt(connect_to(&rows[0]), 0, "the first address was given back");
 	listeners_release(other, &taken);
 	listeners_close(other);
@@ -161,6 +167,7 @@ Test(listeners, what_serves_stays_bound_when_others_fail)
 	cr_assert_eq(listeners_acquire(other, &second, &taken, &failed), 0);
 	cr_assert_eq(listeners_acquire(l, &config, &serving, &failed), 0);
 	cr_assert_eq(listeners_acquire(l, &both, &set, &failed), -EADDRINUSE);
+	config_errors_free(&failed);
 	listeners_release(l, &set); /* as whoever has a set does at the end */
 	int client = connect_to(&rows[0]);
 	cr_assert_geq(client, 0);
