@@ -2,6 +2,7 @@
 // and call as fast as they are answered. Nothing is retried in silence: every failure is kept with
 // the connection it happened on, so that a test can tell whose connection died with whom.
 import http from 'node:http';
+import { setTimeout as delay } from 'node:timers/promises';
 import { until } from './process.mjs';
 
 class LoadClient {
@@ -32,8 +33,9 @@ class LoadClient {
 		return `${this.name}/${this.connections}`;
 	}
 
-	async loop(running) {
+	async loop(running, pause) {
 		for (let n = 0; running(); n++) {
+			if (pause) await delay(pause);
 			const params = { name: 'echo', arguments: { n } };
 			const id = `${this.name}:${n}`;
 			try {
@@ -62,14 +64,14 @@ class LoadClient {
 export class Load {
 	#running = true;
 
-	// `sessions`: RawSessions, dealt out to `clients` clients in turn.
-	static start(sessions, clients = 16) {
+	// `sessions`: RawSessions, dealt out to `clients` clients in turn. `pause`: of each client before a call, in ms.
+	static start(sessions, clients = 16, { pause = 0 } = {}) {
 		const load = new Load();
 		load.clients = Array.from(
 			{ length: clients },
 			(_, n) => new LoadClient(`c${n}`, sessions[n % sessions.length]),
 		);
-		load.done = Promise.all(load.clients.map((client) => client.loop(() => load.#running)));
+		load.done = Promise.all(load.clients.map((client) => client.loop(() => load.#running, pause)));
 		return load;
 	}
 
