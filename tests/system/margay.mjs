@@ -33,16 +33,17 @@ export class Margay {
 
 	// `upstream`: URL behind /mcp. `config`: what differs from the defaults below. `env`: more variables. Resolves when
 	// /readyz says so.
-	static async start({ upstream, config = {}, descriptors, env } = {}) {
-		const margay = await Margay.prepare({ upstream, config, env });
+	static async start({ upstream, config = {}, descriptors, env, program } = {}) {
+		const margay = await Margay.prepare({ upstream, config, env, program });
 		await margay.run({ descriptors });
 		return margay;
 	}
 
-	// The directory and the configuration, nothing started.
-	static async prepare({ upstream, config = {}, env = {} } = {}) {
+	// The directory and the configuration, nothing started. `program`: run instead of the binary.
+	static async prepare({ upstream, config = {}, env = {}, program = binary } = {}) {
 		const margay = new Margay();
 		margay.env = env;
+		margay.program = program;
 		margay.dir = fs.mkdtempSync(path.join(os.tmpdir(), 'margay-test-'));
 		const [port, adminPort] = await freePorts(2);
 		margay.port = port;
@@ -94,7 +95,7 @@ export class Margay {
 
 	// `descriptors`: how many files each process may have open.
 	async run({ descriptors } = {}) {
-		const command = [binary, 'run', '-c', this.file];
+		const command = [this.program, 'run', '-c', this.file];
 		if (descriptors) command.unshift('prlimit', `--nofile=${descriptors}:${descriptors}`);
 		this.child = new Child(command[0], command.slice(1), {
 			cwd: this.dir,
@@ -190,7 +191,7 @@ export class Margay {
 				const inherited = fs.readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0');
 				return (
 					inherited.includes(`TMPDIR=${this.dir}`) ||
-					(fs.readlinkSync(`/proc/${pid}/exe`) === fs.realpathSync(binary) &&
+					(fs.readlinkSync(`/proc/${pid}/exe`) === fs.realpathSync(this.program) &&
 						(this.#pids.has(pid) ||
 							fs.readlinkSync(`/proc/${pid}/cwd`) === this.dir))
 				);

@@ -1,0 +1,27 @@
+/*
+ * no_linger: Margay as it must not be, to prove that the tests of reload would see it.
+ *
+ * A worker that drains does not say `Connection: close`, and closes idle connections at once,
+ * whatever is on its way on them. Takes the place of conn_begin and conn_drain at link time.
+ */
+#include "worker/http/conn.h"
+#include "worker/worker.h"
+
+void __real_conn_begin(struct conn *c, unsigned status, int64_t length, struct span headers);
+void __wrap_conn_begin(struct conn *c, unsigned status, int64_t length, struct span headers);
+void __wrap_conn_drain(struct conn *c);
+
+void __wrap_conn_begin(struct conn *c, unsigned status, int64_t length, struct span headers)
+{
+	bool draining = c->worker->draining;
+
+	c->worker->draining = false;
+	__real_conn_begin(c, status, length, headers);
+	c->worker->draining = draining;
+}
+
+void __wrap_conn_drain(struct conn *c)
+{
+	if (c->state == CONN_HEAD && !c->head_sent && !c->request_open)
+		conn_close(c);
+}
