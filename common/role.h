@@ -35,6 +35,7 @@ struct role_boot {
 	int children_file;          /* keeper only, else -1: see common/leftovers.h */
 	unsigned epoch;             /* keeper only: how many there were before */
 	const struct vault *vault;  /* keeper only: of the one before */
+	struct vault *left;         /* broker and keeper: common/handover.h */
 	struct metrics *metrics;
 	int metrics_slot;
 	uint8_t session_key[SESSION_KEY_SIZE]; /* HMAC key of session ids */

@@ -17,8 +17,10 @@ static struct vault_entry *find(struct vault *v, uint64_t key)
 
 static void close_fds(const int *fds, unsigned count)
 {
-	for (unsigned i = 0; i < count; i++)
-		close(fds[i]);
+	for (unsigned i = 0; i < count; i++) {
+		if (fds[i] >= 0)
+			close(fds[i]);
+	}
 }
 
 static struct vault_entry *add(struct vault *v, uint64_t key)

@@ -30,6 +30,10 @@ enum channel_type {
 	CHANNEL_ASK,     /* request is echoed by REPORT */
 	CHANNEL_RESTART, /* payload is an upstream's name: new children for it; answered by REPORT
 			  */
+	/* between broker or keeper and master */
+	CHANNEL_RETIRE, /* to child: leave all to the one that follows, then exit 0 */
+	CHANNEL_LEAVE,  /* from child: for the one that follows (common/handover.h); target is the
+			   key */
 };
 
 struct channel_generation {
