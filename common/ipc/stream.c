@@ -116,6 +116,13 @@ void stream_open(struct stream *s, struct ev_loop *loop, int fd)
 	ev_io_start(loop, &s->io);
 }
 
+int stream_restore(struct stream *s, struct span in, struct span out)
+{
+	int error = buffer_append(&s->in, in.p, in.n, 2 * (size_t)STREAM_MESSAGE_MAX);
+
+	return error ? error : buffer_append(&s->out, out.p, out.n, 4 * (size_t)STREAM_MESSAGE_MAX);
+}
+
 void stream_close(struct stream *s)
 {
 	if (!s->open)

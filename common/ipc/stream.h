@@ -37,6 +37,9 @@ struct stream {
 
 /* Take over a connected, non-blocking socket. `context` and the callbacks are set by the caller. */
 void stream_open(struct stream *s, struct ev_loop *loop, int fd);
+/* Go on where another process stopped: with what it had read of a frame and not written yet. 0 or
+ * -errno. */
+int stream_restore(struct stream *s, struct span in, struct span out) MUST_CHECK;
 /* Close the socket and forget what was not written. Harmless when it is not open. */
 void stream_close(struct stream *s);
 /* Put one frame: begin, add its payload piece by piece, end (which fills in the length). */

@@ -25,10 +25,12 @@ static void on_adopted_end(struct ev_loop *loop, ev_io *io, int events)
 }
 
 /* The pipes are ours again; both sides may be in the middle of a line. */
-static void resume(struct instance *i)
+static void resume(struct instance *i, bool inherited)
 {
 	pipes_watch(i);
 	i->output.max = i->fleet->config->line;
+	if (inherited)
+		return;
 	i->output.skipping = i->page->midway_out;
 	if (i->page->midway_in) {
 		i->page->midway_in = 0;
@@ -38,33 +40,37 @@ static void resume(struct instance *i)
 	}
 }
 
-static bool is_alive(const struct instance *i, const struct vault_entry *kept)
+static bool is_alive(const struct instance *i, const struct vault_entry *kept, bool inherited)
 {
 	struct procfs_stat stat;
 
-	return kept->count == 4 && i->page->pid > 0 && procfs_stat(i->page->pid, &stat) == 0 &&
-	       stat.start_time == i->page->start_time && stat.state != 'Z';
+	return (inherited || kept->count == 4) && i->page->pid > 0 &&
+	       procfs_stat(i->page->pid, &stat) == 0 && stat.start_time == i->page->start_time &&
+	       stat.state != 'Z';
 }
 
 /* False when it has ended. */
-static bool adopt_process(struct instance *i, const struct vault_entry *kept)
+static bool adopt_process(struct instance *i, const struct vault_entry *kept, bool inherited)
 {
 	struct keeper *k = i->keeper;
 
 	/* Its end is told by this descriptor; without it we would wait for ever. */
-	i->pidfd = is_alive(i, kept) ? (int)syscall(SYS_pidfd_open, i->page->pid, 0) : -1;
-	if (i->pidfd < 0)
+	i->pidfd =
+	    is_alive(i, kept, inherited) ? (int)syscall(SYS_pidfd_open, i->page->pid, 0) : -1;
+	if (i->pidfd >= 0) {
+		ev_io_init(&i->pidfd_io, on_adopted_end, i->pidfd, EV_READ);
+		ev_io_start(k->loop, &i->pidfd_io);
+	} else if (!inherited || i->page->pid <= 0) {
 		return false;
-	ev_io_init(&i->pidfd_io, on_adopted_end, i->pidfd, EV_READ);
-	ev_io_start(k->loop, &i->pidfd_io);
+	}
 	i->pid = i->page->pid;
-	i->in = kept->fds[1];
-	i->out = kept->fds[2];
-	i->err = kept->fds[3];
+	i->in = kept->count == 4 ? kept->fds[1] : -1;
+	i->out = kept->count >= 3 ? kept->fds[kept->count - 2] : -1;
+	i->err = kept->count >= 3 ? kept->fds[kept->count - 1] : -1;
 	i->state = i->page->initialized ? INSTANCE_READY : INSTANCE_STARTING;
 	i->started = i->page->started;
 	i->ready_at = clock_coarse();
-	resume(i);
+	resume(i, inherited);
 	instance_count_process(i, 1);
 	LOG(k->log, LOG_LEVEL_INFO, "child taken over", LOG_STR("upstream", i->fleet->name),
 	    LOG_INT("child_pid", i->pid));
@@ -106,7 +112,7 @@ static bool retake_row(struct instance *i)
 	return true;
 }
 
-bool instance_adopt(struct keeper *k, const struct vault_entry *kept)
+bool instance_adopt(struct keeper *k, const struct vault_entry *kept, bool inherited)
 {
 	struct page *page;
 
@@ -132,8 +138,10 @@ bool instance_adopt(struct keeper *k, const struct vault_entry *kept)
 	i->shared |= i->stateless;
 	bool whole =
 	    retake_row(i) && page_read_texts(i->page_fd, page, &i->handshake, &i->result) == 0;
-	if (!adopt_process(i, kept))
+	if (!adopt_process(i, kept, inherited))
 		bury_process(i, kept);
+	if (inherited && whole)
+		return true; /* its sessions, and what becomes of it, follow */
 	if (i->bound && !i->shared && !link_get(i, &page->session))
 		whole = false;
 	if (whole && i->shared)

@@ -95,10 +95,14 @@ struct instance *instance_create(struct fleet *f)
 
 void instance_keep(struct instance *i)
 {
-	const int fds[] = {i->page_fd, i->in, i->out, i->err};
-	unsigned count = i->pid > 0 && i->in >= 0 && i->out >= 0 && i->err >= 0 ? 4 : 1;
+	/* One that is being stopped has no stdin any more. */
+	const int all[] = {i->page_fd, i->in, i->out, i->err};
+	const int rest[] = {i->page_fd, i->out, i->err};
+	bool whole = i->pid > 0 && i->out >= 0 && i->err >= 0;
+	unsigned count = !whole ? 1 : i->in >= 0 ? 4 : 3;
 
-	i->kept = keeper_tell_master(i->keeper, CHANNEL_KEEP, i->id, fds, count);
+	i->kept =
+	    keeper_tell_master(i->keeper, CHANNEL_KEEP, i->id, count == 3 ? rest : all, count);
 }
 
 /* Write the child down, or that it is gone. */
@@ -401,12 +405,12 @@ bool instance_spawn(struct instance *i)
 	i->in = s.in;
 	i->out = s.out;
 	i->err = s.err;
-	i->report = s.report;
 	i->started = i->page->started = i->last_used = clock_coarse();
 	i->state = INSTANCE_STARTING;
 	write_row(i, s.pid, s.start_time);
 	instance_keep(i);
 	pipes_watch(i);
+	pipes_await_exec(i, s.report);
 	ev_timer_stop(k->loop, &i->timer);
 	ev_timer_set(&i->timer, f->config->handshake_timeout, 0);
 	ev_timer_start(k->loop, &i->timer);

@@ -108,8 +108,9 @@ struct instance *instance_create(struct fleet *f);
 /* Start its process. False when that failed: the fleet knows why, and the instance is GONE or DOWN.
  */
 bool instance_spawn(struct instance *i) MUST_CHECK;
-/* Take over one that the keeper before us started. False when that is impossible: it is GONE. */
-bool instance_adopt(struct keeper *k, const struct vault_entry *kept);
+/* Take over one that the keeper before us started. False when that is impossible: it is GONE.
+ * `inherited`: what is under way with it was left as well and follows (estate.h). */
+bool instance_adopt(struct keeper *k, const struct vault_entry *kept, bool inherited);
 /* Give a running child its client's initialize. False when memory is short. */
 bool instance_open(struct instance *i, struct peer *p, const struct frame *frame,
     const struct envelope *e) MUST_CHECK;
@@ -145,6 +146,8 @@ void instance_count_process(struct instance *i, int by);
 void pipes_watch(struct instance *i);
 void pipes_close(struct instance *i);
 void pipes_end_input(struct instance *i);
+/* Until it is told what happened between fork and exec. */
+void pipes_await_exec(struct instance *i, int report);
 /* What happened between fork and exec, if it is told by now. True when it was a failure. */
 bool pipes_take_report(struct instance *i, char *why, size_t size);
 /* All of a child's calls fail, because of its end. */

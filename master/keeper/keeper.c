@@ -19,7 +19,7 @@
 #include "common/clock.h"
 #include "common/ipc/channel.h"
 #include "common/procfs.h"
-#include "master/keeper/peer.h"
+#include "master/keeper/estate.h"
 
 enum { ACCEPT_BUDGET = 8, MEMORY_BUDGET = 16, CONFIG_MAX = 4 * 1024 * 1024 };
 
@@ -210,6 +210,9 @@ static void on_channel(struct ev_loop *loop, ev_io *io, int events)
 	case CHANNEL_STOP:
 		keeper_stop(k);
 		break;
+	case CHANNEL_RETIRE:
+		k->retiring = true;
+		break;
 	default:
 		LOG(k->log, LOG_LEVEL_WARN, "unknown message from the master",
 		    LOG_UINT("type", frame.type));
@@ -308,6 +311,16 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
 	}
 	peers_reap(k);
 	turn_end(&k->turn, k->metrics, k->log);
+	if (k->retiring && !k->stopping && !k->orphaned && !ev_is_active(&k->leave))
+		keeper_leave(k);
+}
+
+/* Only wakes the loop: the end of the turn tries again to make room. */
+static void on_leave(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)loop;
+	(void)timer;
+	(void)events;
 }
 
 static void watch(struct keeper *k)
@@ -320,6 +333,7 @@ static void watch(struct keeper *k)
 	ev_io_start(k->loop, &k->channel);
 	ev_timer_init(&k->pause, on_resume, accept_pause, 0);
 	ev_timer_init(&k->orphan, on_orphan_timeout, 0, 0);
+	ev_timer_init(&k->leave, on_leave, 0, 0);
 	ev_timer_init(&k->tick, on_tick, 0, tick_every);
 	ev_timer_start(k->loop, &k->tick);
 	ev_prepare_init(&k->prepare, on_prepare);
@@ -327,12 +341,15 @@ static void watch(struct keeper *k)
 	turn_watch(&k->turn, k->loop);
 }
 
-/* Children that outlived the keeper before us. */
+/* Children that outlived the keeper before us, and what was under way if it made room for us. */
 static void adopt(struct keeper *k)
 {
+	struct handover_reader left;
+	bool inherited = handover_open(&left, k->boot->left);
+
 	for (size_t i = 0; i < k->boot->vault->count; i++) {
 		const struct vault_entry *kept = &k->boot->vault->rows[i];
-		if (instance_adopt(k, kept))
+		if (instance_adopt(k, kept, inherited))
 			continue;
 		LOG(k->log, LOG_LEVEL_ERROR, "a child could not be taken over",
 		    LOG_UINT("id", kept->key));
@@ -340,6 +357,10 @@ static void adopt(struct keeper *k)
 			close(kept->fds[n]);
 		keeper_forget(k, kept->key);
 	}
+	if (!inherited)
+		return;
+	keeper_inherit(k, &left);
+	handover_close(&left);
 }
 
 static int keeper_open(struct keeper *k)

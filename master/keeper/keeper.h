@@ -14,6 +14,7 @@
  *   send.c      a message to a child         deliver.c  a line of a child's
  *   stateless.c  servers of 2026-07-28, which have no sessions
  *   noise.c     what is for nobody           report.c   what operators see
+ *   leave.c      making room for another      inherit.c  going on as that other
  *   cgroup.c    limits of the system, where they may be set
  */
 #ifndef MARGAY_MASTER_KEEPER_KEEPER_H
@@ -83,8 +84,9 @@ struct keeper {
 	uint64_t *forgets; /* what the master does not know yet to let go of */
 	size_t forget_count, forget_capacity;
 	bool stopping, orphaned;
+	bool retiring; /* another is to follow: estate.h */
 	ev_io listener, channel, signals;
-	ev_timer pause, tick, orphan;
+	ev_timer pause, tick, orphan, leave;
 	ev_prepare prepare;
 	struct turn turn;
 	uint64_t memory_id; /* of the child whose memory is looked at next */

@@ -17,7 +17,7 @@
 
 #include "common/clock.h"
 #include "common/procfs.h"
-#include "master/keeper/instance.h"
+#include "master/keeper/estate.h"
 
 enum { REAP_BUDGET = 64, ROUNDS = 3 };
 
@@ -137,26 +137,57 @@ static void on_round(struct ev_loop *loop, ev_timer *timer, int events)
 	keeper_check_stopped(k);
 }
 
-void orphans_sweep(struct keeper *k, pid_t group, const char *mark)
+static void remnant_add(
+    struct keeper *k, pid_t group, const char *mark, unsigned rounds, double wait)
 {
-	struct remnant *r = calloc(1, sizeof(*r));
+	struct remnant *r = group > 1 ? calloc(1, sizeof(*r)) : NULL;
 
-	if (group <= 1) { /* -1 and 0 would be everybody */
-		free(r);
+	if (group <= 1) /* -1 and 0 would be everybody */
 		return;
-	}
-	kill(-group, SIGTERM);
 	if (!r) {
 		kill(-group, SIGKILL);
 		return;
 	}
 	r->keeper = k;
 	r->group = group;
-	r->rounds = ROUNDS;
+	r->rounds = rounds;
 	snprintf(r->mark, sizeof(r->mark), "%s", mark);
-	ev_timer_init(&r->timer, on_round, grace, 0);
+	ev_timer_init(&r->timer, on_round, wait > 0 ? wait : 0, 0);
 	ev_timer_start(k->loop, &r->timer);
 	TAILQ_INSERT_TAIL(&k->remnants, r, link);
+}
+
+void orphans_sweep(struct keeper *k, pid_t group, const char *mark)
+{
+	if (group > 1)
+		kill(-group, SIGTERM);
+	remnant_add(k, group, mark, ROUNDS, grace);
+}
+
+/* --- from keeper to keeper
+ * -------------------------------------------------------------------------- */
+
+void remnants_leave(struct keeper *k, struct handover *h)
+{
+	struct remnant *r;
+
+	TAILQ_FOREACH (r, &k->remnants, link) {
+		struct estate_remnant head = {.timer = ev_timer_remaining(k->loop, &r->timer),
+		    .group = r->group,
+		    .rounds = r->rounds};
+		struct span mark = span_of(r->mark);
+		handover_put(h, ESTATE_REMNANT, &head, sizeof(head), &mark, 1);
+	}
+}
+
+void remnant_inherit(struct keeper *k, const struct handover_record *record)
+{
+	struct estate_remnant head;
+	char mark[KEEPER_MARK];
+
+	handover_head(record, &head, sizeof(head));
+	snprintf(mark, sizeof(mark), "%.*s", (int)record->texts[0].n, record->texts[0].p);
+	remnant_add(k, head.group, mark, head.rounds, head.timer);
 }
 
 int orphans_open(struct keeper *k)

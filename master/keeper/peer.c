@@ -409,20 +409,12 @@ void peers_reap(struct keeper *k)
 	}
 }
 
-void peer_open(struct keeper *k, int fd)
+struct peer *peer_create(struct keeper *k, unsigned index, int fd)
 {
-	unsigned index = 0;
+	struct peer *p = calloc(1, sizeof(*p));
 
-	while (index < KEEPER_PEERS && k->peers[index])
-		index++;
-	bool trusted = credentials_trusted(fd);
-	struct peer *p = trusted && index < KEEPER_PEERS ? calloc(1, sizeof(*p)) : NULL;
-	if (!p) {
-		LOG(k->log, LOG_LEVEL_WARN, "keeper refused a connection",
-		    LOG_STR("reason", trusted ? "too many" : "foreign user"));
-		close(fd);
-		return;
-	}
+	if (!p)
+		return NULL;
 	p->keeper = k;
 	p->index = index;
 	TAILQ_INIT(&p->calls);
@@ -433,4 +425,19 @@ void peer_open(struct keeper *k, int fd)
 	p->stream.drained = on_drained;
 	stream_open(&p->stream, k->loop, fd);
 	k->peers[index] = p;
+	return p;
+}
+
+void peer_open(struct keeper *k, int fd)
+{
+	unsigned index = 0;
+
+	while (index < KEEPER_PEERS && k->peers[index])
+		index++;
+	bool trusted = credentials_trusted(fd);
+	if (trusted && index < KEEPER_PEERS && peer_create(k, index, fd))
+		return;
+	LOG(k->log, LOG_LEVEL_WARN, "keeper refused a connection",
+	    LOG_STR("reason", trusted ? "too many" : "foreign user"));
+	close(fd);
 }

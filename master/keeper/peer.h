@@ -27,6 +27,8 @@ struct peer {
 	struct waiter_list waiters;
 };
 
+/* Serve a connection under a free index. NULL when memory is short: it stays the caller's. */
+struct peer *peer_create(struct keeper *k, unsigned index, int fd);
 /* Serve an accepted connection (taken over in every case). */
 void peer_open(struct keeper *k, int fd);
 /* Close it; it is freed when the loop turns. */

@@ -239,6 +239,13 @@ static void on_report(struct ev_loop *loop, ev_io *io, int events)
 		instance_fail_start(i, why);
 }
 
+void pipes_await_exec(struct instance *i, int report)
+{
+	i->report = report;
+	ev_io_init(&i->report_io, on_report, report, EV_READ);
+	ev_io_start(i->keeper->loop, &i->report_io);
+}
+
 void pipes_watch(struct instance *i)
 {
 	struct ev_loop *loop = i->keeper->loop;
@@ -246,12 +253,10 @@ void pipes_watch(struct instance *i)
 	ev_io_init(&i->in_io, on_input, i->in, EV_WRITE);
 	ev_io_init(&i->out_io, on_output, i->out, EV_READ);
 	ev_io_init(&i->err_io, on_errors, i->err, EV_READ);
-	ev_io_start(loop, &i->out_io);
-	ev_io_start(loop, &i->err_io);
-	if (i->report >= 0) {
-		ev_io_init(&i->report_io, on_report, i->report, EV_READ);
-		ev_io_start(loop, &i->report_io);
-	}
+	if (i->out >= 0)
+		ev_io_start(loop, &i->out_io);
+	if (i->err >= 0)
+		ev_io_start(loop, &i->err_io);
 	i->errors.max = ERROR_LINE_MAX;
 	/* What an earlier process left unfinished is not the beginning of this one's first line. */
 	i->output.skipping = i->errors.skipping = false;

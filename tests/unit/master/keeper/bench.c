@@ -5,9 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/ipc/channel.h"
 #include "common/ipc/wire.h"
+#include "common/procfs.h"
 
 static void must(bool good)
 {
@@ -27,8 +30,32 @@ static void open_pipes(struct bench *s)
 	i->out = out[0];
 	s->output = out[1];
 	i->err = err[0];
-	close(err[1]);
+	s->errors = err[1];
 	pipes_watch(i);
+}
+
+static void open_keeper(struct bench *s)
+{
+	struct keeper *k = calloc(1, sizeof(*k));
+
+	must(k);
+	s->keeper = k;
+	k->boot = &s->boot;
+	k->log = s->boot.log;
+	k->loop = ev_loop_new(EVFLAG_AUTO);
+	k->metrics = metrics_slot_open(s->boot.metrics,
+	    metrics_slot_take(s->boot.metrics, METRIC_SLOT_KEEPER, 0, 0), (int32_t)getpid());
+	TAILQ_INIT(&k->fleets);
+	TAILQ_INIT(&k->dirty);
+	TAILQ_INIT(&k->dead);
+	TAILQ_INIT(&k->remnants);
+	LIST_INIT(&k->dead_peers);
+	k->last_number = (uint64_t)++s->boot.epoch << 32;
+	struct definitions *d = calloc(1, sizeof(*d));
+	must(d && k->loop);
+	d->config = &s->config;
+	must(fleets_configure(k, d) == 0);
+	must((s->fleet = fleet_find(k, SPAN("main"))));
 }
 
 void bench_open(struct bench *s, enum config_sharing sharing)
@@ -36,14 +63,12 @@ void bench_open(struct bench *s, enum config_sharing sharing)
 	static const struct log_options nowhere = {
 	    .level = LOG_LEVEL_ERROR, .format = LOG_FORMAT_JSON, .file = "/dev/null"};
 	int channel[2], worker[2];
-	struct keeper *k = calloc(1, sizeof(*k));
 	struct metrics *metrics = NULL;
 
 	memset(s, 0, sizeof(*s));
-	must(k && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, channel) == 0 &&
+	must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, channel) == 0 &&
 	     socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, worker) == 0 &&
 	     metrics_create(&metrics) == 0 && log_open(&nowhere, "keeper", &s->boot.log) == 0);
-	s->keeper = k;
 	s->channel = channel[0];
 	s->worker = worker[0];
 	s->boot.channel = channel[1];
@@ -60,26 +85,13 @@ void bench_open(struct bench *s, enum config_sharing sharing)
 	s->config.upstreams = &s->upstream;
 	s->config.upstream_count = 1;
 	s->boot.config = &s->config;
-	k->boot = &s->boot;
-	k->log = s->boot.log;
-	k->loop = ev_loop_new(EVFLAG_AUTO);
-	k->metrics = metrics_slot_open(
-	    metrics, metrics_slot_take(metrics, METRIC_SLOT_KEEPER, 0, 0), (int32_t)getpid());
-	TAILQ_INIT(&k->fleets);
-	TAILQ_INIT(&k->dirty);
-	TAILQ_INIT(&k->dead);
-	TAILQ_INIT(&k->remnants);
-	LIST_INIT(&k->dead_peers);
-	struct definitions *d = calloc(1, sizeof(*d));
-	must(d && k->loop);
-	d->config = &s->config;
-	must(fleets_configure(k, d) == 0);
-	must((s->fleet = fleet_find(k, SPAN("main"))) && (s->child = instance_create(s->fleet)));
+	open_keeper(s);
+	must((s->child = instance_create(s->fleet)));
 	s->child->state = INSTANCE_READY;
 	s->child->bound = sharing == CONFIG_SHARED;
 	open_pipes(s);
-	peer_open(k, worker[1]);
-	must((s->peer = k->peers[0]));
+	peer_open(s->keeper, worker[1]);
+	must((s->peer = s->keeper->peers[0]));
 	s->peer->greeted = true;
 }
 
@@ -94,30 +106,108 @@ static void free_dead(struct keeper *k)
 	peers_reap(k);
 }
 
-void bench_close(struct bench *s)
+static void close_keeper(struct bench *s)
 {
 	struct keeper *k = s->keeper;
 	struct instance *i, *next;
 
 	k->stopping = true;
-	HASH_ITER (hh, k->by_id, i, next)
+	HASH_ITER (hh, k->by_id, i, next) {
+		pipes_close(i); /* nobody is to hear of this */
+		i->pid = 0;
 		instance_stop(i, "the test is over");
+	}
 	if (k->peers[0])
 		peer_close(k->peers[0], "the test is over");
 	free_dead(k);
 	fleets_close(k);
 	ev_loop_destroy(k->loop);
+	free(k->forgets);
+	free(k->rows);
+	free(k);
+}
+
+/* As the master does it. */
+static void hold(struct bench *s)
+{
+	char payload[FRAME_PAYLOAD_MAX];
+	struct frame frame;
+	int fds[FRAME_FDS_MAX];
+	unsigned count;
+
+	while (frame_receive_fds(s->channel, &frame, payload, fds, &count) == 1) {
+		must(frame.type == CHANNEL_KEEP || frame.type == CHANNEL_LEAVE);
+		must(vault_put(frame.type == CHANNEL_KEEP ? &s->vault : &s->left, frame.target, fds,
+			 count) == 0);
+	}
+}
+
+void bench_turn(struct bench *s)
+{
+	struct keeper *k = s->keeper;
+	struct instance *i;
+
+	ev_run(k->loop, EVRUN_NOWAIT);
+	while ((i = TAILQ_FIRST(&k->dirty))) {
+		TAILQ_REMOVE(&k->dirty, i, dirty);
+		i->is_dirty = false;
+		instance_flush(i);
+	}
+}
+
+void bench_replace(struct bench *s)
+{
+	struct handover_reader left;
+	struct procfs_stat self;
+	int status;
+
+	/* Something that lives: the test itself. */
+	must(procfs_stat(getpid(), &self) == 0);
+	if (s->child_ended) {
+		self.pid = fork();
+		if (self.pid == 0)
+			_exit(0);
+		must(waitpid(self.pid, NULL, 0) == self.pid);
+	}
+	s->child->pid = s->child->page->pid = self.pid;
+	s->child->page->start_time = self.start_time;
+	instance_keep(s->child);
+	pid_t pid = fork();
+	if (pid == 0) {
+		keeper_leave(s->keeper);
+		_exit(EXIT_FAILURE);
+	}
+	must(waitpid(pid, &status, 0) == pid && status == 0);
+	hold(s);
+	uint64_t id = s->child->id;
+	close_keeper(s);
+	while (recv(s->channel, &status, sizeof(status), MSG_DONTWAIT) > 0) {
+		/* what its end in this process had to say */
+	}
+	open_keeper(s);
+	must(handover_open(&left, &s->left));
+	for (size_t i = 0; i < s->vault.count; i++)
+		must(instance_adopt(s->keeper, &s->vault.rows[i], true));
+	keeper_inherit(s->keeper, &left);
+	handover_close(&left);
+	free(s->vault.rows);
+	s->vault = (struct vault){0};
+	HASH_FIND(hh, s->keeper->by_id, &id, sizeof(id), s->child);
+	must((s->child || s->child_ended) && (s->peer = s->keeper->peers[0]));
+}
+
+void bench_close(struct bench *s)
+{
+	close_keeper(s);
 	close(s->channel);
 	close(s->boot.channel);
 	close(s->worker);
 	close(s->input);
 	close(s->output);
+	close(s->errors);
 	buffer_release(&s->received);
 	metrics_close(s->boot.metrics);
 	log_close(s->boot.log);
-	free(k->forgets);
-	free(k->rows);
-	free(k);
 }
 
 struct session_id bench_session(unsigned number)
