@@ -1,8 +1,6 @@
 /* broker: the loop of the broker process: accepting workers, expiring sessions, compacting the
  * journal, obeying the master. It decides nothing about its own end: the master orders it; without
  * one it serves until the last worker is gone (holder.h). */
-#include "master/broker/broker.h"
-
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -14,6 +12,7 @@
 #include "common/clock.h"
 #include "common/ipc/channel.h"
 #include "common/ipc/frame.h"
+#include "master/broker/estate.h"
 
 enum { BROKER_ACCEPT_BUDGET = 8, BROKER_EXPIRE_BUDGET = 200 };
 
@@ -44,14 +43,31 @@ static void broker_reap(struct broker *b, const struct session *s)
 {
 	if (clients_reap_session(b, s->cached, s->record, s->length))
 		return;
-	struct reap *r = b->reap_count < BROKER_REAPS_MAX ? malloc(sizeof(*r) + s->length) : NULL;
+	reap_inherit(b, s->cached, (struct span){s->record, s->length});
+}
+
+void reap_inherit(struct broker *b, uint64_t cached, struct span record)
+{
+	struct reap *r = b->reap_count < BROKER_REAPS_MAX ? malloc(sizeof(*r) + record.n) : NULL;
+
 	if (!r)
 		return;
-	r->cached = s->cached;
-	r->length = s->length;
-	memcpy(r->record, s->record, s->length);
+	r->cached = cached;
+	r->length = record.n;
+	memcpy(r->record, record.p, record.n);
 	TAILQ_INSERT_TAIL(&b->reaps, r, link);
 	b->reap_count++;
+}
+
+void reaps_leave(const struct broker *b, struct handover *h)
+{
+	const struct reap *r;
+
+	TAILQ_FOREACH (r, &b->reaps, link) {
+		struct estate_reap head = {.cached = r->cached};
+		handover_put(
+		    h, ESTATE_REAP, &head, sizeof(head), &(struct span){r->record, r->length}, 1);
+	}
 }
 
 /* True when more sessions may have expired than the budget allows. */
@@ -135,6 +151,8 @@ static void obey(struct broker *b, const struct frame *order, const char *payloa
 	}
 	while (count > 0)
 		close(fds[--count]);
+	if (order->type == CHANNEL_RETIRE)
+		b->retiring = true;
 	/* Nothing of ours is in flight longer than a turn: draining is stopping. */
 	if (order->type == CHANNEL_DRAIN || order->type == CHANNEL_STOP)
 		ev_break(b->loop, EVBREAK_ALL);
@@ -172,6 +190,16 @@ static void broker_prepare(struct ev_loop *loop, ev_prepare *w, int events)
 		ev_break(loop, EVBREAK_ALL);
 	log_flush(b->boot->log);
 	turn_end(&b->turn, b->metrics, b->boot->log);
+	if (b->retiring && !ev_is_active(&b->leave))
+		broker_leave(b);
+}
+
+/* Only wakes the loop: the end of the turn tries again to make room. */
+static void broker_wake(struct ev_loop *loop, ev_timer *w, int events)
+{
+	(void)loop;
+	(void)w;
+	(void)events;
 }
 
 static void broker_watch(struct broker *b)
@@ -183,6 +211,7 @@ static void broker_watch(struct broker *b)
 	ev_timer_init(&b->tick, broker_tick, tick_idle, tick_idle);
 	ev_timer_start(b->loop, &b->tick);
 	ev_timer_init(&b->pause, broker_resume, accept_pause, 0);
+	ev_timer_init(&b->leave, broker_wake, 0, 0);
 	ev_prepare_init(&b->prepare, broker_prepare);
 	ev_prepare_start(b->loop, &b->prepare);
 	turn_watch(&b->turn, b->loop);
@@ -208,6 +237,19 @@ static void broker_close(struct broker *b)
 	log_flush(b->boot->log);
 }
 
+/* The sessions are in the journal; the rest, if the broker before made room for us, is with it. */
+static int broker_take_over(struct broker *b)
+{
+	struct handover_reader left;
+	int error = journal_open(&b->journal, b->boot->journal, &b->table, clock_coarse());
+
+	if (error || !handover_open(&left, b->boot->left))
+		return error;
+	broker_inherit(b, &left);
+	handover_close(&left);
+	return 0;
+}
+
 int broker_main(const struct role_boot *boot)
 {
 	struct broker b = {.boot = boot};
@@ -226,7 +268,7 @@ int broker_main(const struct role_boot *boot)
 	b.loop = ev_loop_new(EVFLAG_AUTO);
 	if (!b.loop)
 		return EXIT_FAILURE;
-	int error = journal_open(&b.journal, boot->journal, &b.table, clock_coarse());
+	int error = broker_take_over(&b);
 	if (!error)
 		error = holder_open(&b.holder, b.loop, boot->log);
 	if (!error)

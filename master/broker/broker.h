@@ -40,7 +40,8 @@ struct broker {
 	TAILQ_HEAD(reaps, reap) reaps;
 	size_t reap_count;
 	ev_io listener, channel;
-	ev_timer tick, pause;
+	ev_timer tick, pause, leave;
+	bool retiring; /* another is to follow: estate.h */
 	ev_prepare prepare;
 	struct turn turn;
 };

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "common/clock.h"
+#include "master/broker/estate.h"
 
 static const double patience = 0.5; /* seconds */
 
@@ -76,6 +77,39 @@ void changes_expire(struct changes *c, double now)
 		if (now - one->since >= patience)
 			end(c, one);
 	}
+}
+
+void changes_leave(const struct changes *c, struct handover *h)
+{
+	const struct change *one;
+
+	LIST_FOREACH (one, &c->list, link) {
+		struct estate_change head = {.waits = one->waits,
+		    .asked = one->asked,
+		    .since = one->since,
+		    .number = one->number,
+		    .maker = client_index(one->maker)};
+		handover_put(h, ESTATE_CHANGE, &head, sizeof(head), NULL, 0);
+	}
+}
+
+void change_inherit(struct changes *c, const struct estate_change *change, struct client *maker)
+{
+	struct change *one = calloc(1, sizeof(*one));
+
+	if (c->last < change->number)
+		c->last = change->number;
+	if (!one) {
+		if (maker)
+			c->confirm(maker, &change->asked);
+		return;
+	}
+	one->number = change->number;
+	one->waits = change->waits;
+	one->maker = maker;
+	one->asked = change->asked;
+	one->since = change->since;
+	LIST_INSERT_HEAD(&c->list, one, link);
 }
 
 void changes_close(struct changes *c)

@@ -9,7 +9,7 @@
 #include "common/clock.h"
 #include "common/ipc/credentials.h"
 #include "common/ipc/frame.h"
-#include "master/broker/broker.h"
+#include "master/broker/estate.h"
 
 enum { CLIENT_QUEUE_MAX = 1 << 20, CLIENT_REPLY_MAX = SESSION_STATE_MAX + 2048 };
 
@@ -66,6 +66,30 @@ void clients_reap(struct broker *b)
 	}
 }
 
+void client_requeue(struct client *c, const struct frame *header, const void *payload, int fd)
+{
+	size_t size = sizeof(struct client_frame) + header->length;
+	struct client_frame *f = NULL;
+
+	if (!c->closed && c->queued + size <= CLIENT_QUEUE_MAX + CLIENT_REPLY_MAX)
+		f = malloc(size);
+	if (!f) {
+		if (fd >= 0)
+			close(fd);
+		client_close(c);
+		return;
+	}
+	f->header = *header;
+	f->fd = fd;
+	if (header->length > 0)
+		memcpy(f->payload, payload, header->length);
+	TAILQ_INSERT_TAIL(&c->queue, f, link);
+	c->queued += size;
+	ev_io_start(c->broker->loop, &c->writable);
+	if (c->queued >= CLIENT_QUEUE_MAX)
+		ev_io_stop(c->broker->loop, &c->readable);
+}
+
 /* Send now or queue, with a descriptor or -1 (the caller's). A push to a full queue closes the
  * client: it asks anew after it reconnects. */
 static void client_pass(struct client *c, const struct frame *header, const void *payload, int fd)
@@ -78,28 +102,11 @@ static void client_pass(struct client *c, const struct frame *header, const void
 		error = frame_send(c->readable.fd, header, payload, fd);
 	if (!error)
 		return;
-	size_t size = sizeof(struct client_frame) + header->length;
-	struct client_frame *f = NULL;
-	if (error == -EAGAIN && c->queued + size <= CLIENT_QUEUE_MAX + CLIENT_REPLY_MAX)
-		f = malloc(size);
-	if (!f) {
+	int kept = fd >= 0 && error == -EAGAIN ? dup(fd) : -1;
+	if (error != -EAGAIN || (fd >= 0 && kept < 0))
 		client_close(c);
-		return;
-	}
-	f->header = *header;
-	f->fd = fd >= 0 ? dup(fd) : -1;
-	if (fd >= 0 && f->fd < 0) {
-		free(f);
-		client_close(c);
-		return;
-	}
-	if (header->length > 0)
-		memcpy(f->payload, payload, header->length);
-	TAILQ_INSERT_TAIL(&c->queue, f, link);
-	c->queued += size;
-	ev_io_start(c->broker->loop, &c->writable);
-	if (c->queued >= CLIENT_QUEUE_MAX)
-		ev_io_stop(c->broker->loop, &c->readable);
+	else
+		client_requeue(c, header, payload, kept);
 }
 
 static void client_send(struct client *c, const struct frame *header, const void *payload)
@@ -513,6 +520,23 @@ static void client_readable(struct ev_loop *loop, ev_io *w, int events)
 	}
 }
 
+struct client *client_add(struct broker *b, unsigned index, int fd, bool greeted)
+{
+	struct client *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->broker = b;
+	c->index = index;
+	c->greeted = greeted;
+	TAILQ_INIT(&c->queue);
+	ev_io_init(&c->readable, client_readable, fd, EV_READ);
+	ev_io_init(&c->writable, client_writable, fd, EV_WRITE);
+	ev_io_start(b->loop, &c->readable);
+	b->clients[index] = c;
+	return c;
+}
+
 void client_open(struct broker *b, int fd)
 {
 	unsigned index = 0;
@@ -520,18 +544,40 @@ void client_open(struct broker *b, int fd)
 	while (index < BROKER_CLIENTS && b->clients[index])
 		index++;
 	bool trusted = credentials_trusted(fd);
-	struct client *c = trusted && index < BROKER_CLIENTS ? calloc(1, sizeof(*c)) : NULL;
-	if (!c) {
-		LOG(b->boot->log, LOG_LEVEL_WARN, "broker refused a connection",
-		    LOG_STR("reason", trusted ? "too many" : "foreign user"));
-		close(fd);
+	if (trusted && index < BROKER_CLIENTS && client_add(b, index, fd, false))
 		return;
+	LOG(b->boot->log, LOG_LEVEL_WARN, "broker refused a connection",
+	    LOG_STR("reason", trusted ? "too many" : "foreign user"));
+	close(fd);
+}
+
+/* --- from broker to broker
+ * -------------------------------------------------------------------------- */
+
+int32_t client_index(const struct client *c)
+{
+	return c ? (int32_t)c->index : -1;
+}
+
+void clients_leave(const struct broker *b, struct handover *h)
+{
+	const struct client_frame *f;
+
+	for (unsigned i = 0; i < BROKER_CLIENTS; i++) {
+		const struct client *c = b->clients[i];
+		if (!c)
+			continue;
+		struct estate_client head = {.index = client_index(c),
+		    .fd = handover_fd(h, c->readable.fd),
+		    .protocol = BROKER_PROTOCOL,
+		    .greeted = c->greeted};
+		handover_put(h, ESTATE_CLIENT, &head, sizeof(head), NULL, 0);
+		TAILQ_FOREACH (f, &c->queue, link) {
+			struct estate_frame row = {.header = f->header,
+			    .client = client_index(c),
+			    .fd = handover_fd(h, f->fd)};
+			handover_put(h, ESTATE_FRAME, &row, sizeof(row),
+			    &(struct span){f->payload, f->header.length}, 1);
+		}
 	}
-	c->broker = b;
-	c->index = index;
-	TAILQ_INIT(&c->queue);
-	ev_io_init(&c->readable, client_readable, fd, EV_READ);
-	ev_io_init(&c->writable, client_writable, fd, EV_WRITE);
-	ev_io_start(b->loop, &c->readable);
-	b->clients[index] = c;
 }

@@ -7,6 +7,8 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
+#include "master/broker/estate.h"
+
 struct mail_box {
 	UT_hash_handle hh;
 	struct mail_box_id id;
@@ -60,6 +62,16 @@ struct client *mail_box_owner(const struct mail *m, const struct mail_box_id *id
 	const struct mail_box *box = find(m, id);
 
 	return box ? box->owner : NULL;
+}
+
+void mail_leave(const struct mail *m, struct handover *h)
+{
+	const struct mail_box *box;
+
+	for (box = m->by_id; box; box = box->hh.next) {
+		struct estate_box head = {.id = box->id, .client = client_index(box->owner)};
+		handover_put(h, ESTATE_BOX, &head, sizeof(head), NULL, 0);
+	}
 }
 
 void mail_forget(struct mail *m, const struct client *owner)

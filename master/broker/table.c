@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "master/broker/estate.h"
+
 enum { TABLE_RECORD_MAX = SESSION_STATE_MAX + 1024 };
 
 _Static_assert(sizeof(struct session_record) + SESSION_STATE_MAX + 16 < TABLE_RECORD_MAX,
@@ -128,6 +130,20 @@ void table_remove(struct table *t, struct session *s)
 	table_fifo_release(s->fifo);
 	t->bytes -= s->length;
 	free(s);
+}
+
+void table_leave(const struct table *t, struct handover *h)
+{
+	const struct table_fifo *fifo;
+	const struct session *s;
+
+	LIST_FOREACH (fifo, &t->fifos, link) {
+		TAILQ_FOREACH (s, &fifo->sessions, link) {
+			struct estate_session head = {
+			    .cached = s->cached, .used = s->used, .id = session_key(s)};
+			handover_put(h, ESTATE_SESSION, &head, sizeof(head), NULL, 0);
+		}
+	}
 }
 
 struct session_id session_key(const struct session *s)

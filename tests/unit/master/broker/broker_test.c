@@ -13,6 +13,7 @@
 #include "common/ipc/broker_proto.h"
 #include "common/ipc/channel.h"
 #include "common/ipc/frame.h"
+#include "common/handover.h"
 
 static struct config config = {.sessions = {.idle_timeout = 60, .max = 2}};
 static struct role_boot boot = {.role = ROLE_BROKER, .config = &config};
@@ -166,6 +167,42 @@ static void expect_confirmation(int fd)
 	cr_assert_eq(header.type, BROKER_UPDATE);
 	memcpy(&status, payload, sizeof(status));
 	cr_assert_eq(status, BROKER_OK);
+}
+
+static void retire(void)
+{
+	struct frame frame = {.type = CHANNEL_RETIRE};
+
+	cr_assert_eq(frame_send(channel, &frame, NULL, -1), 0);
+}
+
+/* One that was asked to makes room for another: its pid. As the master does it. */
+static pid_t succeed(pid_t pid)
+{
+	static struct vault left;
+	struct frame frame;
+	int status, fds[FRAME_FDS_MAX];
+	unsigned count;
+
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert_eq(status, 0);
+	while (frame_receive_fds(channel, &frame, payload, fds, &count) == 1) {
+		cr_assert_eq(frame.type, CHANNEL_LEAVE);
+		cr_assert_eq(vault_put(&left, frame.target, fds, count), 0);
+	}
+	close(channel);
+	cr_assert(handover_complete(&left));
+	boot.left = &left;
+	pid = start();
+	vault_close(&left);
+	boot.left = NULL;
+	return pid;
+}
+
+static pid_t replace(pid_t pid)
+{
+	retire();
+	return succeed(pid);
 }
 
 /* The master's death ends the broker. */
@@ -338,5 +375,84 @@ Test(broker, mail_goes_to_the_owner_of_its_box, .timeout = 20)
 	for (int i = 0; i < 1000 && status != BROKER_UNKNOWN; i++)
 		status = mail(b, 2, "x", -1);
 	cr_assert_eq(status, BROKER_UNKNOWN);
+	finish(pid);
+}
+
+Test(broker, another_goes_on_with_connections_boxes_and_changes, .timeout = 20)
+{
+	pid_t pid = prepare();
+	int a = hello(BROKER_PROTOCOL, BROKER_OK), b = hello(BROKER_PROTOCOL, BROKER_OK);
+
+	cr_assert_eq(create(a, 1, 60), BROKER_OK);
+	cr_assert_eq(box(a, BROKER_BOX_OPEN, 1), BROKER_OK);
+	send_update(b, 1, 1, "x");
+	receive(a);
+	cr_assert_eq(header.type, BROKER_INVALIDATE);
+	struct frame heard = {.type = BROKER_INVALIDATE, .request = header.request};
+	/* Asked, and not read by the old one. */
+	kill(pid, SIGSTOP);
+	retire();
+	cr_assert_eq(frame_send(a, &heard, NULL, -1), 0);
+	kill(pid, SIGCONT);
+	pid = succeed(pid);
+	expect_confirmation(b);
+	cr_assert_eq(mail(b, 1, "hello", -1), BROKER_OK, "the box is still there");
+	expect_mail(a, "hello");
+	cr_assert_eq(about(b, BROKER_GET, 1), BROKER_OK);
+	pid = replace(pid);
+	cr_assert_eq(about(a, BROKER_END, 1), BROKER_OK);
+	receive(b);
+	cr_assert_eq(header.type, BROKER_INVALIDATE, "who has it in its cache is still known");
+	cr_assert_eq(about(b, BROKER_GET, 1), BROKER_UNKNOWN);
+	finish(pid);
+}
+
+Test(broker, another_knows_how_long_a_session_was_idle, .timeout = 20)
+{
+	pid_t pid = prepare();
+	int a = hello(BROKER_PROTOCOL, BROKER_OK);
+
+	cr_assert_eq(create(a, 1, 2), BROKER_OK);
+	/* Each would give it two more seconds if it did not know. */
+	for (int i = 0; i < 40 && is_silent(a, 100); i++)
+		pid = replace(pid);
+	receive(a);
+	cr_assert_eq(header.type, BROKER_INVALIDATE);
+	receive(a);
+	cr_assert_eq(header.type, BROKER_REAP);
+	finish(pid);
+}
+
+Test(broker, another_delivers_what_was_queued, .timeout = 20)
+{
+	enum { ASKED = 2000 };
+	pid_t pid = prepare();
+	int a = hello(BROKER_PROTOCOL, BROKER_OK);
+	char bytes[SESSION_ID_BYTES] = {1};
+	struct frame get = {.type = BROKER_GET, .length = sizeof(bytes)};
+	static char state[SESSION_STATE_MAX / 2];
+	uint32_t sent = 0;
+
+	memset(state, 's', sizeof(state) - 1);
+	struct session_record r = {
+	    .id = {{1}}, .idle_timeout = 60, .route = "/mcp", .state = span_of(state)};
+	static char record[FRAME_PAYLOAD_MAX];
+	struct wire_writer w = {.p = record, .capacity = sizeof(record)};
+	session_record_put(&w, &r);
+	cr_assert_eq(ask(a, BROKER_CREATE, &w), BROKER_OK);
+	/* More than the socket takes. */
+	while (sent < ASKED) {
+		get.request = sent + 1;
+		if (frame_send(a, &get, bytes, -1))
+			break;
+		sent++;
+	}
+	pid = replace(pid);
+	for (uint32_t i = 1; i <= sent; i++) {
+		receive(a);
+		cr_assert_eq(header.type, BROKER_GET);
+		cr_assert_eq(header.request, i);
+	}
+	cr_assert(is_silent(a, 20));
 	finish(pid);
 }
