@@ -65,6 +65,12 @@ static const struct command {
 	"  -c, --config FILE      the configuration of the running Margay, for its runtime_dir\n"
 	"      --runtime-dir DIR  or the directory itself\n\n"
 	"New requests start new children. Sessions end, unless the upstream is `restartable`.\n"},
+    {"replace", replace_main, "keeper|broker -c FILE", "Exchange a process without losing anything",
+	"  -c, --config FILE      the configuration of the running Margay, for its runtime_dir\n"
+	"      --runtime-dir DIR  or the directory itself\n\n"
+	"A new process takes over connections, children and all that is under way. For one that "
+	"has\n"
+	"grown, say.\n"},
     {"reload", reload_main, "-c FILE [--json]",
 	"Take the changed configuration into service, or say why not",
 	"  -c, --config FILE      the configuration of the running Margay, for its runtime_dir\n"

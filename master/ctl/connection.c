@@ -21,7 +21,7 @@ int ctl_parse_options(int argc, char **argv, int json, const char *operand, stru
 	    {"runtime-dir", required_argument, NULL, 'r'}, {"json", no_argument, NULL, 'j'}, {0}};
 	int c;
 
-	*out = (struct ctl_options){0};
+	*out = (struct ctl_options){.key = operand};
 	while ((c = getopt_long(argc, argv, "c:", longs, NULL)) != -1) {
 		if (c == 'c')
 			out->config = optarg;
@@ -91,13 +91,13 @@ static int connect_to(const char *runtime_dir)
 	return fd;
 }
 
-static int send_request(int fd, const char *command, const char *upstream)
+static int send_request(int fd, const char *command, const struct ctl_options *options)
 {
 	cJSON *request = cJSON_CreateObject();
 
 	cJSON_AddStringToObject(request, "command", command);
-	if (upstream)
-		cJSON_AddStringToObject(request, "upstream", upstream);
+	if (options->operand)
+		cJSON_AddStringToObject(request, options->key, options->operand);
 	char *line = cJSON_PrintUnformatted(request);
 	cJSON_Delete(request);
 	size_t n = line ? strlen(line) : 0;
@@ -146,7 +146,7 @@ int ctl_request(const struct ctl_options *options, const char *command, cJSON **
 		free(dir);
 		return nobody ? EXIT_NOT_RUNNING : EXIT_FAILED;
 	}
-	*reply = send_request(*fd, command, options->operand) == 0 ? read_reply(*fd) : NULL;
+	*reply = send_request(*fd, command, options) == 0 ? read_reply(*fd) : NULL;
 	if (*reply) {
 		free(dir);
 		return 0;

@@ -11,15 +11,16 @@ struct cJSON;
 struct ctl_options {
 	const char *config, *runtime_dir;
 	const char *operand; /* of a command that takes one, else NULL */
+	const char *key;     /* of it in the request */
 	int json;
 };
 
 /* 0, or an exit code after a message on stderr. `json`: whether --json is an option of this
- * command; `operand`: what must be named beside the options, or NULL. */
+ * command; `operand`: what must be named beside the options, its key in the request, or NULL. */
 int ctl_parse_options(
     int argc, char **argv, int json, const char *operand, struct ctl_options *out) MUST_CHECK;
 /*
- * Send {"command": `command`}, with the operand as "upstream" if there is one, and wait for the
+ * Send {"command": `command`}, with the operand under its key if there is one, and wait for the
  * reply (the caller's). *fd stays open: its end tells that the master ended. 0, or an exit code
  * after a message on stderr.
  */

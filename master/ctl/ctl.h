@@ -14,5 +14,6 @@ int reload_main(int argc, char **argv);
 int stop_main(int argc, char **argv);
 int upstreams_main(int argc, char **argv);
 int restart_main(int argc, char **argv);
+int replace_main(int argc, char **argv);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 
 #include "common/clock.h"
 #include "common/exit_code.h"
+#include "common/handover.h"
 #include "common/ipc/channel.h"
 #include "common/ipc/frame.h"
 #include "master/supervisor/inventory.h"
@@ -62,6 +64,10 @@ static void on_restart(struct ev_loop *loop, ev_timer *timer, int events)
 		child_spawn(c);
 		return;
 	}
+	if (c->replacing && c->state == CHILD_ACCEPTING) {
+		child_replace_late(c);
+		return;
+	}
 	child_name(c, name);
 	LOG(c->supervisor->log, LOG_LEVEL_ERROR, "not ready in time: killed",
 	    LOG_STR("child", name), LOG_INT("child_pid", c->pid));
@@ -90,6 +96,7 @@ struct child *child_create(
 void child_free(struct child *c)
 {
 	ev_timer_stop(c->supervisor->loop, &c->restart);
+	vault_close(&c->left);
 	free(c);
 }
 
@@ -157,6 +164,7 @@ void child_spawn(struct child *c)
 		return;
 	}
 	close(channel[1]);
+	vault_close(&c->left); /* it has all of it now, and must be the only one */
 	c->pid = pid;
 	c->channel = channel[0];
 	c->state = CHILD_STARTING;
@@ -197,6 +205,10 @@ void child_kill(struct child *c)
 
 static void on_message(struct child *c, const struct frame *frame, const int *fds, unsigned count)
 {
+	if (c->role != ROLE_WORKER && frame->type == CHANNEL_LEAVE) {
+		child_leaves(c, frame->target, fds, count);
+		return;
+	}
 	if (c->role == ROLE_KEEPER && frame->type != CHANNEL_READY) {
 		keeping_message(c->supervisor, frame, fds, count);
 		return;
@@ -210,38 +222,45 @@ static void on_message(struct child *c, const struct frame *frame, const int *fd
 		c->state = CHILD_ACCEPTING;
 		if (c->role == ROLE_BROKER)
 			inventory_broker_started(c->supervisor);
+		child_replaced(c);
 		return;
 	}
 	c->state = CHILD_READY;
 	generation_update(c->generation);
 }
 
-static void on_channel(struct ev_loop *loop, ev_io *io, int events)
+/* Up to `budget` messages. False when there are no more, and none will come. */
+static bool hear(struct child *c, unsigned budget)
 {
-	struct child *c = container_of(io, struct child, io);
 	static char payload[FRAME_PAYLOAD_MAX];
 	struct frame frame;
 	int fds[FRAME_FDS_MAX];
 	unsigned count;
 
-	(void)events;
-	for (int budget = CHANNEL_BUDGET; budget > 0; budget--) {
-		int status = frame_receive_fds(io->fd, &frame, payload, fds, &count);
+	for (; budget > 0; budget--) {
+		int status = frame_receive_fds(c->channel, &frame, payload, fds, &count);
 		if (status == -EAGAIN)
-			return;
-		if (status <= 0) { /* its end is told by its exit status */
-			ev_io_stop(loop, io);
-			return;
-		}
+			return true;
+		if (status <= 0)
+			return false;
 		on_message(c, &frame, fds, count);
 	}
+	return true;
+}
+
+static void on_channel(struct ev_loop *loop, ev_io *io, int events)
+{
+	(void)events;
+	/* Its end is told by its exit status. */
+	if (!hear(container_of(io, struct child, io), CHANNEL_BUDGET))
+		ev_io_stop(loop, io);
 }
 
 static void log_end(const struct child *c, int status)
 {
 	char name[32], how[64];
-	bool wanted =
-	    c->expected && (status == UNKNOWN || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
+	bool wanted = (c->expected || handover_complete(&c->left)) &&
+		      (status == UNKNOWN || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
 
 	child_name(c, name);
 	if (status == UNKNOWN)
@@ -298,6 +317,8 @@ static void on_end(struct child *c, int status)
 
 	if (c->role == ROLE_WORKER && g->config->connected && status == 0)
 		c->expected = true; /* its client is gone */
+	if (c->role != ROLE_WORKER && s->state != SUPERVISOR_RETIRED)
+		hear(c, UINT_MAX); /* its last words: no more than the socket holds */
 	if (s->state != SUPERVISOR_RETIRED)
 		log_end(c, status);
 	clear(c);
@@ -305,6 +326,8 @@ static void on_end(struct child *c, int status)
 		upgrade_check_over(s);
 		return;
 	}
+	if (child_made_room(c))
+		return;
 	if (c->role == ROLE_WORKER && g->config->connected && s->state == SUPERVISOR_RUNNING) {
 		/* Everything that its client had of it is gone with it. */
 		c->expected = true;
@@ -412,10 +435,4 @@ void child_disown(struct child *c)
 		return;
 	c->metrics_slot = -1;
 	clear(c);
-}
-
-void child_replace(struct child *c)
-{
-	c->expected = c->expected;
-	child_tell(c, CHANNEL_STOP, NULL, 0, -1);
 }

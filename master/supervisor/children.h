@@ -39,9 +39,11 @@ struct child {
 	int metrics_slot;
 	double started; /* clock_coarse() */
 	unsigned restarts;
-	bool expected;  /* its end was asked for */
-	bool silent;    /* its loop does not turn (watchdog.c) */
-	double aborted; /* when the watchdog did: clock_coarse(), 0: not */
+	bool expected;     /* its end was asked for */
+	bool silent;       /* its loop does not turn (watchdog.c) */
+	double aborted;    /* when the watchdog did: clock_coarse(), 0: not */
+	bool replacing;    /* asked to make room for another; replace.c */
+	struct vault left; /* what it has for that one (common/handover.h) */
 };
 
 /* A place without a process. NULL when memory is short. */
@@ -65,10 +67,26 @@ void child_retire(struct child *c);
 void child_resume(struct child *c);
 /* It is another master's for good: forget it, without any harm to it. */
 void child_disown(struct child *c);
-void child_replace(struct child *c);
 const char *child_state_name(enum child_state state);
 /* "worker 2", "broker" or "keeper". */
 void child_name(const struct child *c, char out[32]);
+
+/* replace.c: another process in the place of a broker or keeper that runs, without any request
+ * noticing. */
+/* Ask it to make room. control_replaced says how it went. False when it can't be asked now. */
+bool child_replace(struct child *c) MUST_CHECK;
+/* Both, because they are of another binary. */
+void children_replace(struct supervisor *s);
+/* What one of them leaves may be on its way. */
+bool children_are_replaced(const struct supervisor *s);
+/* It is not done in time; what it leaves (the descriptors are taken); it has a new process. */
+void child_replace_late(struct child *c);
+void child_leaves(struct child *c, uint64_t key, const int *fds, unsigned count);
+void child_replaced(struct child *c);
+/* Its process ended. True when it has made room: it was started again. */
+bool child_made_room(struct child *c);
+/* Whether the next one still needs the last configuration to start by. */
+bool child_replace_needs(const struct generation *g);
 
 /* process.c: in the new process; never returns. */
 NORETURN void process_run(struct child *c, int channel);

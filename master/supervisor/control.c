@@ -21,6 +21,7 @@
 #include "common/ipc/channel.h"
 #include "common/ipc/credentials.h"
 #include "common/suggest.h"
+#include "master/supervisor/children.h"
 #include "master/supervisor/request.h"
 #include "master/supervisor/supervisor.h"
 #include "master/supervisor/upgrade.h"
@@ -37,7 +38,10 @@ struct client {
 	bool waits_for_reload; /* further requests wait, too; so they do for the keeper */
 	bool waits_for_upgrade;
 	uint32_t keeper_request; /* asked of the keeper; 0: nothing */
-	bool wants_upstreams;    /* its report goes into the one on all upstreams */
+	uint16_t keeper_type;    /* what, and about which upstream */
+	char keeper_upstream[REQUEST_WORD_MAX];
+	const struct child *replaced; /* it waits for this one's replacement */
+	bool wants_upstreams;         /* its report goes into the one on all upstreams */
 	ev_timer patience;
 	bool read_ended;
 };
@@ -105,7 +109,8 @@ static cJSON *outcome(bool ok, const char *message)
 
 static bool is_waiting(const struct client *cl)
 {
-	return cl->waits_for_reload || cl->waits_for_upgrade || cl->keeper_request != 0;
+	return cl->waits_for_reload || cl->waits_for_upgrade || cl->keeper_request != 0 ||
+	       cl->replaced;
 }
 
 static void on_status(struct client *cl, struct span line)
@@ -134,6 +139,8 @@ static void ask_keeper(struct client *cl, uint16_t type, const char *upstream)
 	do
 		cl->keeper_request = ++c->last_request;
 	while (cl->keeper_request == 0);
+	cl->keeper_type = type;
+	snprintf(cl->keeper_upstream, sizeof(cl->keeper_upstream), "%s", upstream);
 	ev_timer_set(&cl->patience, keeper_patience, 0);
 	ev_timer_start(c->supervisor->loop, &cl->patience);
 	keeping_ask(c->supervisor, type, cl->keeper_request, upstream);
@@ -181,6 +188,26 @@ static void on_rollback(struct client *cl, struct span line)
 	reply(cl, outcome(false, why));
 }
 
+static void on_replace(struct client *cl, struct span line)
+{
+	struct supervisor *s = cl->control->supervisor;
+	struct child *c = NULL;
+	char name[REQUEST_WORD_MAX];
+
+	if (request_text(line, "process", name))
+		c = strcmp(name, "keeper") == 0   ? s->keeper
+		    : strcmp(name, "broker") == 0 ? s->broker
+						  : NULL;
+	if (!c)
+		reply(cl,
+		    outcome(false, "say which: {\"command\":\"replace\",\"process\":\"keeper\"}, "
+				   "or \"broker\""));
+	else if (child_replace(c))
+		cl->replaced = c;
+	else
+		reply(cl, outcome(false, "it is starting or stopping"));
+}
+
 static void on_stop(struct client *cl, struct span line)
 {
 	(void)line;
@@ -196,6 +223,7 @@ static const struct {
     {"status", on_status},
     {"upstreams", on_upstreams},
     {"restart", on_restart},
+    {"replace", on_replace},
     {"reload", on_reload},
     {"upgrade", on_upgrade},
     {"rollback", on_rollback},
@@ -323,6 +351,27 @@ void control_report(struct control *c, uint32_t request, struct cJSON *report)
 		}
 	}
 	cJSON_Delete(report);
+}
+
+void control_replaced(struct control *c, const struct child *child, bool ok, const char *how)
+{
+	struct client *cl, *next;
+	char message[160], name[32];
+
+	child_name(child, name);
+	snprintf(message, sizeof(message), "%s: %s", name, how);
+	LIST_FOREACH_SAFE (cl, &c->clients, link, next) {
+		/* What the old keeper did not come to answer is asked of the new one. */
+		if (child->role == ROLE_KEEPER && cl->keeper_request != 0)
+			keeping_ask(c->supervisor, cl->keeper_type, cl->keeper_request,
+			    cl->keeper_upstream);
+		if (cl->replaced != child)
+			continue;
+		cl->replaced = NULL;
+		reply(cl, outcome(ok, message));
+		if (!run_lines(cl))
+			client_close(cl);
+	}
 }
 
 void control_reload_done(struct control *c)

@@ -219,7 +219,7 @@ void generation_update(struct generation *g)
 		deal_slots(g);
 		break;
 	case GENERATION_DRAINING:
-		if (!all_gone(g))
+		if (!all_gone(g) || child_replace_needs(g))
 			break;
 		LOG(s->log, LOG_LEVEL_INFO, "generation ended", LOG_UINT("generation", g->number));
 		generation_free(g);

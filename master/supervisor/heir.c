@@ -89,13 +89,6 @@ static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
 	    "the old master did not hand over in time");
 }
 
-/* What was started under the old binary is exchanged, one by one, behind the same sockets. */
-static void replace_helpers(struct supervisor *s)
-{
-	child_replace(s->broker);
-	child_replace(s->keeper);
-}
-
 /* Everything is here: commit. */
 static void take_over(struct upgrade *u)
 {
@@ -127,7 +120,7 @@ static void take_over(struct upgrade *u)
 	LOG(s->log, LOG_LEVEL_INFO, "taken over from the old master", LOG_INT("old_pid", u->pid));
 	if (tell(u, UPGRADE_SERVING, text))
 		LOG_TEXT(s->log, LOG_LEVEL_WARN, "the old master can't be told");
-	replace_helpers(s);
+	children_replace(s);
 }
 
 int heir_rollback(struct supervisor *s, char *why, size_t size)
@@ -138,8 +131,9 @@ int heir_rollback(struct supervisor *s, char *why, size_t size)
 		snprintf(why, size, "no old master is left: upgrade to its binary instead");
 		return -ESRCH;
 	}
-	if (reload_busy(s)) {
-		snprintf(why, size, "a reload is under way: try again when it is over");
+	if (reload_busy(s) || children_are_replaced(s)) {
+		snprintf(why, size, "%s: try again when that is over",
+		    reload_busy(s) ? "a reload is under way" : "broker or keeper is replaced");
 		return -EBUSY;
 	}
 	LOG(s->log, LOG_LEVEL_WARN, "rolled back to the old master", LOG_INT("old_pid", u->pid));

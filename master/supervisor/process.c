@@ -50,9 +50,20 @@ static void close_others(int *keep, size_t count)
 	close_range(next, ~0u, 0);
 }
 
+static size_t keep_vault(int *keep, const struct vault *v)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < v->count; i++) {
+		for (unsigned k = 0; k < v->rows[i].count; k++)
+			keep[count++] = v->rows[i].fds[k];
+	}
+	return count;
+}
+
 static int keep_own(const struct role_boot *boot, const struct supervisor *s)
 {
-	size_t room = KEEP_MAX + FRAME_FDS_MAX * s->vault.count, count = 0;
+	size_t room = KEEP_MAX + FRAME_FDS_MAX * (s->vault.count + boot->left->count), count = 0;
 	int *keep = calloc(room, sizeof(*keep));
 
 	if (!keep)
@@ -70,11 +81,9 @@ static int keep_own(const struct role_boot *boot, const struct supervisor *s)
 	if (boot->role == ROLE_KEEPER) {
 		keep[count++] = boot->keeper_listener;
 		keep[count++] = boot->children_file;
-		for (size_t i = 0; i < s->vault.count; i++) {
-			for (unsigned k = 0; k < s->vault.rows[i].count; k++)
-				keep[count++] = s->vault.rows[i].fds[k];
-		}
+		count += keep_vault(keep + count, &s->vault);
 	}
+	count += keep_vault(keep + count, boot->left);
 	for (size_t i = 0; boot->listeners && i < boot->listeners->count; i++) {
 		for (int slot = 0; slot < LISTENER_SLOTS; slot++)
 			keep[count++] = boot->listeners->rows[i].fds[slot];
@@ -146,6 +155,7 @@ void process_run(struct child *c, int channel)
 	    .children_file = c->role == ROLE_KEEPER ? s->children_file : -1,
 	    .epoch = s->keeper_epoch,
 	    .vault = &s->vault,
+	    .left = &c->left,
 	    .metrics = s->metrics,
 	    .metrics_slot = c->metrics_slot,
 	    .log = s->log};

@@ -13,6 +13,7 @@
  *   connect.c     `margay connect`, for the client on stdin
  *   notify.c      what the service manager is told
  *   keeping.c     what the keeper asks the master to hold, and what it is asked
+ *   replace.c     a new broker or keeper in the place of the old
  */
 #ifndef MARGAY_MASTER_SUPERVISOR_SUPERVISOR_H
 #define MARGAY_MASTER_SUPERVISOR_SUPERVISOR_H
@@ -218,5 +219,7 @@ void control_close(struct control *c);
 void control_reload_done(struct control *c);
 /* The keeper answered. The report is taken over; NULL: it is not JSON. */
 void control_report(struct control *c, uint32_t request, struct cJSON *report);
+/* A replacement is over, or takes too long to wait for it: answer those who do. */
+void control_replaced(struct control *c, const struct child *child, bool ok, const char *how);
 
 #endif

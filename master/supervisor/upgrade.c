@@ -198,6 +198,8 @@ static const char *refusal(const struct supervisor *s)
 			   ? "the last upgrade is not over: its old master still waits for its "
 			     "workers"
 			   : "an upgrade is under way";
+	if (children_are_replaced(s))
+		return "broker or keeper is being replaced: try again when that is over";
 	if (reload_busy(s))
 		return "a reload is under way: try again when it is over";
 	if (!s->source.path || s->source.directory)
@@ -379,8 +381,7 @@ static void on_rollback(struct upgrade *u)
 	if (upgrade_return(s, why, sizeof(why)) == 0) {
 		LOG_TEXT(s->log, LOG_LEVEL_WARN, "rolled back: this master serves again");
 		METRIC_ADD(s->cells, ROLLBACKS, 1, 0);
-		child_replace(s->broker);
-		child_replace(s->keeper);
+		children_replace(s);
 		reload_back(s, config, "rolled back to the old binary and its configuration");
 	}
 	close(config);

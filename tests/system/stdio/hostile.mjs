@@ -74,6 +74,15 @@ const tools = {
 		say({ jsonrpc: '2.0', method: 'notifications/message', params: { level: 'info', data } });
 		return text('logged');
 	},
+	// Numbers, outside of any request, until there were `count`.
+	tick: ({ count: ticks, every }) => {
+		let n = 0;
+		const timer = setInterval(() => {
+			say({ jsonrpc: '2.0', method: 'notifications/message', params: { level: 'info', data: ++n } });
+			if (n === ticks) clearInterval(timer);
+		}, every);
+		return text('ticking');
+	},
 	touch: ({ uri }) => {
 		say({ jsonrpc: '2.0', method: 'notifications/resources/updated', params: { uri } });
 		return text('touched');
@@ -104,6 +113,13 @@ const tools = {
 		await delay(after);
 		writeSync(1, `{"jsonrpc":"2.0","id":${JSON.stringify(id)},"resu`);
 		process.exit(code);
+	},
+	// Its answer in two pieces, `ms` apart.
+	slowly: async ({ ms }, { id }) => {
+		const line = JSON.stringify({ jsonrpc: '2.0', id, result: text('said slowly') });
+		writeSync(1, line.slice(0, 20));
+		await delay(ms);
+		writeSync(1, `${line.slice(20)}\n`);
 	},
 	half: (_, { id }) => {
 		writeSync(1, `{"jsonrpc":"2.0","id":${JSON.stringify(id)},"resu`);
@@ -163,6 +179,10 @@ const modes = {
 	stubborn: () => {
 		process.on('SIGTERM', () => {});
 		setInterval(() => {}, 1000);
+		serve();
+	},
+	slow: async () => {
+		await delay(Number(argument));
 		serve();
 	},
 	banner: () => {

@@ -15,10 +15,12 @@ const text = (value) => ({ content: [{ type: 'text', text: JSON.stringify(value)
 const capabilities = { tools: { listChanged: true }, resources: { subscribe: true }, logging: {} };
 const listens = new Map(); // the id of each that is open: what it asked for
 const cancelled = [];
+let count = 0;
 const held = []; // answers that were put off
 
 const tools = {
 	pid: () => text(process.pid),
+	counter: () => text([++count, process.pid]),
 	heard: () => text({ cancelled, listens: [...listens.keys()] }),
 	meta: ({ _meta }) => text(_meta),
 	fail: ({ arguments: { code } }) => {

@@ -200,3 +200,25 @@ Test(control, a_client_that_left_while_it_waits_is_forgotten)
 	expect_message(other, false, "can't be read");
 	close(other);
 }
+
+Test(control, only_what_runs_is_replaced)
+{
+	int fd = client_open();
+
+	SEND(fd, "{\"command\":\"replace\"}\n{\"command\":\"replace\",\"process\":\"master\"}\n");
+	expect_message(fd, false, "say which");
+	expect_message(fd, false, "say which");
+	SEND(fd, "{\"command\":\"replace\",\"process\":\"keeper\"}\n");
+	expect_message(fd, false, "starting or stopping");
+	/* It is asked once, however many wait for it; their further requests wait, too. */
+	s.broker->state = CHILD_ACCEPTING;
+	SEND(fd, "{\"command\":\"replace\",\"process\":\"broker\"}\n{\"command\":\"status\"}\n");
+	ev_run(s.loop, EVRUN_NOWAIT);
+	cr_assert(s.broker->replacing);
+	child_replaced(s.broker);
+	expect_message(fd, true, "broker: replaced");
+	cJSON *status = client_reply(fd);
+	cr_assert(cJSON_IsTrue(cJSON_GetObjectItem(status, "ok")));
+	cJSON_Delete(status);
+	close(fd);
+}
