@@ -57,7 +57,8 @@ static cJSON *child_report(const struct child *c)
 		add_number(object, "generation", c->generation->number);
 	}
 	add_number(object, "pid", c->pid);
-	cJSON_AddStringToObject(object, "state", child_state_name(c->state));
+	cJSON_AddStringToObject(
+	    object, "state", c->replacing ? "replacing" : child_state_name(c->state));
 	add_number(object, "uptime_seconds", up);
 	add_number(object, "restarts", c->restarts);
 	if (c->role == ROLE_WORKER) {

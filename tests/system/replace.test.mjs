@@ -106,6 +106,15 @@ describe('replacement', OPTIONS, () => {
 		await until('the old one is gone', () => !isAlive(before.pid));
 	}
 
+	// Stop it, so that it can't make room yet, and ask: its pid, and the command's outcome to come.
+	async function begin(name) {
+		const { pid } = (await margay.status())[name];
+		killPid(pid, 'SIGSTOP');
+		const told = margay.command('replace', name);
+		await until('it is asked', async () => (await margay.status())[name].state === 'replacing');
+		return { pid, told };
+	}
+
 	// No worker had to come again, and nobody says that anything went wrong.
 	async function unnoticed() {
 		const metrics = await margay.metrics();
@@ -272,15 +281,14 @@ describe('replacement', OPTIONS, () => {
 	test('that does not come about is told, and comes about later', async () => {
 		const url = await start();
 		const session = await RawSession.open(url('own'));
-		const { keeper } = await margay.status();
-		killPid(keeper.pid, 'SIGSTOP');
-		const { code, stderr } = await margay.command('replace', 'keeper');
+		const { pid: old, told } = await begin('keeper');
+		const { code, stderr } = await told;
 		assert.equal(code, 1);
 		assert.match(stderr, /keeper: it has not made room yet; it goes on trying/);
-		killPid(keeper.pid, 'SIGCONT');
+		killPid(old, 'SIGCONT');
 		await until('it has made room', async () => {
 			const { pid, state } = (await margay.status()).keeper;
-			return pid > 0 && pid !== keeper.pid && state === 'accepting';
+			return pid > 0 && pid !== old && state === 'accepting';
 		});
 		assert.match(textOf(await session.call('counter')), /^1 /);
 		await unnoticed();
@@ -289,14 +297,11 @@ describe('replacement', OPTIONS, () => {
 	test('loses no question of an operator', async () => {
 		const url = await start();
 		const session = await RawSession.open(url('own'));
-		const { keeper } = await margay.status();
-		killPid(keeper.pid, 'SIGSTOP');
-		const replaced = margay.command('replace', 'keeper');
-		await delay(100); // it may be asked before or after
+		const { pid, told } = await begin('keeper');
 		const asked = childrenOf(margay);
-		await delay(100);
-		killPid(keeper.pid, 'SIGCONT');
-		assert.equal((await replaced).code, 0);
+		await delay(200); // it may be asked before or after
+		killPid(pid, 'SIGCONT');
+		assert.equal((await told).code, 0);
 		assert.equal((await asked).length, 1);
 		assert.match(textOf(await session.call('counter')), /^1 /);
 		await unnoticed();
@@ -305,14 +310,11 @@ describe('replacement', OPTIONS, () => {
 	test('that turns into a death is told', async () => {
 		const url = await start();
 		const session = await RawSession.open(url('own'));
-		const { keeper } = await margay.status();
-		killPid(keeper.pid, 'SIGSTOP');
-		const told = margay.command('replace', 'keeper');
-		await delay(100); // it may be asked before or after
-		killPid(keeper.pid, 'SIGKILL');
+		const { pid, told } = await begin('keeper');
+		killPid(pid, 'SIGKILL');
 		const { code, stderr } = await told;
 		assert.equal(code, 1);
-		assert.match(stderr, /ended by itself|starting or stopping/);
+		assert.match(stderr, /keeper: it ended by itself/);
 		await until('there is another', async () => (await margay.status()).keeper.state === 'accepting');
 		assert.match(textOf(await session.call('counter')), /^1 /);
 	});
@@ -328,6 +330,28 @@ describe('replacement', OPTIONS, () => {
 			margay = undefined;
 			assert.ok(!isAlive(pid));
 			await Promise.all(replaced);
+		});
+
+	// Without a configuration to start by nobody would be there to end the children as it is due; the
+	// master would kill them with its last breath.
+	for (const name of ['keeper', 'broker'])
+		test(`of the ${name} comes about although the workers have ended`, async () => {
+			const url = await start(hostile('stubborn'));
+			const session = await RawSession.open(url('own'));
+			const child = Number(textOf(await session.call('counter')).split(' ')[1]);
+			const { pid, told } = await begin(name);
+			const { workers } = await margay.status();
+			margay.child.kill('SIGTERM');
+			await until('the workers have ended', () =>
+				workers.every((worker) => !isAlive(worker.pid)),
+			);
+			killPid(pid, 'SIGCONT');
+			await margay.child.exit;
+			assert.ok(!margay.log().some(({ message }) => /earlier Margay left/.test(message)));
+			await margay.stop();
+			margay = undefined;
+			assert.ok(!isAlive(child));
+			await told;
 		});
 
 	test('is refused for what is no such process', async () => {
