@@ -307,6 +307,25 @@ describe('replacement', OPTIONS, () => {
 		await unnoticed();
 	});
 
+	// Its end is seen before its last words are read.
+	for (const name of ['keeper', 'broker'])
+		test(`of the ${name} loses nothing when the master is slow`, async () => {
+			const url = await start();
+			const session = await RawSession.open(url('own'));
+			const slept = session.call('sleep', { ms: 1000 });
+			await until('it is in flight', async () =>
+				(await childrenOf(margay)).some(({ calls }) => calls === 1),
+			);
+			const { pid, told } = await begin(name);
+			margay.child.kill('SIGSTOP');
+			killPid(pid, 'SIGCONT');
+			await until('it has ended', () => !isAlive(pid));
+			margay.child.kill('SIGCONT');
+			assert.equal((await told).code, 0);
+			assert.equal(textOf(await slept), 'slept');
+			await unnoticed();
+		});
+
 	test('that turns into a death is told', async () => {
 		const url = await start();
 		const session = await RawSession.open(url('own'));
