@@ -158,6 +158,8 @@ static void on_old_gone(struct upgrade *u)
 		give_up(s, "the old master ended before it handed over");
 		break;
 	case UPGRADE_DONE:
+		if (s->state == SUPERVISOR_RETIRED)
+			break; /* it has taken over, and needs us no more */
 		LOG_TEXT(s->log, LOG_LEVEL_INFO, "the old master has ended");
 		upgrade_close(s);
 		break;
