@@ -42,7 +42,7 @@ static const struct command {
 	"                          and print the URL\n"
 	"  -d, --daemon            detach from the terminal; exits 0 when Margay serves\n\n"
 	"Signals to the master: HUP reloads, TERM and INT stop gracefully, QUIT stops at once,\n"
-	"USR1 opens the log file again.\n"},
+	"USR1 opens the log file again, USR2 upgrades to the binary on disk.\n"},
     {"connect", connect_main, "URL", "Let a client that speaks stdio use a server over HTTP",
 	"      --header 'NAME: VALUE'  sent with every request; may be repeated\n"
 	"      --sse                   the server speaks HTTP+SSE (2024-11-05), not Streamable "
@@ -78,6 +78,16 @@ static const struct command {
 	"      --json             the outcome for scripts, too; what is wrong still goes to "
 	"stderr\n\n"
 	"Waits for the result. A bad file changes nothing and exits with 1.\n"},
+    {"upgrade", upgrade_main, "[PATH] -c FILE", "Let another binary take over, losing nothing",
+	"  PATH                   the new binary; without it the file that runs now, as it is on "
+	"disk\n"
+	"  -c, --config FILE      the configuration of the running Margay, for its runtime_dir\n"
+	"      --runtime-dir DIR  or the directory itself\n\n"
+	"Waits until the new master serves. One that fails changes nothing and exits with 1.\n"},
+    {"rollback", rollback_main, "-c FILE", "Go back to the binary before the last upgrade",
+	"  -c, --config FILE      the configuration of the running Margay, for its runtime_dir\n"
+	"      --runtime-dir DIR  or the directory itself\n\n"
+	"Possible as long as the old master waits for its workers to drain.\n"},
     {"stop", stop_main, "-c FILE", "Stop gracefully and wait for the end",
 	"  -c, --config FILE      the configuration of the running Margay, for its runtime_dir\n"
 	"      --runtime-dir DIR  or the directory itself\n"},

@@ -112,8 +112,10 @@ static void print_children(const cJSON *status)
 	cJSON_ArrayForEach(row, cJSON_GetObjectItemCaseSensitive(status, "workers"))
 	{
 		snprintf(name, sizeof(name), "worker %.0f", reply_number(row, "number"));
-		snprintf(load, sizeof(load), "%.0f connections, %.0f requests",
-		    reply_number(row, "connections"), reply_number(row, "requests"));
+		snprintf(load, sizeof(load), "%.0f slots, %.0f connections, %.0f requests%s",
+		    reply_number(row, "slots"), reply_number(row, "connections"),
+		    reply_number(row, "requests"),
+		    cJSON_IsTrue(cJSON_GetObjectItem(row, "silent")) ? ", does not turn" : "");
 		print_child(name, row, load);
 	}
 	snprintf(load, sizeof(load), "%.0f sessions", reply_number(broker, "sessions"));
@@ -121,6 +123,28 @@ static void print_children(const cJSON *status)
 	snprintf(load, sizeof(load), "%.0f children, limited by %.40s",
 	    reply_number(keeper, "children"), reply_text(keeper, "limits"));
 	print_child("keeper", keeper, load);
+}
+
+static void print_generations(const cJSON *status)
+{
+	const cJSON *row;
+	char age[32];
+
+	cJSON_ArrayForEach(row, cJSON_GetObjectItemCaseSensitive(status, "generations"))
+	{
+		format_uptime(reply_number(row, "age_seconds"), age);
+		printf("gen %-4.0f %s, %s old, %.0f connections", reply_number(row, "number"),
+		    reply_text(row, "state"), age, reply_number(row, "connections"));
+		if (reply_number(row, "slots_adopted") > 0)
+			printf(", %.0f slots adopted", reply_number(row, "slots_adopted"));
+		if (strcmp(reply_text(row, "state"), "draining") == 0)
+			printf(", cut off in %.0f s", reply_number(row, "deadline_seconds"));
+		putchar('\n');
+	}
+	if (reply_number(status, "other_master") > 0)
+		printf("upgrade  the old master, %.0f, waits for its workers: `margay rollback` is "
+		       "possible\n",
+		    reply_number(status, "other_master"));
 }
 
 static void print_status(const cJSON *status)
@@ -138,6 +162,7 @@ static void print_status(const cJSON *status)
 	printf("reload   %s: %s\n",
 	    cJSON_IsTrue(cJSON_GetObjectItem(reload, "ok")) ? "ok" : "FAILED",
 	    reply_text(reload, "message"));
+	print_generations(status);
 	cJSON_ArrayForEach(row, cJSON_GetObjectItemCaseSensitive(status, "listen")) printf(
 	    "%-8s %s\n", cJSON_IsTrue(cJSON_GetObjectItem(row, "admin")) ? "admin" : "listen",
 	    reply_text(row, "address"));
@@ -150,7 +175,7 @@ int status_main(int argc, char **argv)
 {
 	struct ctl_options options;
 	cJSON *reply;
-	int fd, code = ctl_parse_options(argc, argv, 1, NULL, &options);
+	int fd, code = ctl_parse_options(argc, argv, CTL_JSON, NULL, &options);
 
 	if (code || (code = ctl_request(&options, "status", &reply, &fd)))
 		return code;
@@ -187,7 +212,7 @@ int reload_main(int argc, char **argv)
 {
 	struct ctl_options options;
 	cJSON *reply;
-	int fd, code = ctl_parse_options(argc, argv, 1, NULL, &options);
+	int fd, code = ctl_parse_options(argc, argv, CTL_JSON, NULL, &options);
 
 	if (code || (code = ctl_request(&options, "reload", &reply, &fd)))
 		return code;

@@ -15,7 +15,8 @@
 #include "common/control.h"
 #include "common/exit_code.h"
 
-int ctl_parse_options(int argc, char **argv, int json, const char *operand, struct ctl_options *out)
+int ctl_parse_options(
+    int argc, char **argv, int takes, const char *operand, struct ctl_options *out)
 {
 	static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
 	    {"runtime-dir", required_argument, NULL, 'r'}, {"json", no_argument, NULL, 'j'}, {0}};
@@ -27,14 +28,14 @@ int ctl_parse_options(int argc, char **argv, int json, const char *operand, stru
 			out->config = optarg;
 		else if (c == 'r')
 			out->runtime_dir = optarg;
-		else if (c == 'j' && json)
+		else if (c == 'j' && (takes & CTL_JSON))
 			out->json = 1;
 		else
 			return EXIT_USAGE;
 	}
 	if (operand && optind < argc)
 		out->operand = argv[optind++];
-	if (operand && !out->operand) {
+	if (operand && !out->operand && !(takes & CTL_OPTIONAL)) {
 		fprintf(stderr, "margay: say which %s: %s NAME -c FILE\n", operand, argv[0]);
 		return EXIT_USAGE;
 	}

@@ -15,10 +15,12 @@ struct ctl_options {
 	int json;
 };
 
-/* 0, or an exit code after a message on stderr. `json`: whether --json is an option of this
- * command; `operand`: what must be named beside the options, its key in the request, or NULL. */
+enum { CTL_JSON = 1 /* --json is an option */, CTL_OPTIONAL = 2 /* the operand is */ };
+
+/* 0, or an exit code after a message on stderr. `takes`: what this command does (CTL_...);
+ * `operand`: what is named beside the options, its key in the request, or NULL. */
 int ctl_parse_options(
-    int argc, char **argv, int json, const char *operand, struct ctl_options *out) MUST_CHECK;
+    int argc, char **argv, int takes, const char *operand, struct ctl_options *out) MUST_CHECK;
 /*
  * Send {"command": `command`}, with the operand under its key if there is one, and wait for the
  * reply (the caller's). *fd stays open: its end tells that the master ended. 0, or an exit code

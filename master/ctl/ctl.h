@@ -15,5 +15,7 @@ int stop_main(int argc, char **argv);
 int upstreams_main(int argc, char **argv);
 int restart_main(int argc, char **argv);
 int replace_main(int argc, char **argv);
+int upgrade_main(int argc, char **argv);
+int rollback_main(int argc, char **argv);
 
 #endif

@@ -1,4 +1,4 @@
-/* upstreams: what is behind Margay, and how it is; restart, replace. See ctl.h. */
+/* upstreams: what is behind Margay, and how it is. See ctl.h. */
 #include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -66,7 +66,7 @@ int upstreams_main(int argc, char **argv)
 {
 	struct ctl_options options;
 	cJSON *reply;
-	int fd, code = ctl_parse_options(argc, argv, 1, NULL, &options);
+	int fd, code = ctl_parse_options(argc, argv, CTL_JSON, NULL, &options);
 
 	if (code || (code = ctl_request(&options, "upstreams", &reply, &fd)))
 		return code;
@@ -82,30 +82,4 @@ int upstreams_main(int argc, char **argv)
 	free(text);
 	cJSON_Delete(reply);
 	return ok ? EXIT_OK : EXIT_FAILED;
-}
-
-/* A command about one thing, whose outcome is a message. */
-static int tell(int argc, char **argv, const char *what)
-{
-	struct ctl_options options;
-	cJSON *reply;
-	int fd, code = ctl_parse_options(argc, argv, 0, what, &options);
-
-	if (code || (code = ctl_request(&options, argv[0], &reply, &fd)))
-		return code;
-	close(fd);
-	bool ok = cJSON_IsTrue(cJSON_GetObjectItem(reply, "ok"));
-	fprintf(ok ? stdout : stderr, "%s%s\n", ok ? "" : "margay: ", reply_text(reply, "message"));
-	cJSON_Delete(reply);
-	return ok ? EXIT_OK : EXIT_FAILED;
-}
-
-int restart_main(int argc, char **argv)
-{
-	return tell(argc, argv, "upstream");
-}
-
-int replace_main(int argc, char **argv)
-{
-	return tell(argc, argv, "process");
 }

@@ -4,6 +4,7 @@
 
 #include "common/clock.h"
 #include "master/supervisor/children.h"
+#include "master/supervisor/upgrade.h"
 
 static void add_number(cJSON *object, const char *key, double value)
 {
@@ -47,6 +48,83 @@ static double stdio_children(const struct supervisor *s)
 	return sum;
 }
 
+/* Slots that it accepts from: its own without those that a sibling has, and those of siblings. */
+static unsigned slots_of(const struct child *c)
+{
+	const struct generation *g = c->generation;
+	unsigned count = 0;
+
+	if (g->state != GENERATION_SERVING || c->state != CHILD_ACCEPTING)
+		return 0;
+	for (unsigned slot = 0; slot < LISTENER_SLOTS; slot++) {
+		bool own = slot % g->config->workers == c->number;
+		count += g->adopter[slot] == (int)c->number || (own && g->adopter[slot] < 0);
+	}
+	return count;
+}
+
+static unsigned adopted_slots(const struct generation *g)
+{
+	unsigned count = 0;
+
+	for (unsigned slot = 0; slot < LISTENER_SLOTS; slot++)
+		count += g->adopter[slot] >= 0;
+	return count;
+}
+
+static unsigned workers_in(const struct generation *g, enum child_state state)
+{
+	const struct child *c;
+	unsigned count = 0;
+
+	TAILQ_FOREACH (c, &g->workers, link)
+		count += c->state == state;
+	return count;
+}
+
+static cJSON *generation_report(const struct generation *g)
+{
+	static const char *const names[] = {[GENERATION_STARTING] = "starting",
+	    [GENERATION_SERVING] = "serving",
+	    [GENERATION_DRAINING] = "draining"};
+	struct ev_loop *loop = g->supervisor->loop;
+	cJSON *object = cJSON_CreateObject();
+	const struct child *c;
+	double connections = 0;
+
+	TAILQ_FOREACH (c, &g->workers, link)
+		connections += slot_value(c, M_CONNECTIONS_OPEN);
+	add_number(object, "number", g->number);
+	cJSON_AddStringToObject(object, "state", names[g->state]);
+	add_number(object, "age_seconds", g->begun > 0 ? clock_coarse() - g->begun : 0);
+	cJSON_AddStringToObject(object, "config_sha256", g->sha256);
+	add_number(object, "connections", connections);
+	add_number(object, "slots_adopted", adopted_slots(g));
+	/* Until it is READY, or until it is cut off. */
+	if (ev_is_active(&g->deadline))
+		add_number(object, "deadline_seconds",
+		    ev_timer_remaining(loop, (ev_timer *)(uintptr_t)&g->deadline));
+	return object;
+}
+
+void status_measure(const struct supervisor *s)
+{
+	const struct generation *g;
+	unsigned count = 0, accepting = 0, draining = 0, backing_off = 0;
+
+	TAILQ_FOREACH (g, &s->generations, link) {
+		count++;
+		accepting += workers_in(g, CHILD_ACCEPTING);
+		draining += workers_in(g, CHILD_DRAINING);
+		backing_off += g->state == GENERATION_SERVING ? workers_in(g, CHILD_BACKOFF) : 0;
+	}
+	METRIC_SET(s->cells, GENERATIONS, count, 0);
+	METRIC_SET(s->cells, WORKERS_ACCEPTING, accepting, 0);
+	METRIC_SET(s->cells, WORKERS_DRAINING, draining, 0);
+	METRIC_SET(s->cells, WORKERS_BACKOFF, backing_off, 0);
+	METRIC_SET(s->cells, SLOTS_ADOPTED, s->current ? adopted_slots(s->current) : 0, 0);
+}
+
 static cJSON *child_report(const struct child *c)
 {
 	cJSON *object = cJSON_CreateObject();
@@ -55,6 +133,8 @@ static cJSON *child_report(const struct child *c)
 	if (c->role == ROLE_WORKER) {
 		add_number(object, "number", c->number);
 		add_number(object, "generation", c->generation->number);
+		add_number(object, "slots", slots_of(c));
+		cJSON_AddBoolToObject(object, "silent", c->silent);
 	}
 	add_number(object, "pid", c->pid);
 	cJSON_AddStringToObject(
@@ -118,6 +198,7 @@ struct cJSON *status_report(const struct supervisor *s)
 	const struct generation *g = s->current;
 	cJSON *object = cJSON_CreateObject();
 	cJSON *config = cJSON_AddObjectToObject(object, "config");
+	cJSON *generations = cJSON_AddArrayToObject(object, "generations");
 	cJSON *workers = cJSON_AddArrayToObject(object, "workers");
 	const struct generation *each;
 	const struct child *c;
@@ -130,9 +211,12 @@ struct cJSON *status_report(const struct supervisor *s)
 	cJSON_AddStringToObject(config, "file", source_name(&s->source));
 	cJSON_AddStringToObject(config, "sha256", g ? g->sha256 : "");
 	cJSON_AddItemToObject(object, "last_reload", reload_report(&s->reload));
+	if (s->upgrade)
+		add_number(object, "other_master", s->upgrade->pid);
 	if (g)
 		cJSON_AddItemToObject(object, "listen", listen_report(g));
 	TAILQ_FOREACH (each, &s->generations, link) {
+		cJSON_AddItemToArray(generations, generation_report(each));
 		TAILQ_FOREACH (c, &each->workers, link)
 			cJSON_AddItemToArray(workers, child_report(c));
 	}

@@ -254,6 +254,7 @@ static void on_heartbeat(struct ev_loop *loop, ev_timer *timer, int events)
 	(void)events;
 	metrics_heartbeat(s->cells, clock_nanoseconds());
 	watchdog_check(s);
+	status_measure(s);
 	notify_watchdog(&s->notify, clock_coarse(), is_serving(s));
 	log_flush(s->log);
 }

@@ -193,6 +193,8 @@ void reload_cancel(struct supervisor *s);
 
 /* status.c */
 struct cJSON *status_report(const struct supervisor *s);
+/* The same as metrics. */
+void status_measure(const struct supervisor *s);
 /* `children` is what the keeper told of stdio upstreams, taken over; NULL: it told nothing. */
 struct cJSON *status_upstreams(const struct supervisor *s, struct cJSON *children);
 
