@@ -10,7 +10,7 @@
 #include "common/ipc/channel.h"
 #include "master/supervisor/children.h"
 
-static const double patience = 10; /* seconds to make room */
+static const double patience = 8; /* seconds to make room: less than the watchdog's */
 
 bool child_replace(struct child *c)
 {
