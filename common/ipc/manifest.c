@@ -126,17 +126,19 @@ void manifest_sweep(struct manifest *m)
 	}
 }
 
-/* Both readers may have heard of it, of an older state too: they are told that it is gone. */
+/* Who has it is to be told that it is gone. */
 static void note_drop(struct manifest *m, const struct manifest_record *r)
 {
+	if (!r->held)
+		return;
 	struct manifest_drop *drops =
 	    grown(m->drops, m->drop_count, &m->drop_capacity, sizeof(struct manifest_drop));
 
 	if (!drops)
 		return; /* they keep a descriptor too many, until they are told all anew */
 	m->drops = drops;
-	m->drops[m->drop_count++] = (struct manifest_drop){
-	    .kind = r->kind, .untold = MANIFEST_HOLDER | MANIFEST_HEIR, .key = r->key};
+	m->drops[m->drop_count++] =
+	    (struct manifest_drop){.kind = r->kind, .untold = r->held, .key = r->key};
 }
 
 void manifest_drop(struct manifest *m, enum manifest_kind kind, uint64_t key)
@@ -189,8 +191,10 @@ static void drops_settle(struct manifest *m, enum manifest_reader reader)
 
 void manifest_unread(struct manifest *m, enum manifest_reader reader)
 {
-	for (size_t i = 0; i < m->count; i++)
+	for (size_t i = 0; i < m->count; i++) {
 		m->rows[i].told &= (uint8_t)~reader;
+		m->rows[i].held &= (uint8_t)~reader;
+	}
 	drops_settle(m, reader);
 	m->anew |= (uint8_t)reader;
 	m->ended &= (uint8_t)~reader;
@@ -252,8 +256,10 @@ int manifest_tell(struct manifest *m, enum manifest_reader reader, int socket)
 		payload[0] = (char)r->kind;
 		memcpy(payload + 1, r->body, r->length);
 		error = frame_send_fds(socket, &frame, payload, r->fds, r->count);
-		if (!error)
-			r->told |= (uint8_t)reader;
+		if (error)
+			break;
+		r->told |= (uint8_t)reader;
+		r->held |= (uint8_t)reader;
 	}
 	if (!error)
 		error = tell_end(m, socket);

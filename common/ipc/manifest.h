@@ -57,6 +57,7 @@ enum manifest_reader { MANIFEST_HOLDER = 1, MANIFEST_HEIR = 2 };
 struct manifest_record {
 	uint8_t kind;
 	uint8_t told; /* enum manifest_reader: up to date with it */
+	uint8_t held; /* ...: has it, maybe as it was before */
 	bool owned;   /* the descriptors are closed with the record */
 	bool stale;   /* not put again since manifest_begin */
 	uint64_t key;

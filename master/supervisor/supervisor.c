@@ -97,6 +97,7 @@ void supervisor_stop(struct supervisor *s, bool at_once)
 		LOG(s->log, LOG_LEVEL_INFO, "stopping",
 		    LOG_STR("how", at_once ? "at once" : "gracefully"));
 	s->state = SUPERVISOR_STOPPING;
+	upgrade_stop(s);
 	notify_tell(&s->notify, "STOPPING=1\nSTATUS=stopping");
 	reload_cancel(s);
 	TAILQ_FOREACH_SAFE (g, &s->generations, link, next)
@@ -440,6 +441,7 @@ static void take_over(struct supervisor *s, struct span bytes)
 	TAILQ_FOREACH_SAFE (g, &s->generations, link, next)
 		generation_resume(g);
 	supervisor_serving(s);
+	notify_tell(&s->notify, "READY=1\nSTATUS=generation %u serves on", s->current->number);
 	config_sha256(bytes, sha256);
 	if (strcmp(sha256, s->current->sha256) != 0)
 		reload_request(s);

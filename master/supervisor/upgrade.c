@@ -14,6 +14,7 @@
 
 #include "common/clock.h"
 #include "common/signals.h"
+#include "common/title.h"
 #include "master/supervisor/children.h"
 #include "master/supervisor/estate.h"
 #include "master/supervisor/inventory.h"
@@ -41,6 +42,21 @@ void upgrade_close(struct supervisor *s)
 	close(u->socket);
 	free(u);
 	s->upgrade = NULL;
+}
+
+void upgrade_stop(struct supervisor *s)
+{
+	struct upgrade *u = s->upgrade;
+	struct frame frame = {.type = UPGRADE_GOODBYE};
+
+	if (!u)
+		return;
+	if (u->role == UPGRADE_OLD && u->state == UPGRADE_STARTING) {
+		kill(u->pid, SIGKILL);
+		upgrade_close(s);
+	} else if (u->role == UPGRADE_NEW && frame_send(u->socket, &frame, NULL, -1)) {
+		LOG_TEXT(s->log, LOG_LEVEL_WARN, "the old master can't be told to end");
+	}
 }
 
 bool upgrade_busy(const struct supervisor *s)
@@ -304,6 +320,7 @@ static void on_serving(struct upgrade *u, const char *text)
 
 	u->state = UPGRADE_DONE;
 	ev_timer_stop(s->loop, &u->deadline);
+	title_set("old master");
 	LOG(s->log, LOG_LEVEL_INFO, "another master has taken over", LOG_INT("new_pid", u->pid));
 	log_flush(s->log);
 	/* Its gauges would count twice. */
@@ -367,6 +384,7 @@ int upgrade_return(struct supervisor *s, char *why, size_t size)
 		s->cells = metrics_slot_open(s->metrics, s->metrics_slot, getpid());
 	METRIC_SET(s->cells, START_TIME, (uint64_t)s->started, 0);
 	METRIC_SET(s->cells, GENERATION, s->current->number, 0);
+	title_set("master");
 	upgrade_resume(s);
 	return 0;
 }
@@ -428,6 +446,8 @@ static void on_message(struct upgrade *u, const struct frame *frame, const char 
 		on_ready(u);
 	else if (frame->type == UPGRADE_SERVING && u->state == UPGRADE_HANDING)
 		on_serving(u, text);
+	else if (frame->type == UPGRADE_GOODBYE && u->state == UPGRADE_DONE)
+		ev_break(u->supervisor->loop, EVBREAK_ALL);
 	else if (frame->type == UPGRADE_ROLLBACK && u->state == UPGRADE_DONE)
 		u->state = UPGRADE_RETURNING;
 }

@@ -28,6 +28,7 @@ enum upgrade_frame {
 	UPGRADE_READY,     /* new: all workers are */
 	UPGRADE_SERVING,   /* the one that takes over: it has; payload: what it has to say */
 	UPGRADE_ROLLBACK,  /* new: the manifest that follows is for you */
+	UPGRADE_GOODBYE,   /* new: all of us stops */
 };
 
 enum upgrade_role { UPGRADE_OLD, UPGRADE_NEW };
@@ -64,6 +65,8 @@ bool upgrade_busy(const struct supervisor *s);
 /* A worker of a retired master ended: was it the last? */
 void upgrade_check_over(struct supervisor *s);
 void upgrade_close(struct supervisor *s);
+/* This master stops: so does the other one. */
+void upgrade_stop(struct supervisor *s);
 /* Stop caring for anything, and the opposite. */
 void upgrade_retire(struct supervisor *s);
 void upgrade_resume(struct supervisor *s);

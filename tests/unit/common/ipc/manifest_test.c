@@ -89,6 +89,16 @@ Test(manifest, is_told_whole_and_then_by_its_changes)
 	close(null);
 }
 
+Test(manifest, remembers_no_drop_that_concerns_nobody)
+{
+	for (uint64_t key = 0; key < 100; key++) {
+		cr_assert_eq(manifest_put(&here, MANIFEST_CHILD, key, text("a"), NULL, 0), 0);
+		cr_assert_eq(manifest_put(&here, MANIFEST_CHILD, key, text("b"), NULL, 0), 0);
+		manifest_drop(&here, MANIFEST_CHILD, key);
+	}
+	cr_assert_eq(here.drop_count, 0);
+}
+
 Test(manifest, sweeps_what_was_not_put_again)
 {
 	cr_assert_eq(manifest_put(&here, MANIFEST_PROCESS, 1, text("x"), NULL, 0), 0);
