@@ -21,7 +21,7 @@ enum {
 	DRAINING_MAX = 2, /* generations */
 };
 
-static const double ready_patience = 10, drain_grace = 2; /* seconds */
+static const double ready_patience = 10, drain_grace = 2, pace_max = 5; /* seconds */
 
 static bool all_gone(const struct generation *g)
 {
@@ -54,6 +54,11 @@ static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
 
 	(void)loop;
 	(void)events;
+	if (g->state == GENERATION_STARTING && g->paced) {
+		g->paced = false;
+		reload_ready(g->supervisor);
+		return;
+	}
 	if (g->state == GENERATION_STARTING) {
 		reload_failed(g->supervisor, "the new workers were not ready within 10 seconds");
 		return;
@@ -205,13 +210,58 @@ static void accept_ready(struct generation *g)
 	}
 }
 
+static bool is_draining(const struct generation *g)
+{
+	const struct child *c;
+
+	TAILQ_FOREACH (c, &g->workers, link) {
+		if (c->pid > 0 && c->state == CHILD_DRAINING)
+			return true;
+	}
+	return false;
+}
+
+double generation_pace(const struct supervisor *s)
+{
+	const struct generation *g, *oldest = NULL;
+	unsigned count = 0;
+
+	TAILQ_FOREACH (g, &s->generations, link) {
+		if (!is_draining(g))
+			continue;
+		oldest = oldest ? oldest : g;
+		count++;
+	}
+	if (count < DRAINING_MAX)
+		return 0;
+	double linger = oldest->config->timeouts.keepalive_linger;
+	double wait =
+	    oldest->drain_begun + (linger < pace_max ? linger : pace_max) - clock_coarse();
+	return wait > 0 ? wait : 0;
+}
+
+/* Its commit would cut the oldest generation off: that one first gets a moment to end by itself. */
+static bool must_wait(struct generation *g)
+{
+	struct supervisor *s = g->supervisor;
+	double wait = generation_pace(s);
+
+	g->paced = wait > 0;
+	if (!g->paced)
+		return false;
+	ev_timer_stop(s->loop, &g->deadline);
+	ev_timer_set(&g->deadline, wait, 0);
+	ev_timer_start(s->loop, &g->deadline);
+	return true;
+}
+
 void generation_update(struct generation *g)
 {
 	struct supervisor *s = g->supervisor;
 
 	switch (g->state) {
 	case GENERATION_STARTING:
-		if (all_ready(g))
+		if (all_ready(g) && !must_wait(g))
 			reload_ready(s);
 		break;
 	case GENERATION_SERVING:
@@ -223,6 +273,8 @@ void generation_update(struct generation *g)
 			break;
 		LOG(s->log, LOG_LEVEL_INFO, "generation ended", LOG_UINT("generation", g->number));
 		generation_free(g);
+		if (s->reload.next)
+			generation_update(s->reload.next);
 		supervisor_check_stopped(s);
 		break;
 	}
@@ -253,6 +305,8 @@ void generation_drain(struct generation *g)
 
 	if (!draining)
 		ev_timer_stop(s->loop, &g->deadline);
+	if (!draining)
+		g->drain_begun = clock_coarse();
 	g->state = GENERATION_DRAINING;
 	bring_forward(g, (stopping ? after->shutdown : after->drain_timeout) + drain_grace);
 	if (draining)
@@ -265,17 +319,6 @@ void generation_drain(struct generation *g)
 		c->state = CHILD_DRAINING;
 		child_tell(c, CHANNEL_DRAIN, &drain, sizeof(drain), -1);
 	}
-}
-
-static bool is_draining(const struct generation *g)
-{
-	const struct child *c;
-
-	TAILQ_FOREACH (c, &g->workers, link) {
-		if (c->pid > 0 && c->state == CHILD_DRAINING)
-			return true;
-	}
-	return false;
 }
 
 /* Many reloads in a row must not pile up generations: the oldest have had their time. */

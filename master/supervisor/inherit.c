@@ -102,6 +102,7 @@ static int take_generation(
 		return -EINVAL;
 	g->number = state->number;
 	g->begun = state->begun;
+	g->drain_begun = state->drain_begun;
 	for (unsigned i = 0; i < LISTENER_SLOTS; i++)
 		g->adopter[i] = state->adopter[i];
 	generation_inherit(g, (enum generation_state)state->state);

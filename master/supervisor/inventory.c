@@ -80,6 +80,7 @@ static void note_generation(struct supervisor *s, const struct generation *g)
 	state.number = g->number;
 	state.state = g->state;
 	state.begun = g->begun;
+	state.drain_begun = g->drain_begun;
 	for (unsigned i = 0; i < LISTENER_SLOTS; i++)
 		state.adopter[i] = g->adopter[i];
 	note(s, MANIFEST_GENERATION, g->number, (struct span){(const char *)&state, sizeof(state)},

@@ -54,8 +54,10 @@ struct generation {
 	char sha256[CONFIG_SHA256_TEXT]; /* of the file's bytes */
 	struct listener_set listeners;
 	struct child_list workers;
-	int fallback_fd;                    /* the configuration to go back to; -1: none */
-	double begun;                       /* serving: clock_coarse() */
+	int fallback_fd; /* the configuration to go back to; -1: none */
+	double begun;    /* serving: clock_coarse() */
+	double drain_begun;
+	bool paced;                         /* READY, and waits for an older one to end */
 	double crashes[GENERATION_CRASHES]; /* the last ones: clock_coarse(), 0: none */
 	int adopter[LISTENER_SLOTS]; /* number of the worker that stands in for a slot's own, or -1
 				      */
@@ -172,6 +174,9 @@ void generation_drain(struct generation *g);
  */
 void generation_update(struct generation *g);
 void generation_free(struct generation *g);
+/* Seconds to wait before another generation may drain, so that none is cut off in its first moment:
+ * at most three live. */
+double generation_pace(const struct supervisor *s);
 
 /* probation.c */
 /* What to go back to should the new generation crash: `old`'s configuration, if that was good. */

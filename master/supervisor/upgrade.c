@@ -25,6 +25,7 @@
 static const double start_patience = 20, commit_patience = 10; /* seconds */
 
 static void on_new(struct ev_loop *loop, ev_io *io, int events);
+static void hand_over(struct upgrade *u);
 static void on_writable(struct ev_loop *loop, ev_io *io, int events);
 static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events);
 static void on_exit_status(struct ev_loop *loop, ev_child *exit, int events);
@@ -143,6 +144,10 @@ static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
 
 	(void)loop;
 	(void)events;
+	if (u->state == UPGRADE_STARTING && u->ready) {
+		hand_over(u);
+		return;
+	}
 	failed(u->supervisor, u->state == UPGRADE_STARTING
 				  ? "the new master was not ready within 20 seconds"
 				  : "the new master did not take over within 10 seconds");
@@ -301,7 +306,7 @@ static void on_writable(struct ev_loop *loop, ev_io *io, int events)
 
 /* --- hand over --- */
 
-static void on_ready(struct upgrade *u)
+static void hand_over(struct upgrade *u)
 {
 	struct supervisor *s = u->supervisor;
 
@@ -312,6 +317,21 @@ static void on_ready(struct upgrade *u)
 	ev_timer_start(s->loop, &u->deadline);
 	manifest_reopen(&s->manifest, MANIFEST_HEIR);
 	upgrade_tell(u);
+}
+
+/* Its commit is ours to pace (generation_pace): it knows nothing of older generations yet. */
+static void on_ready(struct upgrade *u)
+{
+	double wait = generation_pace(u->supervisor);
+
+	u->ready = true;
+	ev_timer_stop(u->supervisor->loop, &u->deadline);
+	if (wait <= 0) {
+		hand_over(u);
+		return;
+	}
+	ev_timer_set(&u->deadline, wait, 0);
+	ev_timer_start(u->supervisor->loop, &u->deadline);
 }
 
 static void on_serving(struct upgrade *u, const char *text)

@@ -46,6 +46,7 @@ struct upgrade {
 	enum upgrade_state state;
 	int socket;
 	pid_t pid;        /* of the other master */
+	bool ready;       /* old: the new one's workers are */
 	unsigned dropped; /* listeners that ended while the new master started */
 	ev_io io, writable;
 	ev_child exit; /* old: of the new one */

@@ -41,12 +41,15 @@ describe('many reloads', OPTIONS, () => {
 		});
 		const [port] = await freePorts(1);
 		const small = fs.readFileSync(bench.margay.file);
-		bench.margay.write({
-			workers: 3,
+		const written = (change) => {
+			bench.margay.write(change);
+			return fs.readFileSync(bench.margay.file);
+		};
+		bench.large = written({ workers: 3, routes: { '/more': { upstream: 'main' } } });
+		bench.wide = written({
 			listen: [...bench.margay.config.listen, { address: `127.0.0.1:${port}` }],
-			routes: { '/more': { upstream: 'main' } },
 		});
-		bench.files = [fs.readFileSync(bench.margay.file), small];
+		bench.small = small;
 		bench.control = await Control.open(bench.margay);
 		bench.session = await RawSession.open(bench.margay.url);
 	});
@@ -57,11 +60,13 @@ describe('many reloads', OPTIONS, () => {
 		await bench.server?.stop();
 	});
 
-	// An even number, so that the configuration is the first one again.
+	// An even number, so that the configuration is the first one again. An address that goes holds its
+	// generation for two seconds, so that not every time one does.
 	async function reload(count) {
 		bench.load = Load.start([bench.session], 4, { pause: 10 });
 		for (let n = 0; n < count; n++) {
-			fs.writeFileSync(bench.margay.file, bench.files[n % 2]);
+			const more = n % 100 === 0 ? bench.wide : bench.large;
+			fs.writeFileSync(bench.margay.file, n % 2 ? bench.small : more);
 			const { ok, message } = await bench.control.ask('reload');
 			assert.ok(ok, message);
 		}
