@@ -32,7 +32,6 @@ enum { MANIFEST_BODY_MAX = 8192 };
 
 enum manifest_kind {
 	MANIFEST_STATE = 1,   /* numbers of the master itself */
-	MANIFEST_SOURCE,      /* where the configuration comes from */
 	MANIFEST_SESSION_KEY, /* its bytes */
 	MANIFEST_METRICS,
 	MANIFEST_JOURNAL, /* both */

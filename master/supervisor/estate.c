@@ -233,6 +233,23 @@ static int open_listeners(struct supervisor *s, char *why, size_t size)
 	return error;
 }
 
+/* Its sockets are known to all by their paths. */
+static int check_place(const struct supervisor *s, char *why, size_t size)
+{
+	const struct manifest_record *r =
+	    manifest_find(&s->heritage.manifest, MANIFEST_BROKER_SOCKET, 0);
+	struct sockaddr_un address = {0};
+	socklen_t length = sizeof(address);
+
+	if (!r || r->count != 1 ||
+	    getsockname(r->fds[0], (struct sockaddr *)&address, &length) < 0 ||
+	    strncmp(address.sun_path, s->broker_path, sizeof(address.sun_path)) == 0)
+		return 0;
+	snprintf(why, size, "runtime_dir can't change while Margay runs: its sockets are at %.100s",
+	    address.sun_path);
+	return -EINVAL;
+}
+
 /* A later binary may hand over what we know nothing of: it would be lost. */
 static int check_kinds(const struct manifest *m, char *why, size_t size)
 {
@@ -258,6 +275,8 @@ int estate_open(struct supervisor *s, const struct config *config, char *why, si
 	if (!error && (!control_path(s->runtime_dir, BROKER_SOCKET, s->broker_path) ||
 			  !control_path(s->runtime_dir, KEEPER_SOCKET, s->keeper_path)))
 		error = -ENAMETOOLONG;
+	if (!error)
+		error = check_place(s, why, size);
 	if (!error) {
 		snprintf(why, size, "metrics");
 		error = open_metrics(s);

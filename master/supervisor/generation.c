@@ -38,8 +38,9 @@ static bool all_gone(const struct generation *g)
 static void kill_undrained(struct child *c)
 {
 	struct supervisor *s = c->supervisor;
-	uint64_t cut = metrics_slot_value(
-	    s->metrics, c->metrics_slot, M_CONNECTIONS_OPEN, (struct metric_at){0});
+	uint64_t cut = c->metrics_slot < 0 ? 0
+					   : metrics_slot_value(s->metrics, c->metrics_slot,
+						 M_CONNECTIONS_OPEN, (struct metric_at){0});
 
 	METRIC_ADD(s->cells, DRAIN_FORCED, cut, 0);
 	LOG(s->log, LOG_LEVEL_WARN, "did not drain in time: killed", LOG_UINT("worker", c->number),

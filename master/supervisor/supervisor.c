@@ -585,7 +585,8 @@ int supervisor_serve(const struct source_options *source, bool daemon)
 	else
 		config = load_config(&s->source, &bytes, &code);
 	int old_master = upgrade_socket();
-	if (config && daemon && (code = daemon_detach(&s->daemon_report)) != 0) {
+	s->daemon = daemon;
+	if (config && daemon && old_master < 0 && (code = daemon_detach(&s->daemon_report)) != 0) {
 		code = failed_start("--daemon", -code);
 		config_free(config);
 		config = NULL;

@@ -132,6 +132,7 @@ struct supervisor {
 	ev_prepare prepare;
 	double watched, watchdog_rests_until; /* watchdog.c: monotonic seconds */
 	struct notify notify;                 /* the service manager */
+	bool daemon;                          /* --daemon */
 	int daemon_report;                    /* pipe to the waiting parent of --daemon, or -1 */
 	int exit_code;
 };

@@ -180,7 +180,8 @@ static void on_exit_status(struct ev_loop *loop, ev_child *exit, int events)
 NORETURN static void exec_new(const struct supervisor *s, const char *path, int socket)
 {
 	char number[24], pid[24];
-	char *argv[] = {(char *)(uintptr_t)path, (char *)"run", (char *)"-c", s->source.path, NULL};
+	char *argv[] = {(char *)(uintptr_t)path, (char *)"run", (char *)"-c", s->source.path,
+	    s->daemon ? (char *)"--daemon" : NULL, NULL};
 
 	signals_reset();
 	close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
