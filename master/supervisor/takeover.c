@@ -96,7 +96,8 @@ int takeover_begin(struct supervisor *s, char *why, size_t size)
 	do {
 		manifest_close(&s->heritage.manifest);
 		error = ask(&address, &s->heritage.manifest);
-	} while (error == -EBUSY && until(deadline) > 0 && poll(NULL, 0, 10) == 0);
+		/* A signal may end the wait: the death of that master sends one to its parent. */
+	} while (error == -EBUSY && until(deadline) > 0 && poll(NULL, 0, 10) <= 0);
 	if (error == -ENOENT) /* the usual start */
 		return 0;
 	if (!error) {
