@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/metrics/segment.h"
+#include "common/procfs.h"
 
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "counters must not need a lock");
 
@@ -222,6 +223,23 @@ void metrics_slot_reaped(struct metrics *m, int slot)
 	}
 	s->pid = 0;
 	s->kind = METRIC_SLOT_FREE;
+}
+
+static bool is_gone(pid_t pid)
+{
+	struct procfs_stat stat;
+	int error = procfs_stat(pid, &stat);
+
+	return error == -ENOENT || (!error && (stat.state == 'Z' || stat.state == 'X'));
+}
+
+void metrics_reap_gone(struct metrics *m)
+{
+	for (int i = 0; i < METRIC_SLOTS; i++) {
+		const struct metrics_slot *s = metrics_slot_at(m, i);
+		if (s->kind != METRIC_SLOT_FREE && s->pid > 0 && is_gone(s->pid))
+			metrics_slot_reaped(m, i);
+	}
 }
 
 struct metrics_slot *metrics_slot_open(struct metrics *m, int slot, int32_t pid)

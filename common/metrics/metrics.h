@@ -117,6 +117,8 @@ unsigned metrics_upstream_id(const struct metrics *m, const char *name);
 int metrics_slot_take(
     struct metrics *m, enum metric_slot_kind kind, unsigned number, unsigned generation) MUST_CHECK;
 void metrics_slot_reaped(struct metrics *m, int slot);
+/* Those of processes that are gone, which no master reaped because it is gone as well. */
+void metrics_reap_gone(struct metrics *m);
 
 /* In the process itself, after fork. */
 struct metrics_slot *metrics_slot_open(struct metrics *m, int slot, int32_t pid);

@@ -2,10 +2,13 @@
 #include "common/metrics/metrics.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -195,4 +198,55 @@ Test(metrics, every_metric_is_documented)
 	cr_expect_not_null(strstr(text, help), "docs/metrics.md lacks the help of %s", name);
 #include "common/metrics/metrics.def"
 #undef METRIC
+}
+
+Test(metrics, only_a_segment_of_the_same_layout_is_taken_over)
+{
+	struct metrics *m = segment(), *other;
+	int slot = metrics_slot_take(m, METRIC_SLOT_WORKER, 1, 1);
+
+	METRIC_ADD(metrics_slot_open(m, slot, getpid()), RELOADS, 3, 0);
+	int fd = dup(metrics_fd(m));
+	cr_assert_eq(metrics_adopt(fd, &other), 0);
+	cr_assert_eq(metrics_sum(other, M_RELOADS, (struct metric_at){0}), 3);
+	metrics_close(other);
+
+	char saved[64], broken[64];
+	cr_assert_eq(pread(metrics_fd(m), saved, sizeof(saved), 0), (ssize_t)sizeof(saved));
+	for (size_t i = 0; i < 6; i++) { /* each word of the header by which it is known */
+		memcpy(broken, saved, sizeof(saved));
+		broken[i * sizeof(uint32_t)] = (char)(broken[i * sizeof(uint32_t)] + 1);
+		cr_assert_eq(
+		    pwrite(metrics_fd(m), broken, sizeof(broken), 0), (ssize_t)sizeof(broken));
+		cr_expect_eq(metrics_adopt(metrics_fd(m), &other), -EINVAL, "word %zu", i);
+	}
+	metrics_close(m);
+	int small = memfd_create("margay-test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	cr_expect_eq(metrics_adopt(small, &other), -EINVAL, "another size");
+	close(small);
+}
+
+Test(metrics, slots_of_those_who_are_gone_are_free_again)
+{
+	struct metrics *m = segment();
+	struct metrics_slot_info info;
+	int mine = metrics_slot_take(m, METRIC_SLOT_MASTER, 0, 0),
+	    theirs = metrics_slot_take(m, METRIC_SLOT_MASTER, 0, 0),
+	    next = metrics_slot_take(m, METRIC_SLOT_WORKER, 0, 1);
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(0);
+	METRIC_SET(metrics_slot_open(m, mine, getpid()), GENERATION, 1, 0);
+	METRIC_SET(metrics_slot_open(m, theirs, pid), GENERATION, 2, 0);
+	siginfo_t ended;
+	cr_assert_eq(waitid(P_PID, (id_t)pid, &ended, WEXITED | WNOWAIT), 0);
+	metrics_reap_gone(m); /* nobody has waited for it, but it is dead */
+	cr_assert_eq(waitpid(pid, NULL, 0), pid);
+	cr_assert_eq(metrics_sum(m, M_GENERATION, (struct metric_at){0}), 1);
+	metrics_slot_info(m, theirs, &info);
+	cr_assert_eq(info.kind, METRIC_SLOT_FREE);
+	metrics_slot_info(m, next, &info);
+	cr_assert_eq(info.kind, METRIC_SLOT_WORKER, "it is just being started");
+	metrics_close(m);
 }
