@@ -287,6 +287,17 @@ static void restart(struct child *c, double lifetime)
 	back_off(c, lifetime);
 }
 
+/* It may have been taken from the dead before (metrics_reap_gone), and be another's. */
+static bool has_slot(const struct child *c)
+{
+	struct metrics_slot_info info;
+
+	if (c->metrics_slot < 0)
+		return false;
+	metrics_slot_info(c->supervisor->metrics, c->metrics_slot, &info);
+	return info.pid == 0 || info.pid == c->pid;
+}
+
 /* The place is empty now. */
 static void clear(struct child *c)
 {
@@ -300,9 +311,9 @@ static void clear(struct child *c)
 	if (c->pidfd >= 0)
 		close(c->pidfd);
 	c->channel = c->pidfd = -1;
-	c->pid = 0;
-	if (c->metrics_slot >= 0 && s->state != SUPERVISOR_RETIRED)
+	if (s->state != SUPERVISOR_RETIRED && has_slot(c))
 		metrics_slot_reaped(s->metrics, c->metrics_slot);
+	c->pid = 0;
 	c->metrics_slot = -1;
 	c->silent = false;
 	c->aborted = 0;
@@ -411,6 +422,10 @@ void child_inherit(struct child *c, const struct process_record *state, int chan
 
 void child_retire(struct child *c)
 {
+	/* It is not handed over (inventory.c): the other master starts its own, and two would be
+	 * one too many. */
+	if (c->pid > 0 && c->state == CHILD_STARTING)
+		kill(c->pid, SIGKILL);
 	ev_io_stop(c->supervisor->loop, &c->io);
 	ev_timer_stop(c->supervisor->loop, &c->restart);
 }

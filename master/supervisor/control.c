@@ -58,6 +58,7 @@ struct control {
 };
 
 static void on_client(struct ev_loop *loop, ev_io *io, int events);
+static bool client_write(struct client *cl);
 
 static void client_close(struct client *cl)
 {
@@ -202,6 +203,8 @@ static void on_replace(struct client *cl, struct span line)
 		reply(cl,
 		    outcome(false, "say which: {\"command\":\"replace\",\"process\":\"keeper\"}, "
 				   "or \"broker\""));
+	else if (upgrade_busy(s))
+		reply(cl, outcome(false, "an upgrade is under way"));
 	else if (child_replace(c))
 		cl->replaced = c;
 	else
@@ -315,6 +318,30 @@ void control_upgrade_done(struct control *c, bool ok, const char *message)
 		reply(cl, outcome(ok, message));
 		if (!run_lines(cl))
 			client_close(cl);
+	}
+}
+
+void control_retire(struct control *c, bool ok, const char *message)
+{
+	struct client *cl, *next;
+
+	control_upgrade_done(c, ok, message);
+	LIST_FOREACH_SAFE (cl, &c->clients, link, next) {
+		if (is_waiting(cl))
+			reply(cl, outcome(false,
+				      cl->waits_for_reload
+					  ? "another master serves now, and reloads by itself: "
+					    "margay status shows how that went"
+					  : "another master serves now: ask again"));
+		cl->waits_for_reload = false;
+		cl->keeper_request = 0;
+		cl->replaced = NULL;
+		/* Who connects again finds the other one. */
+		cl->read_ended = true;
+		if (!client_write(cl))
+			client_close(cl);
+		else
+			client_update(cl);
 	}
 }
 

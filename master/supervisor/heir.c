@@ -1,5 +1,6 @@
 /* heir: the new master's side of an upgrade. See upgrade.h. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,8 @@
 #include "master/supervisor/pid_file.h"
 #include "master/supervisor/upgrade.h"
 
-static const double first_patience = 20, last_patience = 10; /* seconds */
+/* The last: to take everything back and start workers, which may take ten. */
+static const double first_patience = 20, last_patience = 10, return_patience = 20; /* seconds */
 
 static void on_old(struct ev_loop *loop, ev_io *io, int events);
 static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events);
@@ -38,12 +40,16 @@ int heir_begin(struct supervisor *s, int socket, char *why, size_t size)
 	if (error)
 		snprintf(why, size, "the old master's possessions can't be taken: %s",
 		    error == -EBADMSG ? "it is of a version that does not fit" : strerror(-error));
+	/* Only the master speaks to the service manager. */
+	notify_close(&s->notify);
+	ev_io_start(s->loop, &u->io);
 	return error;
 }
 
 static int tell(const struct upgrade *u, enum upgrade_frame type, const char *text)
 {
-	struct frame frame = {.type = (uint16_t)type, .length = (uint32_t)strlen(text)};
+	struct frame frame = {
+	    .type = (uint16_t)type, .length = (uint32_t)strlen(text), .target = 1};
 
 	return frame_send(u->socket, &frame, text, -1);
 }
@@ -74,7 +80,8 @@ bool heir_waits(struct supervisor *s)
 	if (u->state != UPGRADE_STARTING)
 		return true;
 	u->state = UPGRADE_HANDING;
-	ev_io_start(s->loop, &u->io);
+	/* From here on it is for the old master to be in time. */
+	ev_timer_stop(s->loop, &s->reload.next->deadline);
 	ev_timer_start(s->loop, &u->deadline);
 	if (tell(u, UPGRADE_READY, ""))
 		give_up(s, "the old master can't be told that all is ready");
@@ -83,13 +90,18 @@ bool heir_waits(struct supervisor *s)
 
 static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
 {
+	struct upgrade *u = container_of(timer, struct upgrade, deadline);
+
 	(void)loop;
 	(void)events;
-	give_up(container_of(timer, struct upgrade, deadline)->supervisor,
-	    "the old master did not hand over in time");
+	if (u->state == UPGRADE_RETURNING)
+		kill(u->pid, SIGKILL); /* two would be one too many; then its end is seen */
+	else
+		give_up(u->supervisor, "the old master did not hand over in time");
 }
 
-/* Everything is here: commit. */
+/* Everything is here. The broker and the old master hear of it before anything of the old one is
+ * touched, so that whoever comes after us, should we die, knows how things are. */
 static void take_over(struct upgrade *u)
 {
 	struct supervisor *s = u->supervisor;
@@ -110,16 +122,20 @@ static void take_over(struct upgrade *u)
 	}
 	u->state = UPGRADE_DONE;
 	s->owns = true;
-	reload_ready(s);
+	notify_open(&s->notify);
+	child_resume(s->broker);
+	child_resume(s->keeper);
+	inventory_update(s);
 	error = pid_file_write(s->pid_file);
 	if (error)
 		LOG(s->log, LOG_LEVEL_WARN, "the pid file can't be written", LOG_ERRNO(-error));
 	METRIC_ADD(s->cells, UPGRADES, 1, 0);
 	snprintf(text, sizeof(text), "margay %s, master %d, generation %u", MARGAY_VERSION,
-	    (int)getpid(), s->current->number);
+	    (int)getpid(), s->reload.next->number);
 	LOG(s->log, LOG_LEVEL_INFO, "taken over from the old master", LOG_INT("old_pid", u->pid));
 	if (tell(u, UPGRADE_SERVING, text))
 		LOG_TEXT(s->log, LOG_LEVEL_WARN, "the old master can't be told");
+	reload_ready(s);
 	children_replace(s);
 }
 
@@ -140,11 +156,13 @@ int heir_rollback(struct supervisor *s, char *why, size_t size)
 	u->state = UPGRADE_RETURNING;
 	upgrade_retire(s);
 	manifest_unread(&s->manifest, MANIFEST_HEIR);
-	int error = tell(u, UPGRADE_ROLLBACK, "");
+	ev_timer_set(&u->deadline, return_patience, 0);
+	ev_timer_start(s->loop, &u->deadline);
+	/* Its end is seen, if that is why it can't be told. */
+	if (tell(u, UPGRADE_ROLLBACK, ""))
+		LOG_TEXT(s->log, LOG_LEVEL_WARN, "the old master can't be told");
 	upgrade_tell(u);
-	if (error)
-		snprintf(why, size, "the old master can't be told: %s", strerror(-error));
-	return error;
+	return 0;
 }
 
 /* The old master has ended, or has taken everything back and will not hear of us again. */
@@ -164,8 +182,7 @@ static void on_old_gone(struct upgrade *u)
 		upgrade_close(s);
 		break;
 	case UPGRADE_RETURNING:
-		upgrade_close(s);
-		upgrade_resume(s);
+		upgrade_recover(s);
 		control_upgrade_done(s->control, false, "the old master ended meanwhile");
 		break;
 	}
@@ -179,12 +196,8 @@ static void on_message(struct upgrade *u, const struct frame *frame, const char 
 	if (frame->type != UPGRADE_SERVING || u->state != UPGRADE_RETURNING)
 		return;
 	snprintf(text, sizeof(text), "%.*s", (int)frame->length, payload);
-	control_upgrade_done(s->control, true, text);
-	metrics_slot_reaped(s->metrics, s->metrics_slot);
 	notify_tell(&s->notify, "MAINPID=%d", (int)u->pid);
-	u->state = UPGRADE_DONE;
-	u->role = UPGRADE_OLD; /* it is now us who waits for its workers */
-	upgrade_check_over(s);
+	upgrade_leave(u, frame->target != 0, text);
 }
 
 static void on_old(struct ev_loop *loop, ev_io *io, int events)

@@ -119,8 +119,8 @@ void inventory_broker_started(struct supervisor *s)
 
 void inventory_update(struct supervisor *s)
 {
-	/* Before the first generation serves there is nothing worth taking over. */
-	if (s->state != SUPERVISOR_RUNNING || !s->current || !s->control)
+	/* Before a generation serves there is nothing worth taking over. */
+	if (s->state == SUPERVISOR_STOPPING || !s->owns || !s->current || !s->control)
 		return;
 	write_all(s);
 	if (s->broker->channel < 0 || s->broker->state != CHILD_ACCEPTING)

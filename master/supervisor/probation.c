@@ -12,6 +12,7 @@
 
 #include "common/clock.h"
 #include "master/supervisor/supervisor.h"
+#include "master/supervisor/upgrade.h"
 
 static const double probation = 30, crash_window = 10; /* seconds */
 
@@ -36,7 +37,8 @@ void generation_crashed(struct generation *g)
 	memmove(g->crashes, g->crashes + 1, sizeof(g->crashes) - sizeof(g->crashes[0]));
 	g->crashes[GENERATION_CRASHES - 1] = now;
 	if (g->state != GENERATION_SERVING || !is_on_probation(g) || g->crashes[0] <= 0 ||
-	    now - g->crashes[0] > crash_window || reload_busy(g->supervisor))
+	    now - g->crashes[0] > crash_window || reload_busy(g->supervisor) ||
+	    upgrade_busy(g->supervisor))
 		return;
 	snprintf(why, sizeof(why),
 	    "workers of generation %u crashed %d times in a row: back to the configuration before",

@@ -209,6 +209,8 @@ void reload_request(struct supervisor *s)
 	const struct config_defaults defaults = defaults_now(s);
 	struct buffer bytes = {0};
 
+	if (s->state == SUPERVISOR_RETIRED)
+		s->reload.again = upgrade_busy(s); /* for whoever is the master then */
 	if (s->state == SUPERVISOR_STOPPING || s->state == SUPERVISOR_RETIRED)
 		return;
 	if (s->current && s->current->config->connected) {

@@ -93,6 +93,7 @@ void supervisor_stop(struct supervisor *s, bool at_once)
 	struct generation *g, *next;
 	struct child *c;
 
+	upgrade_cancel(s);
 	if (s->state != SUPERVISOR_STOPPING)
 		LOG(s->log, LOG_LEVEL_INFO, "stopping",
 		    LOG_STR("how", at_once ? "at once" : "gracefully"));
@@ -185,6 +186,7 @@ static void reopen_logs(struct supervisor *s)
 
 static void stop_gracefully(struct supervisor *s)
 {
+	upgrade_cancel(s);
 	if (s->state == SUPERVISOR_RETIRED)
 		ev_break(s->loop, EVBREAK_ALL);
 	else
@@ -193,6 +195,7 @@ static void stop_gracefully(struct supervisor *s)
 
 static void stop_at_once(struct supervisor *s)
 {
+	upgrade_cancel(s);
 	if (s->state == SUPERVISOR_RETIRED)
 		ev_break(s->loop, EVBREAK_ALL);
 	else

@@ -222,6 +222,8 @@ int control_fd(const struct control *c);
 void control_pause(struct control *c, bool paused);
 /* The upgrade or rollback is over: answer those who wait for it. */
 void control_upgrade_done(struct control *c, bool ok, const char *message);
+/* Another master serves: so it is over, and nobody else can be served here. */
+void control_retire(struct control *c, bool ok, const char *message);
 void control_close(struct control *c);
 /* The reload is over: answer those who wait for it. */
 void control_reload_done(struct control *c);

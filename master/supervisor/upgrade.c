@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/procfs.h"
 #include "common/signals.h"
 #include "common/title.h"
 #include "master/supervisor/children.h"
@@ -50,14 +51,8 @@ void upgrade_stop(struct supervisor *s)
 	struct upgrade *u = s->upgrade;
 	struct frame frame = {.type = UPGRADE_GOODBYE};
 
-	if (!u)
-		return;
-	if (u->role == UPGRADE_OLD && u->state == UPGRADE_STARTING) {
-		kill(u->pid, SIGKILL);
-		upgrade_close(s);
-	} else if (u->role == UPGRADE_NEW && frame_send(u->socket, &frame, NULL, -1)) {
+	if (u && u->role == UPGRADE_NEW && frame_send(u->socket, &frame, NULL, -1))
 		LOG_TEXT(s->log, LOG_LEVEL_WARN, "the old master can't be told to end");
-	}
 }
 
 bool upgrade_busy(const struct supervisor *s)
@@ -105,6 +100,7 @@ void upgrade_resume(struct supervisor *s)
 	s->owns = true;
 	manifest_unread(&s->manifest, MANIFEST_HOLDER);
 	each_child(s, child_resume);
+	metrics_reap_gone(s->metrics);
 	if (s->current)
 		listeners_commit(s->listeners, &s->current->listeners, s->loop);
 	TAILQ_FOREACH_SAFE (g, &s->generations, link, next)
@@ -138,6 +134,15 @@ static void failed(struct supervisor *s, const char *why)
 	reload_deferred(s);
 }
 
+void upgrade_cancel(struct supervisor *s)
+{
+	const struct upgrade *u = s->upgrade;
+
+	if (u && u->role == UPGRADE_OLD &&
+	    (u->state == UPGRADE_STARTING || u->state == UPGRADE_HANDING))
+		failed(s, "Margay was told to stop");
+}
+
 static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct upgrade *u = container_of(timer, struct upgrade, deadline);
@@ -161,6 +166,9 @@ static void on_exit_status(struct ev_loop *loop, ev_child *exit, int events)
 
 	(void)events;
 	ev_child_stop(loop, exit);
+	/* It may have said that it serves. */
+	if (u->state == UPGRADE_HANDING && ev_is_active(&u->io))
+		on_new(loop, &u->io, EV_READ);
 	if (u->state == UPGRADE_DONE || u->state == UPGRADE_RETURNING)
 		return; /* told by the socket */
 	u->pid = 0;
@@ -258,9 +266,11 @@ static int begin(struct supervisor *s, const char *path)
 	struct frame lock = {.type = UPGRADE_LOCK};
 	manifest_unread(&s->manifest, MANIFEST_HEIR);
 	inventory_update(s);
-	int status = frame_send(u->socket, &lock, NULL, s->pid_file);
+	/* Without it the new master refuses, and says so. */
+	if (frame_send(u->socket, &lock, NULL, s->pid_file))
+		LOG_TEXT(s->log, LOG_LEVEL_WARN, "the new master can't be given the pid file");
 	upgrade_tell(u);
-	return status;
+	return 0;
 }
 
 int upgrade_start(struct supervisor *s, const char *path, char *why, size_t size)
@@ -280,8 +290,10 @@ int upgrade_start(struct supervisor *s, const char *path, char *why, size_t size
 	notify_tell(&s->notify, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=upgrading",
 	    (unsigned long long)(clock_nanoseconds() / 1000));
 	int error = begin(s, binary);
-	if (error)
+	if (error) {
 		snprintf(why, size, "the new binary can't be started: %s", strerror(-error));
+		notify_tell(&s->notify, "READY=1\nSTATUS=upgrade failed: %s", why);
+	}
 	return error;
 }
 
@@ -339,16 +351,10 @@ static void on_serving(struct upgrade *u, const char *text)
 {
 	struct supervisor *s = u->supervisor;
 
-	u->state = UPGRADE_DONE;
-	ev_timer_stop(s->loop, &u->deadline);
-	title_set("old master");
 	LOG(s->log, LOG_LEVEL_INFO, "another master has taken over", LOG_INT("new_pid", u->pid));
 	log_flush(s->log);
-	/* Its gauges would count twice. */
-	metrics_slot_reaped(s->metrics, s->metrics_slot);
 	notify_tell(&s->notify, "MAINPID=%d\nREADY=1\nSTATUS=%s", (int)u->pid, text);
-	control_upgrade_done(s->control, true, text);
-	upgrade_check_over(s);
+	upgrade_leave(u, true, text);
 }
 
 static bool has_own_worker(const struct supervisor *s)
@@ -369,6 +375,24 @@ void upgrade_check_over(struct supervisor *s)
 {
 	if (s->upgrade && s->upgrade->state == UPGRADE_DONE && !has_own_worker(s))
 		ev_break(s->loop, EVBREAK_ALL);
+}
+
+void upgrade_leave(struct upgrade *u, bool ok, const char *text)
+{
+	struct supervisor *s = u->supervisor;
+
+	u->state = UPGRADE_DONE;
+	u->role = UPGRADE_OLD;
+	title_set("old master");
+	ev_timer_stop(s->loop, &u->deadline);
+	/* Our gauges would count twice. */
+	metrics_slot_reaped(s->metrics, s->metrics_slot);
+	control_retire(s->control, ok, text);
+	/* Whoever has asked for a reload meanwhile gets it there. */
+	if (s->reload.again)
+		kill(u->pid, SIGHUP);
+	s->reload.again = false;
+	upgrade_check_over(s);
 }
 
 /* --- rollback, and the death of the new master --- */
@@ -410,6 +434,56 @@ int upgrade_return(struct supervisor *s, char *why, size_t size)
 	return 0;
 }
 
+/* A broker or keeper of the other one's, of which nothing is known here: two would be one too many.
+ * With that master dead we are its parent, so it is nobody else. */
+static void end_stranger(const struct supervisor *s, int slot)
+{
+	struct metrics_slot_info info = {0};
+	struct procfs_stat process;
+
+	metrics_slot_info(s->metrics, slot, &info);
+	if ((info.kind != METRIC_SLOT_BROKER && info.kind != METRIC_SLOT_KEEPER) || info.pid <= 0 ||
+	    info.pid == s->broker->pid || info.pid == s->keeper->pid ||
+	    procfs_stat(info.pid, &process) || process.parent != getpid())
+		return;
+	LOG(s->log, LOG_LEVEL_WARN, "ended: it was the dead master's",
+	    LOG_INT("child_pid", info.pid));
+	kill(info.pid, SIGKILL);
+}
+
+/* By what is known here; what the other one told our workers is not. So others take their place. */
+static void recover_alone(struct supervisor *s, const char *why)
+{
+	LOG(s->log, LOG_LEVEL_WARN, "nothing can be taken over: what was known here is used",
+	    LOG_STR("reason", why));
+	for (int slot = 0; slot < METRIC_SLOTS; slot++)
+		end_stranger(s, slot);
+	s->metrics_slot = metrics_slot_take(s->metrics, METRIC_SLOT_MASTER, 0, 0);
+	if (s->metrics_slot >= 0)
+		s->cells = metrics_slot_open(s->metrics, s->metrics_slot, getpid());
+	title_set("master");
+	upgrade_resume(s);
+	if (s->current)
+		reload_back(s, s->current->config_fd, "the other master died: workers of this one");
+}
+
+void upgrade_recover(struct supervisor *s)
+{
+	char why[300] = "no broker is left";
+
+	upgrade_close(s);
+	manifest_close(&s->heritage.manifest);
+	s->heritage.alive = false;
+	if (takeover_begin(s, why, sizeof(why)) || !s->heritage.alive) {
+		recover_alone(s, why);
+		return;
+	}
+	if (upgrade_return(s, why, sizeof(why)) == 0) {
+		METRIC_ADD(s->cells, TAKEOVERS, 1, 0);
+		reload_deferred(s);
+	}
+}
+
 /* What this binary served by before: its own workers come back with that. */
 static void on_rollback(struct upgrade *u)
 {
@@ -429,9 +503,9 @@ static void on_rollback(struct upgrade *u)
 void upgrade_returned(struct supervisor *s, bool ok, const char *message)
 {
 	struct upgrade *u = s->upgrade;
-	struct frame frame = {.type = UPGRADE_SERVING, .length = (uint32_t)strlen(message)};
+	struct frame frame = {
+	    .type = UPGRADE_SERVING, .length = (uint32_t)strlen(message), .target = ok};
 
-	(void)ok;
 	if (!u || u->state != UPGRADE_RETURNING)
 		return;
 	if (frame_send(u->socket, &frame, message, -1))
@@ -442,20 +516,16 @@ void upgrade_returned(struct supervisor *s, bool ok, const char *message)
 static void on_new_gone(struct upgrade *u)
 {
 	struct supervisor *s = u->supervisor;
-	char why[300] = "";
 
 	if (s->state != SUPERVISOR_RETIRED || u->state == UPGRADE_HANDING)
-		return; /* its exit status says it better, or we are the master again */
-	LOG_TEXT(s->log, LOG_LEVEL_ERROR, "the new master is dead: this one takes over again");
-	manifest_close(&s->heritage.manifest);
-	if (takeover_begin(s, why, sizeof(why)) || !s->heritage.alive) {
-		LOG(s->log, LOG_LEVEL_ERROR, "nothing can be taken over", LOG_STR("reason", why));
+		return;           /* its exit status says it better, or we are the master again */
+	if (!has_own_worker(s)) { /* it was told to stop, and everything with it */
 		ev_break(s->loop, EVBREAK_ALL);
 		return;
 	}
-	upgrade_close(s);
-	if (upgrade_return(s, why, sizeof(why)) == 0)
-		METRIC_ADD(s->cells, TAKEOVERS, 1, 0);
+	LOG_TEXT(s->log, LOG_LEVEL_ERROR, "the new master is dead: this one takes over again");
+	notify_tell(&s->notify, "MAINPID=%d", (int)getpid());
+	upgrade_recover(s);
 }
 
 static void on_message(struct upgrade *u, const struct frame *frame, const char *payload)

@@ -26,7 +26,9 @@ struct supervisor;
 enum upgrade_frame {
 	UPGRADE_LOCK = 96, /* old: the pid file's descriptor */
 	UPGRADE_READY,     /* new: all workers are */
-	UPGRADE_SERVING,   /* the one that takes over: it has; payload: what it has to say */
+	UPGRADE_SERVING,   /* the one that takes over: it is the master, and nothing of the other's
+			    * was touched before; payload: what it has to say; target: 1, all is well
+			    */
 	UPGRADE_ROLLBACK,  /* new: the manifest that follows is for you */
 	UPGRADE_GOODBYE,   /* new: all of us stops */
 };
@@ -63,6 +65,13 @@ int upgrade_start(struct supervisor *s, const char *path, char *why, size_t size
 void upgrade_tell(struct upgrade *u);
 /* One is under way: nothing else may begin. */
 bool upgrade_busy(const struct supervisor *s);
+/* An upgrade that is not done fails now: something else has to happen. */
+void upgrade_cancel(struct supervisor *s);
+/* The other master died while this one was retired: this is the master again, by what the broker
+ * holds, or else by what was known here. */
+void upgrade_recover(struct supervisor *s);
+/* The other one is the master now: tell whoever waits here, and stay for our own workers. */
+void upgrade_leave(struct upgrade *u, bool ok, const char *text);
 /* A worker of a retired master ended: was it the last? */
 void upgrade_check_over(struct supervisor *s);
 void upgrade_close(struct supervisor *s);
