@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -250,5 +251,64 @@ Test(listeners, what_leaves_is_told_by_its_bits)
 	cr_assert_eq(listeners_leaving(&new, &old), 0);
 	listeners_release(l, &old);
 	listeners_release(l, &new);
+	listeners_close(l);
+}
+
+/* A socket of SOCK_STREAM at `port` (0: any), as a master hands it over. */
+static int bind_one(uint16_t port, bool shared, bool listens)
+{
+	static const int on = 1;
+	struct sockaddr_in in = {.sin_family = AF_INET,
+	    .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	    .sin_port = htons(port)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (shared)
+		cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)), 0);
+	cr_assert_eq(bind(fd, (struct sockaddr *)&in, sizeof(in)), 0);
+	if (listens)
+		cr_assert_eq(listen(fd, 1), 0);
+	return fd;
+}
+
+static uint16_t port_of(int fd)
+{
+	struct sockaddr_in in;
+	socklen_t length = sizeof(in);
+
+	cr_assert_eq(getsockname(fd, (struct sockaddr *)&in, &length), 0);
+	return ntohs(in.sin_port);
+}
+
+Test(listeners, what_is_no_slot_of_one_address_is_not_taken_over)
+{
+	struct listeners *l;
+	int good = bind_one(0, true, true), same = bind_one(port_of(good), true, true);
+	const struct {
+		const char *what;
+		int fds[2];
+		unsigned count;
+		bool leaving;
+	} rows_refused[] = {
+	    {"nothing", {-1}, 0, false},
+	    {"does not listen", {bind_one(0, true, false)}, 1, false},
+	    {"another address", {good, bind_one(0, true, true)}, 2, false},
+	    {"one of two that is not shared", {bind_one(0, false, true), good}, 2, false},
+	    {"a file", {open("/dev/null", O_RDONLY | O_CLOEXEC)}, 1, false},
+	    {"a datagram socket", {socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)}, 1, true},
+	    {"a Unix socket", {socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)}, 1, true},
+	    {"closed", {-1}, 1, false},
+	};
+
+	cr_assert_eq(listeners_open(&l), 0);
+	for (size_t i = 0; i < sizeof(rows_refused) / sizeof(rows_refused[0]); i++)
+		cr_expect_eq(listeners_adopt(l, rows_refused[i].leaving, rows_refused[i].fds,
+				 rows_refused[i].count),
+		    -EINVAL, "%s", rows_refused[i].what);
+	const int both[] = {good, same};
+	cr_assert_eq(listeners_adopt(l, false, both, 2), 0);
+	cr_assert_eq(listeners_adopt(l, false, both, 2), -EINVAL, "the address is there already");
+	char name[ADDRESS_TEXT_MAX];
+	cr_assert_eq(listeners_close_unused(l, name), 1, "nobody claims it");
 	listeners_close(l);
 }
