@@ -25,10 +25,10 @@ export class Control {
 		return control;
 	}
 
-	ask(command, more = {}) {
+	ask(command, { timeout = 20_000, ...more } = {}) {
 		const answer = new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
 		this.socket.write(`${JSON.stringify({ command, ...more })}\n`);
-		return within(`the answer to ${command}`, answer, 20_000);
+		return within(`the answer to ${command}`, answer, timeout);
 	}
 
 	close() {

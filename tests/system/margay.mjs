@@ -103,7 +103,8 @@ export class Margay {
 		});
 		try {
 			await this.ready();
-			await this.status();
+			// Workers of a master that died may have said so.
+			await until('its master answers', () => this.status());
 		} catch (error) {
 			const said = this.report();
 			await this.child.stop({ deadline: 2000 });
