@@ -59,4 +59,29 @@ describe('systemd', OPTIONS, () => {
 		const before = beats();
 		await until('it beats again', () => beats() > before);
 	});
+
+	// systemd takes MAINPID from the main process alone (NotifyAccess=main), so the old master has to say it; and a
+	// service that said RELOADING=1 is reloading until READY=1.
+	test('hears from the old master which one is the main process now', async () => {
+		await start();
+		const old = margay.master;
+		process.kill(old, 'SIGUSR2');
+		await until('another master is there', () => margay.master && margay.master !== old);
+		const pid = margay.master;
+		assert.match(await hear(/RELOADING=1/), /^RELOADING=1\|MONOTONIC_USEC=\d+\|STATUS=upgrading/);
+		assert.match(await hear(/MAINPID/), new RegExp(`^MAINPID=${pid}\\|READY=1\\|`));
+		await hear(/READY=1.*generation 2/);
+		const said = heard();
+		const at = (pattern) => said.findIndex((line) => pattern.test(line));
+		assert.ok(at(/RELOADING=1/) < at(/MAINPID/));
+		assert.equal(said.filter((line) => line.includes('RELOADING=1')).length, 1);
+		assert.ok(!said.some((line) => line.includes('STOPPING')));
+
+		fs.writeFileSync(margay.file, 'workers: many\n');
+		await until('the old one has ended', () => margay.child.process.exitCode === 0);
+		process.kill(pid, 'SIGUSR2');
+		await hear(/^READY=1\|STATUS=upgrade failed/);
+		assert.equal(heard().filter((line) => line.includes('MAINPID')).length, 1);
+		assert.ok(!heard().some((line) => line.includes('STOPPING')));
+	});
 });
