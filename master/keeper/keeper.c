@@ -2,8 +2,8 @@
  * keeper: see keeper.h. The loop: accepting workers, obeying the master, taking over what the
  * keeper before left.
  *
- * When the master is gone children are kept for orphan_timeout, in case that a new one comes; then
- * they are ended.
+ * When the channel ends nobody will take the dead master's place (master/broker/holder.h): the
+ * children serve until the workers have drained, and are ended.
  */
 #include "master/keeper/keeper.h"
 
@@ -24,6 +24,7 @@
 enum { ACCEPT_BUDGET = 8, MEMORY_BUDGET = 16, CONFIG_MAX = 4 * 1024 * 1024 };
 
 static const double tick_every = 0.25, accept_pause = 0.1; /* seconds */
+static const double drain_grace = 2;   /* beyond what the workers take to drain */
 static const double peer_patience = 2; /* that a worker may leave its messages unread */
 
 bool keeper_tell_master(
@@ -82,13 +83,22 @@ void keeper_stop(struct keeper *k)
 	keeper_check_stopped(k);
 }
 
+static bool has_peer(const struct keeper *k)
+{
+	unsigned n = 0;
+
+	while (n < KEEPER_PEERS && !k->peers[n])
+		n++;
+	return n < KEEPER_PEERS;
+}
+
 static void on_orphan_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct keeper *k = container_of(timer, struct keeper, orphan);
 
 	(void)loop;
 	(void)events;
-	LOG_TEXT(k->log, LOG_LEVEL_WARN, "no new master came within orphan_timeout");
+	LOG_TEXT(k->log, LOG_LEVEL_WARN, "the workers do not end in time");
 	keeper_stop(k);
 }
 
@@ -102,9 +112,8 @@ static void on_master_gone(struct keeper *k)
 		keeper_stop(k);
 		return;
 	}
-	LOG(k->log, LOG_LEVEL_ERROR, "the master is gone",
-	    LOG_UINT("orphan_timeout", (uint64_t)k->definitions->config->orphan_timeout));
-	ev_timer_set(&k->orphan, k->definitions->config->orphan_timeout, 0);
+	LOG_TEXT(k->log, LOG_LEVEL_ERROR, "the master is gone: ending with the workers");
+	ev_timer_set(&k->orphan, k->definitions->config->timeouts.shutdown + drain_grace, 0);
 	ev_timer_start(k->loop, &k->orphan);
 }
 
@@ -310,6 +319,8 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
 		instance_free(i);
 	}
 	peers_reap(k);
+	if (k->orphaned && !has_peer(k))
+		keeper_stop(k);
 	turn_end(&k->turn, k->metrics, k->log);
 	if (k->retiring && !k->stopping && !k->orphaned && !ev_is_active(&k->leave))
 		keeper_leave(k);
