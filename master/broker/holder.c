@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -12,12 +13,29 @@
 
 static void on_heir_writable(struct ev_loop *loop, ev_io *io, int events);
 
+static void frame_drop(struct holder *h, struct holder_frame *f)
+{
+	STAILQ_REMOVE_HEAD(&h->coming, link);
+	while (f->count > 0)
+		close(f->fds[--f->count]);
+	free(f);
+}
+
+/* What a master did not come to end. */
+static void forget_coming(struct holder *h)
+{
+	while (!STAILQ_EMPTY(&h->coming))
+		frame_drop(h, STAILQ_FIRST(&h->coming));
+}
+
 /* Nobody came, or nobody could use what is here. */
 static void let_go(struct holder *h, const char *why)
 {
 	LOG(h->log, LOG_LEVEL_WARN, "the master is dead: all processes drain and end",
 	    LOG_STR("reason", why));
 	ev_timer_stop(h->loop, &h->orphan);
+	h->whole = false;
+	forget_coming(h);
 	manifest_close(&h->manifest);
 }
 
@@ -54,7 +72,7 @@ static void on_master_death(struct ev_loop *loop, ev_io *io, int events)
 	unwatch(h);
 	h->dead = true;
 	if (!h->whole || !state) {
-		let_go(h, "it had not said yet what it owns");
+		let_go(h, "it was stopping, or had not said yet what it owns");
 		return;
 	}
 	LOG(h->log, LOG_LEVEL_ERROR, "the master is dead: serving goes on, start another",
@@ -82,6 +100,7 @@ static int watch(struct holder *h, pid_t master)
 int holder_open(struct holder *h, struct ev_loop *loop, struct log *log)
 {
 	*h = (struct holder){.loop = loop, .log = log, .pidfd = -1};
+	STAILQ_INIT(&h->coming);
 	ev_io_init(&h->death, on_master_death, -1, EV_READ);
 	ev_io_init(&h->heir, on_heir_writable, -1, EV_WRITE);
 	ev_timer_init(&h->orphan, on_orphan_timeout, 0, 0);
@@ -101,27 +120,75 @@ void holder_close(struct holder *h)
 	heir_close(h);
 	unwatch(h);
 	ev_timer_stop(h->loop, &h->orphan);
+	forget_coming(h);
 	manifest_close(&h->manifest);
 }
 
-void holder_take(struct holder *h, const struct frame *frame, const char *payload, const int *fds,
+/* Takes the descriptors. 0 or -ENOMEM; then the next END will not fit. */
+static int keep(struct holder *h, const struct frame *frame, const char *payload, const int *fds,
     unsigned count)
 {
-	int status = manifest_take(&h->manifest, frame, payload, fds, count);
+	struct holder_frame *f = malloc(sizeof(*f) + frame->length);
+
+	if (!f) {
+		while (count > 0)
+			close(fds[--count]);
+		return -ENOMEM;
+	}
+	f->frame = *frame;
+	f->count = count;
+	memcpy(f->fds, fds, count * sizeof(*fds));
+	memcpy(f->payload, payload, frame->length);
+	STAILQ_INSERT_TAIL(&h->coming, f, link);
+	return 0;
+}
+
+/* All that came since the last END. 0 or -errno. */
+static int apply(struct holder *h)
+{
+	struct holder_frame *f;
+	int error = 0;
+
+	while ((f = STAILQ_FIRST(&h->coming))) {
+		int status = manifest_take(&h->manifest, &f->frame, f->payload, f->fds, f->count);
+		f->count = 0; /* taken */
+		error = error ? error : status;
+		frame_drop(h, f);
+	}
+	return error;
+}
+
+/* The master that says so is the one whose death counts from now on. */
+static void follow(struct holder *h)
+{
 	const struct master_record *state = state_of(h);
 
-	if (frame->type == MANIFEST_ANEW || status < 0)
-		h->whole = false;
-	if (status == 1)
-		h->whole = true;
-	if (status < 0)
-		LOG(h->log, LOG_LEVEL_ERROR, "what the master owns can't be held for another",
-		    LOG_ERRNO(-status));
 	if (!state || state->pid == h->master)
 		return;
 	int error = watch(h, state->pid);
 	if (error)
 		LOG(h->log, LOG_LEVEL_ERROR, "the new master can't be watched", LOG_ERRNO(-error));
+}
+
+void holder_take(struct holder *h, const struct frame *frame, const char *payload, const int *fds,
+    unsigned count)
+{
+	int status;
+
+	if (frame->type == MANIFEST_ANEW)
+		forget_coming(h);
+	if (frame->type == MANIFEST_END) {
+		status = apply(h);
+		int end = manifest_take(&h->manifest, frame, payload, fds, count);
+		status = status ? status : end;
+		h->whole = status == 1;
+		follow(h);
+	} else {
+		status = keep(h, frame, payload, fds, count);
+	}
+	if (status < 0)
+		LOG(h->log, LOG_LEVEL_ERROR, "what the master owns can't be held for another",
+		    LOG_ERRNO(-status));
 }
 
 static bool is_dead(const struct holder *h)
@@ -149,9 +216,17 @@ static void on_heir_writable(struct ev_loop *loop, ev_io *io, int events)
 
 bool holder_serve(struct holder *h, int fd)
 {
-	if (!is_dead(h) || !h->whole)
+	const struct master_record *state = state_of(h);
+
+	if (!is_dead(h) || !h->whole || !state)
 		return false;
 	heir_close(h);
+	/* Somebody came. */
+	if (ev_is_active(&h->orphan)) {
+		ev_timer_stop(h->loop, &h->orphan);
+		ev_timer_set(&h->orphan, state->orphan_timeout, 0);
+		ev_timer_start(h->loop, &h->orphan);
+	}
 	manifest_unread(&h->manifest, MANIFEST_HEIR);
 	ev_io_set(&h->heir, fd, EV_WRITE);
 	ev_io_start(h->loop, &h->heir);
