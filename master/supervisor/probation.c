@@ -23,9 +23,13 @@ static bool is_on_probation(const struct generation *g)
 
 void generation_keep_fallback(struct generation *g, const struct generation *old)
 {
-	if (!old || strcmp(old->sha256, g->sha256) == 0)
+	if (!old || g->supervisor->reload.back[0])
 		return;
-	int good = is_on_probation(old) ? old->fallback_fd : old->config_fd;
+	/* One on probation has not shown that it is good, taken again or not. */
+	bool proven = !is_on_probation(old);
+	if (proven && strcmp(old->sha256, g->sha256) == 0)
+		return;
+	int good = proven ? old->config_fd : old->fallback_fd;
 	g->fallback_fd = fcntl(good, F_DUPFD_CLOEXEC, 3);
 }
 
