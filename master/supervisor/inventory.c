@@ -117,6 +117,15 @@ void inventory_broker_started(struct supervisor *s)
 	manifest_unread(&s->manifest, MANIFEST_HOLDER);
 }
 
+void inventory_withdraw(struct supervisor *s)
+{
+	manifest_close(&s->manifest);
+	manifest_unread(&s->manifest, MANIFEST_HOLDER);
+	if (s->broker->channel >= 0 &&
+	    manifest_tell(&s->manifest, MANIFEST_HOLDER, s->broker->channel))
+		LOG_TEXT(s->log, LOG_LEVEL_WARN, "the broker does not hear that the master ends");
+}
+
 void inventory_update(struct supervisor *s)
 {
 	/* Before a generation serves there is nothing worth taking over. */

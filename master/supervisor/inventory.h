@@ -15,6 +15,8 @@ struct supervisor;
 
 /* Write everything down and tell the broker what changed. */
 void inventory_update(struct supervisor *s);
+/* Nobody is to take over from this master: it ends. */
+void inventory_withdraw(struct supervisor *s);
 /* The broker is a new process: it knows nothing. */
 void inventory_broker_started(struct supervisor *s);
 

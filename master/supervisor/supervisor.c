@@ -99,6 +99,8 @@ void supervisor_stop(struct supervisor *s, bool at_once)
 		    LOG_STR("how", at_once ? "at once" : "gracefully"));
 	s->state = SUPERVISOR_STOPPING;
 	upgrade_stop(s);
+	if (s->owns && !upgrade_busy(s))
+		inventory_withdraw(s);
 	notify_tell(&s->notify, "STOPPING=1\nSTATUS=stopping");
 	reload_cancel(s);
 	TAILQ_FOREACH_SAFE (g, &s->generations, link, next)
