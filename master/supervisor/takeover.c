@@ -73,13 +73,23 @@ static int ask(const struct sockaddr_un *address, struct manifest *m)
 
 	if (fd < 0)
 		return -errno;
-	int error = connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0
-			? -ENOENT
-			: frame_send(fd, &frame, &version, -1);
+	int error = 0;
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
+		error = errno == ECONNREFUSED ? -ENOENT : -errno;
+	if (!error)
+		error = frame_send(fd, &frame, &version, -1);
 	if (!error)
 		error = takeover_receive(fd, m, patience, NULL);
 	close(fd);
 	return error;
+}
+
+static const char *reason_of(int error)
+{
+	return error == -EBADMSG                         ? "they are of a version that does not fit"
+	       : error == -EBUSY                         ? "they are ending already"
+	       : error == -ETIMEDOUT || error == -EAGAIN ? "the broker does not answer"
+							 : strerror(-error);
 }
 
 int takeover_begin(struct supervisor *s, char *why, size_t size)
@@ -108,7 +118,6 @@ int takeover_begin(struct supervisor *s, char *why, size_t size)
 	snprintf(why, size,
 	    "processes of a master that died still serve in %.80s, and can't be taken over: %s; "
 	    "they end by themselves after orphan_timeout",
-	    s->runtime_dir,
-	    error == -EBADMSG ? "they are of a version that does not fit" : strerror(-error));
+	    s->runtime_dir, reason_of(error));
 	return error;
 }
