@@ -16,6 +16,7 @@
 #include "common/clock.h"
 #include "common/ipc/channel.h"
 #include "master/supervisor/children.h"
+#include "master/supervisor/inventory.h"
 
 enum {
 	DRAINING_MAX = 2, /* generations */
@@ -358,6 +359,8 @@ void generation_commit(struct generation *g)
 	METRIC_SET(s->cells, GENERATION, g->number, 0);
 	LOG(s->log, LOG_LEVEL_INFO, "generation serves", LOG_UINT("generation", g->number),
 	    LOG_UINT("workers", g->config->workers), LOG_STR("config_sha256", g->sha256));
+	/* Before the others drain: a successor of this process must know who accepts instead. */
+	inventory_update(s);
 	/* Only now the others hear of it. */
 	TAILQ_FOREACH_SAFE (old, &s->generations, link, next) {
 		if (old != g)

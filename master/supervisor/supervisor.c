@@ -443,8 +443,12 @@ static void take_over(struct supervisor *s, struct span bytes)
 	child_resume(s->broker);
 	child_resume(s->keeper);
 	listeners_commit(s->listeners, &s->current->listeners, s->loop);
-	TAILQ_FOREACH_SAFE (g, &s->generations, link, next)
+	TAILQ_FOREACH_SAFE (g, &s->generations, link, next) {
+		/* Its master died between two steps of a commit. */
+		if (g != s->current && g->state == GENERATION_SERVING)
+			generation_drain(g);
 		generation_resume(g);
+	}
 	supervisor_serving(s);
 	notify_tell(&s->notify, "READY=1\nSTATUS=generation %u serves on", s->current->number);
 	config_sha256(bytes, sha256);
