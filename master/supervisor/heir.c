@@ -54,23 +54,6 @@ static int tell(const struct upgrade *u, enum upgrade_frame type, const char *te
 	return frame_send(u->socket, &frame, text, -1);
 }
 
-/* The old master works on. What was taken of it is let go of, and only our own workers end. */
-static void give_up(struct supervisor *s, const char *why)
-{
-	struct generation *g;
-	struct child *c;
-
-	TAILQ_FOREACH (g, &s->generations, link) {
-		TAILQ_FOREACH (c, &g->workers, link) {
-			if (g != s->reload.next)
-				child_disown(c);
-		}
-	}
-	child_disown(s->broker);
-	child_disown(s->keeper);
-	supervisor_fail(s, why);
-}
-
 bool heir_waits(struct supervisor *s)
 {
 	struct upgrade *u = s->upgrade;
@@ -84,7 +67,7 @@ bool heir_waits(struct supervisor *s)
 	ev_timer_stop(s->loop, &s->reload.next->deadline);
 	ev_timer_start(s->loop, &u->deadline);
 	if (tell(u, UPGRADE_READY, ""))
-		give_up(s, "the old master can't be told that all is ready");
+		inherit_give_up(s, "the old master can't be told that all is ready");
 	return true;
 }
 
@@ -97,7 +80,7 @@ static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
 	if (u->state == UPGRADE_RETURNING)
 		kill(u->pid, SIGKILL); /* two would be one too many; then its end is seen */
 	else
-		give_up(u->supervisor, "the old master did not hand over in time");
+		inherit_give_up(u->supervisor, "the old master did not hand over in time");
 }
 
 /* Everything is here. The broker and the old master hear of it before anything of the old one is
@@ -117,7 +100,7 @@ static void take_over(struct upgrade *u)
 		error = control_open(s, control, &s->control);
 	}
 	if (error) {
-		give_up(s, why);
+		inherit_give_up(s, why);
 		return;
 	}
 	u->state = UPGRADE_DONE;
@@ -173,7 +156,7 @@ static void on_old_gone(struct upgrade *u)
 	switch (u->state) {
 	case UPGRADE_STARTING:
 	case UPGRADE_HANDING:
-		give_up(s, "the old master ended before it handed over");
+		inherit_give_up(s, "the old master ended before it handed over");
 		break;
 	case UPGRADE_DONE:
 		if (s->state == SUPERVISOR_RETIRED)
@@ -232,5 +215,5 @@ static void on_old(struct ev_loop *loop, ev_io *io, int events)
 	if (status == 1)
 		take_over(u);
 	else if (status < 0)
-		give_up(u->supervisor, "the old master's possessions are not whole");
+		inherit_give_up(u->supervisor, "the old master's possessions are not whole");
 }

@@ -181,13 +181,32 @@ int inherit_all(struct supervisor *s, char *why, size_t size)
 		take_children(s);
 	if (!error)
 		error = take_generations(s, why, size);
-	/* Those of a generation that ended while we started are gone for a good reason. */
-	unsigned dropped = s->upgrade ? s->upgrade->dropped : 0;
-	if (!error && listeners_close_unused(s->listeners, name) > dropped) {
+	/*
+	 * Those of a generation that ended while we started are gone for a good reason; those of
+	 * one that was starting died with their master.
+	 */
+	unsigned unused = error ? 0 : listeners_close_unused(s->listeners, name);
+	if (s->upgrade && unused > s->upgrade->dropped) {
 		snprintf(why, size, "the listeners of %s belong to no generation", name);
 		error = -EINVAL;
 	}
 	manifest_close(&s->heritage.manifest);
 	manifest_unread(&s->manifest, MANIFEST_HOLDER);
 	return error;
+}
+
+void inherit_give_up(struct supervisor *s, const char *why)
+{
+	struct generation *g;
+	struct child *c;
+
+	TAILQ_FOREACH (g, &s->generations, link) {
+		TAILQ_FOREACH (c, &g->workers, link) {
+			if (g != s->reload.next)
+				child_disown(c);
+		}
+	}
+	child_disown(s->broker);
+	child_disown(s->keeper);
+	supervisor_fail(s, why);
 }

@@ -26,5 +26,7 @@ void inventory_broker_started(struct supervisor *s);
  * once. 0, or -errno with `why` filled: then nothing is watched.
  */
 int inherit_all(struct supervisor *s, char *why, size_t size) MUST_CHECK;
+/* It can't be used: let go of it without any harm to it, and end. */
+void inherit_give_up(struct supervisor *s, const char *why);
 
 #endif

@@ -407,7 +407,8 @@ static int open_estate(struct supervisor *s, const struct config *config)
 	char why[160];
 
 	int error = estate_open(s, config, why, sizeof(why));
-	s->owns = !s->upgrade;
+	/* What can't be taken over stays with those who have it. */
+	s->owns = !s->upgrade && !(error && s->heritage.alive);
 	if (!error && s->owns && !s->heritage.alive) {
 		snprintf(why, sizeof(why), "control socket");
 		error = control_open(s, -1, &s->control);
@@ -430,9 +431,13 @@ static void take_over(struct supervisor *s, struct span bytes)
 	if (!error)
 		error = control_open(s, -1, &s->control);
 	if (error) {
-		supervisor_fail(s, why);
+		s->owns = false;
+		if (s->metrics_are_inherited)
+			metrics_slot_reaped(s->metrics, s->metrics_slot);
+		inherit_give_up(s, why);
 		return;
 	}
+	metrics_reap_gone(s->metrics);
 	LOG(s->log, LOG_LEVEL_WARN, "taken over from a master that died",
 	    LOG_UINT("generation", s->current->number));
 	s->state = SUPERVISOR_RUNNING;

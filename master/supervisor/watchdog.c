@@ -15,7 +15,7 @@
 #include "master/supervisor/children.h"
 
 static const double silent_after = 1, abort_after = 10, kill_after = 2; /* seconds */
-static const double late = 1;
+static const double late = 1, reap_every = 5;
 
 /* Seconds since it was heard, or since it began to live. */
 static double silence_of(const struct child *c, double now)
@@ -89,6 +89,9 @@ void watchdog_check(struct supervisor *s)
 	struct child *c;
 
 	s->watched = now;
+	/* Processes of a generation that died with its master end a moment after it. */
+	if ((int)(now / reap_every) != (int)(before / reap_every))
+		metrics_reap_gone(s->metrics);
 	if (now - before > late) {
 		s->watchdog_rests_until = now + 2 * late;
 		return;
