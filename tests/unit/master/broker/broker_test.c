@@ -13,6 +13,7 @@
 #include "common/ipc/broker_proto.h"
 #include "common/ipc/channel.h"
 #include "common/ipc/frame.h"
+#include "common/ipc/manifest.h"
 #include "common/handover.h"
 
 static struct config config = {.sessions = {.idle_timeout = 60, .max = 2}};
@@ -454,5 +455,33 @@ Test(broker, another_delivers_what_was_queued, .timeout = 20)
 		cr_assert_eq(header.request, i);
 	}
 	cr_assert(is_silent(a, 20));
+	finish(pid);
+}
+
+static uint32_t inherit(uint32_t version)
+{
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	cr_assert_eq(connect(fd, (void *)&address, sizeof(address)), 0);
+	uint32_t status =
+	    ask(fd, BROKER_INHERIT, &(struct wire_writer){.p = (void *)&version, .length = 4});
+	receive(fd);
+	cr_assert_eq(header.type, 0, "nothing comes after the refusal");
+	close(fd);
+	return status;
+}
+
+/* We are the master here. */
+Test(broker, gives_nothing_to_another_master_while_this_one_lives, .timeout = 20)
+{
+	pid_t pid = prepare();
+
+	cr_assert_eq(inherit(MARGAY_MANIFEST_VERSION), BROKER_UNKNOWN);
+	cr_assert_eq(inherit(MARGAY_MANIFEST_VERSION + 1), BROKER_BAD);
+	int worker = hello(BROKER_PROTOCOL, BROKER_OK);
+	struct frame f = {.type = BROKER_INHERIT, .request = 7};
+	cr_assert_eq(frame_send(worker, &f, NULL, -1), 0);
+	receive(worker);
+	cr_assert_eq(header.type, 0, "a worker can't become one");
 	finish(pid);
 }
