@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +56,31 @@ void notify_close(struct notify *n)
 	n->fd = -1;
 }
 
+int notify_pass(struct notify *n, const char *text, const int *fds, unsigned count)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(NOTIFY_FDS_MAX * sizeof(int))];
+	} control;
+	struct iovec line = {(char *)(uintptr_t)text, strlen(text)};
+	struct msghdr message = {
+	    .msg_name = &n->address, .msg_namelen = n->length, .msg_iov = &line, .msg_iovlen = 1};
+	size_t bytes = count * sizeof(*fds);
+
+	if (n->fd < 0 || count > NOTIFY_FDS_MAX)
+		return n->fd < 0 ? -ENOTCONN : -EMSGSIZE;
+	if (count > 0) {
+		memset(&control, 0, sizeof(control));
+		message.msg_control = &control;
+		message.msg_controllen = CMSG_SPACE(bytes);
+		control.header.cmsg_level = SOL_SOCKET;
+		control.header.cmsg_type = SCM_RIGHTS;
+		control.header.cmsg_len = CMSG_LEN(bytes);
+		memcpy(CMSG_DATA(&control.header), fds, bytes);
+	}
+	return sendmsg(n->fd, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
 void notify_tell(struct notify *n, const char *format, ...)
 {
 	char text[1024];
@@ -68,9 +94,8 @@ void notify_tell(struct notify *n, const char *format, ...)
 	if (length <= 0 || length >= (int)sizeof(text))
 		return;
 	/* Whether somebody hears it is for the manager to see to. */
-	ssize_t sent = sendto(n->fd, text, (size_t)length, MSG_NOSIGNAL,
-	    (const struct sockaddr *)&n->address, n->length);
-	(void)sent;
+	int error = notify_pass(n, text, NULL, 0);
+	(void)error;
 }
 
 void notify_watchdog(struct notify *n, double now, bool healthy)

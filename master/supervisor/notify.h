@@ -13,6 +13,8 @@
 
 #include "common/attributes.h"
 
+enum { NOTIFY_FDS_MAX = 250 }; /* of one message */
+
 struct notify {
 	int fd; /* -1: nobody wants to hear */
 	struct sockaddr_un address;
@@ -26,6 +28,9 @@ void notify_open(struct notify *n);
 void notify_close(struct notify *n);
 /* Lines as in sd_notify(3), at most 1 KiB. */
 void notify_tell(struct notify *n, const char *format, ...) PRINTF_LIKE(2, 3);
+/* The same with descriptors, which stay the caller's. 0, -EAGAIN when the manager does not read
+ * just now, or -errno. */
+int notify_pass(struct notify *n, const char *text, const int *fds, unsigned count) MUST_CHECK;
 /* Called often; `healthy`: Margay serves. */
 void notify_watchdog(struct notify *n, double now, bool healthy);
 

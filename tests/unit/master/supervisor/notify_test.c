@@ -2,6 +2,7 @@
 #include "master/supervisor/notify.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -45,6 +46,41 @@ Test(notify, says_what_it_is_told)
 	notify_close(&n);
 	notify_tell(&n, "STOPPING=1");
 	cr_expect_str_eq(hear(), "");
+}
+
+Test(notify, passes_as_many_descriptors_as_fit)
+{
+	char room[CMSG_SPACE(NOTIFY_FDS_MAX * sizeof(int))];
+	struct iovec line = {heard, sizeof(heard)};
+	struct msghdr message = {
+	    .msg_iov = &line, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof(room)};
+	int fds[NOTIFY_FDS_MAX + 1];
+	struct notify n;
+
+	open_manager();
+	notify_open(&n);
+	for (int i = 0; i <= NOTIFY_FDS_MAX; i++)
+		fds[i] = manager;
+	cr_assert_eq(notify_pass(&n, "FDSTORE=1", fds, NOTIFY_FDS_MAX), 0);
+	cr_assert_eq(recvmsg(manager, &message, MSG_DONTWAIT), strlen("FDSTORE=1"));
+	cr_expect_not(message.msg_flags & MSG_CTRUNC);
+	cr_expect_eq(CMSG_FIRSTHDR(&message)->cmsg_len, CMSG_LEN(NOTIFY_FDS_MAX * sizeof(int)));
+	cr_expect_eq(notify_pass(&n, "FDSTORE=1", fds, NOTIFY_FDS_MAX + 1), -EMSGSIZE);
+	notify_close(&n);
+	cr_expect_eq(notify_pass(&n, "FDSTORE=1", fds, 1), -ENOTCONN);
+}
+
+Test(notify, a_manager_that_does_not_read_is_tried_again)
+{
+	struct notify n;
+	int error = 0;
+
+	open_manager();
+	notify_open(&n);
+	for (int i = 0; i < 100000 && !error; i++)
+		error = notify_pass(&n, "FDSTORE=1", NULL, 0);
+	cr_expect_eq(error, -EAGAIN);
+	notify_close(&n);
 }
 
 Test(notify, feeds_the_watchdog_twice_as_often_as_it_must)
