@@ -27,8 +27,8 @@
 #endif
 
 enum { MANIFEST_BODY_MAX = 8192 };
-/* In the key of a listener: nobody serves it any more, but it is still bound. */
-#define MANIFEST_LEAVING ((uint64_t)1 << 32)
+/* In the key of a listener: from this bit on, what is to be known of it (enum listeners_state). */
+enum { MANIFEST_STATE_SHIFT = 32 };
 
 enum manifest_kind {
 	MANIFEST_STATE = 1,   /* numbers of the master itself */

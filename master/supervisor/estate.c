@@ -226,7 +226,7 @@ static int open_listeners(struct supervisor *s, char *why, size_t size)
 			continue;
 		snprintf(why, size, "the listeners of %.60s", r->body);
 		error = listeners_adopt(
-		    s->listeners, (r->key & MANIFEST_LEAVING) != 0, r->fds, r->count);
+		    s->listeners, (unsigned)(r->key >> MANIFEST_STATE_SHIFT), r->fds, r->count);
 		if (!error)
 			manifest_steal_all(r);
 	}

@@ -38,14 +38,14 @@ static void note_state(struct supervisor *s)
 	note(s, MANIFEST_STATE, 0, (struct span){(const char *)&state, sizeof(state)}, NULL, 0);
 }
 
-static void note_listener(void *context, unsigned key, bool leaving,
+static void note_listener(void *context, unsigned key, unsigned state,
     const struct sockaddr_storage *storage, const int *fds, unsigned count)
 {
 	char text[ADDRESS_TEXT_MAX];
 
 	address_format(storage, text);
-	note(context, MANIFEST_LISTENER, key | (leaving ? MANIFEST_LEAVING : 0), span_of(text), fds,
-	    count);
+	note(context, MANIFEST_LISTENER, key | (uint64_t)state << MANIFEST_STATE_SHIFT,
+	    span_of(text), fds, count);
 }
 
 static void note_process(struct supervisor *s, const struct child *c)

@@ -26,6 +26,7 @@ struct bound {
 	unsigned references, key;
 	unsigned count; /* of different sockets: LISTENER_SLOTS, unless others bound them */
 	bool leaving;
+	bool activated; /* the service manager's: see listeners.h */
 	int fds[LISTENER_SLOTS];
 };
 
@@ -188,6 +189,8 @@ static void on_leave(struct ev_loop *loop, ev_timer *timer, int events)
 	(void)loop;
 	(void)events;
 	LIST_FOREACH (b, &l->rows, link) {
+		if (b->activated)
+			continue;
 		if (b->leaving && is_left(b))
 			bound_refuse(b);
 		else
@@ -200,7 +203,7 @@ static void on_leave(struct ev_loop *loop, ev_timer *timer, int events)
 static void bound_leave(struct bound *b)
 {
 	b->leaving = true;
-	for (unsigned i = 0; i < b->count; i++)
+	for (unsigned i = 0; i < b->count && !b->activated; i++)
 		drop_syn(b->fds[i]);
 }
 
@@ -209,7 +212,7 @@ static void bound_return(struct bound *b)
 	static const int unused = 0;
 
 	b->leaving = false;
-	for (unsigned i = 0; i < b->count; i++) {
+	for (unsigned i = 0; i < b->count && !b->activated; i++) {
 		setsockopt(b->fds[i], SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof(unused));
 		/* It may have stopped already. */
 		listen(b->fds[i], LISTENER_BACKLOG);
@@ -236,7 +239,7 @@ void listeners_commit(struct listeners *l, const struct listener_set *set, struc
 			bound_leave(b);
 		else if (stays && b->leaving)
 			bound_return(b);
-		any |= !stays;
+		any |= !stays && !b->activated;
 	}
 	leave_stop(l);
 	if (!any)
@@ -259,8 +262,10 @@ void listeners_refuse(struct listeners *l)
 {
 	struct bound *b;
 
-	LIST_FOREACH (b, &l->rows, link)
-		bound_refuse(b);
+	LIST_FOREACH (b, &l->rows, link) {
+		if (!b->activated)
+			bound_refuse(b);
+	}
 }
 
 static struct bound *bound_find(struct listeners *l, const struct sockaddr_storage *storage)
@@ -356,7 +361,7 @@ void listeners_release(struct listeners *l, struct listener_set *set)
 {
 	for (size_t i = 0; i < set->count; i++) {
 		struct bound *b = bound_find(l, &set->rows[i].config->address.storage);
-		if (b && --b->references == 0)
+		if (b && --b->references == 0 && !b->activated)
 			bound_close(b);
 	}
 	set->count = 0;
@@ -367,7 +372,9 @@ void listeners_each(const struct listeners *l, listeners_visit *visit, void *con
 	const struct bound *b;
 
 	LIST_FOREACH (b, &l->rows, link)
-		visit(context, b->key, b->leaving, &b->storage, b->fds, b->count);
+		visit(context, b->key,
+		    (b->leaving ? LISTENERS_LEAVING : 0) | (b->activated ? LISTENERS_ACTIVATED : 0),
+		    &b->storage, b->fds, b->count);
 }
 
 static bool has(int fd, int option, int wanted)
@@ -396,14 +403,15 @@ static bool is_slot(int fd, bool first, bool shared, struct bound *b)
 	return address_equal(&storage, &b->storage);
 }
 
-int listeners_adopt(struct listeners *l, bool leaving, const int *fds, unsigned count)
+int listeners_adopt(struct listeners *l, unsigned state, const int *fds, unsigned count)
 {
 	struct bound *b = calloc(1, sizeof(*b));
 	bool good = count > 0 && count <= LISTENER_SLOTS;
 
 	if (!b)
 		return -ENOMEM;
-	b->leaving = leaving;
+	b->leaving = state & LISTENERS_LEAVING;
+	b->activated = state & LISTENERS_ACTIVATED;
 	for (unsigned i = 0; i < count && good; i++)
 		good = is_slot(fds[i], i == 0, count > 1, b) &&
 		       fcntl(fds[i], F_SETFL, O_NONBLOCK) == 0;
@@ -426,7 +434,7 @@ unsigned listeners_close_unused(struct listeners *l, char name[ADDRESS_TEXT_MAX]
 	unsigned closed = 0;
 
 	LIST_FOREACH_SAFE (b, &l->rows, link, next) {
-		if (b->references > 0)
+		if (b->references > 0 || b->activated)
 			continue;
 		address_format(&b->storage, name);
 		bound_close(b);

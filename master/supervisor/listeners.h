@@ -8,6 +8,11 @@
  * A listener that is closed resets whoever is in its queue. So an address that goes first drops
  * what wants to connect, by a filter on its sockets that lets handshakes under way come to their
  * end; it stops listening when its queues are empty, and is closed with its last generation.
+ *
+ * An address that the service manager bound (activation.h) is the manager's too, which listens
+ * whatever happens here: its sockets are not changed. When it goes, its workers empty the queue
+ * once more, and who comes later waits there; when it comes back, they are served. It is held to
+ * the end, since it could not be bound again.
  */
 #ifndef MARGAY_MASTER_SUPERVISOR_LISTENERS_H
 #define MARGAY_MASTER_SUPERVISOR_LISTENERS_H
@@ -20,8 +25,15 @@
 
 struct listeners;
 
-/* One address: `fds` are its slots, or fewer where the service manager bound it. */
-typedef void listeners_visit(void *context, unsigned key, bool leaving,
+/* What is to be known of an address beside its sockets. */
+enum listeners_state {
+	LISTENERS_LEAVING = 1,  /* nobody serves it any more */
+	LISTENERS_ACTIVATED = 2 /* the service manager bound it */
+};
+
+/* One address: `fds` are its slots, or fewer where the service manager bound it. `state` is made of
+ * enum listeners_state. */
+typedef void listeners_visit(void *context, unsigned key, unsigned state,
     const struct sockaddr_storage *storage, const int *fds, unsigned count);
 
 int listeners_open(struct listeners **out) MUST_CHECK;
@@ -53,12 +65,12 @@ void listeners_release(struct listeners *l, struct listener_set *set);
 void listeners_each(const struct listeners *l, listeners_visit *visit, void *context);
 /*
  * Take the bound sockets of an address over from another master or from the service manager; they
- * are found by listeners_acquire. All must listen (or `leave`) at one address, and share it if they
+ * are found by listeners_acquire. All must listen (or leave) at one address, and share it if they
  * are many. They are taken if 0 is returned, else -EINVAL or -errno.
  */
-int listeners_adopt(struct listeners *l, bool leaving, const int *fds, unsigned count) MUST_CHECK;
-/* Close those taken over that no configuration uses. How many there were; `name` is filled with
- * the last one's address. */
+int listeners_adopt(struct listeners *l, unsigned state, const int *fds, unsigned count) MUST_CHECK;
+/* Close those taken over that no configuration uses, but for the service manager's. How many there
+ * were; `name` is filled with the last one's address. */
 unsigned listeners_close_unused(struct listeners *l, char name[ADDRESS_TEXT_MAX]);
 
 /* Another master has them: nothing is done to them any more until listeners_commit. */

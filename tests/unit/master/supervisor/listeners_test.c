@@ -312,3 +312,44 @@ Test(listeners, what_is_no_slot_of_one_address_is_not_taken_over)
 	cr_assert_eq(listeners_close_unused(l, name), 1, "nobody claims it");
 	listeners_close(l);
 }
+
+/* As a service manager has it: one socket, of which it keeps a copy. */
+static int listen_alone(const struct config_listen *row)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	cr_assert_eq(
+	    bind(fd, (const struct sockaddr *)&row->address.storage, row->address.length), 0);
+	cr_assert_eq(listen(fd, 8), 0);
+	return fd;
+}
+
+Test(listeners, what_the_service_manager_bound_goes_on_listening_whatever_happens)
+{
+	struct ev_loop *loop = ev_loop_new(EVFLAG_AUTO);
+	struct listener_set set, none = {.count = 0};
+	char name[ADDRESS_TEXT_MAX];
+	struct listeners *l;
+
+	choose_port(&rows[0]);
+	int managers = listen_alone(&rows[0]), fd = dup(managers);
+	cr_assert_eq(listeners_open(&l), 0);
+	cr_assert_eq(listeners_adopt(l, LISTENERS_ACTIVATED, &fd, 1), 0);
+	cr_assert_eq(listeners_acquire(l, &config, &set, &failed), 0);
+	cr_expect_eq(set.rows[0].fds[0], fd);
+	cr_expect_eq(set.rows[0].fds[LISTENER_SLOTS - 1], fd);
+	listeners_commit(l, &set, loop);
+	listeners_commit(l, &none, loop);
+	ev_run(loop, 0); /* nothing is waited for */
+	cr_expect(connects_soon(&rows[0]));
+	listeners_release(l, &set);
+	cr_expect_eq(listeners_close_unused(l, name), 0);
+	cr_expect_eq(listeners_acquire(l, &config, &set, &failed), 0, "it can come back");
+	listeners_commit(l, &set, loop);
+	listeners_refuse(l);
+	cr_expect(connects_soon(&rows[0]));
+	listeners_close(l);
+	cr_expect(connects_soon(&rows[0]));
+	close(managers);
+	ev_loop_destroy(loop);
+}
