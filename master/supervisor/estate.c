@@ -230,6 +230,8 @@ static int open_listeners(struct supervisor *s, char *why, size_t size)
 		if (!error)
 			manifest_steal_all(r);
 	}
+	if (!error && (s->upgrade || s->heritage.alive))
+		store_know(s);
 	return error;
 }
 

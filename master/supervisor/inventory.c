@@ -132,6 +132,7 @@ void inventory_update(struct supervisor *s)
 	if (s->state == SUPERVISOR_STOPPING || !s->owns || !s->current || !s->control)
 		return;
 	write_all(s);
+	store_update(s);
 	if (s->broker->channel < 0 || s->broker->state != CHILD_ACCEPTING)
 		return;
 	/* What does not fit into its queue is told at the next heartbeat. */

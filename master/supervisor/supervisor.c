@@ -105,9 +105,11 @@ void supervisor_stop(struct supervisor *s, bool at_once)
 	reload_cancel(s);
 	TAILQ_FOREACH_SAFE (g, &s->generations, link, next)
 		generation_drain(g);
-	/* Not those of a master that lives. */
-	if (s->owns)
+	/* Not those of a master that lives, nor what the next try of a failed start needs. */
+	if (s->owns && !s->exit_code) {
 		listeners_refuse(s->listeners);
+		store_clear(s);
+	}
 	TAILQ_FOREACH_SAFE (g, &s->generations, link, next) {
 		TAILQ_FOREACH (c, &g->workers, link) {
 			child_tell(c, at_once ? CHANNEL_STOP : CHANNEL_LAST, NULL, 0, -1);

@@ -12,6 +12,7 @@
  *   reload.c      the reload transaction     process.c     what a forked child does first
  *   connect.c     `margay connect`, for the client on stdin
  *   notify.c      what the service manager is told
+ *   store.c       what it keeps for the next master
  *   keeping.c     what the keeper asks the master to hold, and what it is asked
  *   replace.c     a new broker or keeper in the place of the old
  */
@@ -29,6 +30,7 @@
 #include "master/supervisor/listeners.h"
 #include "master/supervisor/notify.h"
 #include "master/supervisor/source.h"
+#include "master/supervisor/store.h"
 
 struct child;
 struct checker;
@@ -132,8 +134,9 @@ struct supervisor {
 	ev_prepare prepare;
 	double watched, watchdog_rests_until; /* watchdog.c: monotonic seconds */
 	struct notify notify;                 /* the service manager */
-	bool daemon;                          /* --daemon */
-	int daemon_report;                    /* pipe to the waiting parent of --daemon, or -1 */
+	struct store store;
+	bool daemon;       /* --daemon */
+	int daemon_report; /* pipe to the waiting parent of --daemon, or -1 */
 	int exit_code;
 };
 
