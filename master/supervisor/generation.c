@@ -355,6 +355,7 @@ void generation_commit(struct generation *g)
 	/* The keeper hears of new upstreams before any worker can ask for them. */
 	child_tell(s->keeper, CHANNEL_CONFIG, NULL, 0, g->config_fd);
 	listeners_commit(s->listeners, &g->listeners, s->loop);
+	activation_check(s);
 	accept_ready(g);
 	METRIC_SET(s->cells, GENERATION, g->number, 0);
 	LOG(s->log, LOG_LEVEL_INFO, "generation serves", LOG_UINT("generation", g->number),

@@ -384,6 +384,7 @@ static void supervisor_close(struct supervisor *s)
 	}
 	if (s->daemon_report >= 0)
 		daemon_report(s->daemon_report, s->exit_code);
+	activation_close(&s->activation);
 	source_close(&s->source);
 	free(s->program);
 	free(s->runtime_dir);
@@ -478,6 +479,8 @@ static int supervisor_run(
 		s->exit_code = look_for_heritage(s, old_master);
 	if (s->exit_code == 0 && open_log(s, config, daemon))
 		s->exit_code = EXIT_FAILED;
+	if (s->exit_code == 0)
+		s->exit_code = activation_bequeath(s, config);
 	if (s->exit_code == 0)
 		s->exit_code = open_estate(s, config);
 	if (s->exit_code) {
@@ -602,6 +605,11 @@ int supervisor_serve(const struct source_options *source, bool daemon)
 		config = load_config(&s->source, &bytes, &code);
 	int old_master = upgrade_socket();
 	s->daemon = daemon;
+	if (config && (error = activation_take(&s->activation, why, sizeof(why)))) {
+		code = failed_start(why, -error);
+		config_free(config);
+		config = NULL;
+	}
 	if (config && daemon && old_master < 0 && (code = daemon_detach(&s->daemon_report)) != 0) {
 		code = failed_start("--daemon", -code);
 		config_free(config);

@@ -12,7 +12,7 @@
  *   reload.c      the reload transaction     process.c     what a forked child does first
  *   connect.c     `margay connect`, for the client on stdin
  *   notify.c      what the service manager is told
- *   store.c       what it keeps for the next master
+ *   activation.c  what it passed to us; store.c what it keeps for the next master
  *   keeping.c     what the keeper asks the master to hold, and what it is asked
  *   replace.c     a new broker or keeper in the place of the old
  */
@@ -27,6 +27,7 @@
 #include "common/control.h"
 #include "common/ipc/manifest.h"
 #include "common/role.h"
+#include "master/supervisor/activation.h"
 #include "master/supervisor/listeners.h"
 #include "master/supervisor/notify.h"
 #include "master/supervisor/source.h"
@@ -134,6 +135,7 @@ struct supervisor {
 	ev_prepare prepare;
 	double watched, watchdog_rests_until; /* watchdog.c: monotonic seconds */
 	struct notify notify;                 /* the service manager */
+	struct activation activation;         /* until it is taken */
 	struct store store;
 	bool daemon;       /* --daemon */
 	int daemon_report; /* pipe to the waiting parent of --daemon, or -1 */
