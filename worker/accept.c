@@ -61,6 +61,16 @@ static bool slot_wanted(const struct accept_slots *a, size_t i)
 	       (s->adopted || slot_is_ours(a, (unsigned)(i % LISTENER_SLOTS)));
 }
 
+/* A socket that the service manager bound stands in many slots: watching it once is enough. */
+static bool slot_repeats(const struct accept_slots *a, size_t i)
+{
+	for (size_t k = i - i % LISTENER_SLOTS; k < i; k++) {
+		if (a->rows[k].io.fd == a->rows[i].io.fd && slot_wanted(a, k))
+			return true;
+	}
+	return false;
+}
+
 /* Watch what should be watched, rest otherwise. */
 static void slots_update(struct accept_slots *a)
 {
@@ -68,7 +78,7 @@ static void slots_update(struct accept_slots *a)
 
 	for (size_t i = 0; i < a->count; i++) {
 		struct slot *s = &a->rows[i];
-		if (!resting && slot_wanted(a, i))
+		if (!resting && slot_wanted(a, i) && !slot_repeats(a, i))
 			ev_io_start(a->worker->loop, &s->io);
 		else
 			ev_io_stop(a->worker->loop, &s->io);
