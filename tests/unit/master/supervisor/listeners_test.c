@@ -287,27 +287,26 @@ Test(listeners, what_is_no_slot_of_one_address_is_not_taken_over)
 	const struct {
 		const char *what;
 		int fds[2];
-		unsigned count;
-		bool leaving;
+		unsigned count, state;
 	} rows_refused[] = {
-	    {"nothing", {-1}, 0, false},
-	    {"does not listen", {bind_one(0, true, false)}, 1, false},
-	    {"another address", {good, bind_one(0, true, true)}, 2, false},
-	    {"one of two that is not shared", {bind_one(0, false, true), good}, 2, false},
-	    {"a file", {open("/dev/null", O_RDONLY | O_CLOEXEC)}, 1, false},
-	    {"a datagram socket", {socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)}, 1, true},
-	    {"a Unix socket", {socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)}, 1, true},
-	    {"closed", {-1}, 1, false},
+	    {"nothing", {-1}, 0, 0},
+	    {"does not listen", {bind_one(0, true, false)}, 1, 0},
+	    {"another address", {good, bind_one(0, true, true)}, 2, 0},
+	    {"one of two that is not shared", {bind_one(0, false, true), good}, 2, 0},
+	    {"a file", {open("/dev/null", O_RDONLY | O_CLOEXEC)}, 1, 0},
+	    {"a datagram socket", {socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)}, 1, LISTENERS_LEAVING},
+	    {"a Unix socket", {socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)}, 1, LISTENERS_LEAVING},
+	    {"closed", {-1}, 1, 0},
 	};
 
 	cr_assert_eq(listeners_open(&l), 0);
 	for (size_t i = 0; i < sizeof(rows_refused) / sizeof(rows_refused[0]); i++)
-		cr_expect_eq(listeners_adopt(l, rows_refused[i].leaving, rows_refused[i].fds,
+		cr_expect_eq(listeners_adopt(l, rows_refused[i].state, rows_refused[i].fds,
 				 rows_refused[i].count),
 		    -EINVAL, "%s", rows_refused[i].what);
 	const int both[] = {good, same};
-	cr_assert_eq(listeners_adopt(l, false, both, 2), 0);
-	cr_assert_eq(listeners_adopt(l, false, both, 2), -EINVAL, "the address is there already");
+	cr_assert_eq(listeners_adopt(l, 0, both, 2), 0);
+	cr_assert_eq(listeners_adopt(l, 0, both, 2), -EINVAL, "the address is there already");
 	char name[ADDRESS_TEXT_MAX];
 	cr_assert_eq(listeners_close_unused(l, name), 1, "nobody claims it");
 	listeners_close(l);
