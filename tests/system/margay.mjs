@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import assert from 'node:assert/strict';
-import { Child, freePorts, isAlive, killPid, run, until } from './process.mjs';
+import { Child, freePorts, isAlive, killPid, run, running, until } from './process.mjs';
 import { request } from './http.mjs';
 import { scrape } from './metrics.mjs';
 import { toYaml } from './yaml.mjs';
@@ -14,6 +14,9 @@ import { toYaml } from './yaml.mjs';
 export const binary = process.env.MARGAY_BIN ? path.resolve(process.env.MARGAY_BIN) : undefined;
 
 const SANITIZER = /ERROR: \w+Sanitizer|runtime error:|SUMMARY: \w+Sanitizer/;
+
+// Whether the binary was built with sanitizers, which keep freed memory for a while and are slow.
+export const isSanitized = () => fs.readFileSync(binary).includes('__asan_init');
 
 // Objects merge key by key, everything else is replaced; undefined takes a key away.
 function merge(base, over) {
@@ -78,9 +81,8 @@ export class Margay {
 		return text.split('\n');
 	}
 
-	// Whether the binary was built with sanitizers, which keep freed memory for a while.
 	get sanitized() {
-		return fs.readFileSync(binary).includes('__asan_init');
+		return isSanitized();
 	}
 
 	get environment() {
@@ -93,8 +95,21 @@ export class Margay {
 		};
 	}
 
-	// `descriptors`: how many files each process may have open.
+	// The master that serves, which after an upgrade is none that was started here; undefined: none.
+	get pid() {
+		try {
+			const file = path.join(this.config.runtime_dir, 'margay.pid');
+			const pid = Number(fs.readFileSync(file, 'utf8'));
+			return this.#owns(pid) ? pid : undefined;
+		} catch {
+			return undefined;
+		}
+	}
+
+	// `descriptors`: how many files each process may have open. Again, when the master was killed: the
+	// new one takes over.
 	async run({ descriptors } = {}) {
+		running.add(this);
 		const command = [this.program, 'run', '-c', this.file];
 		if (descriptors) command.unshift('prlimit', `--nofile=${descriptors}:${descriptors}`);
 		this.child = new Child(command[0], command.slice(1), {
@@ -103,8 +118,12 @@ export class Margay {
 		});
 		try {
 			await this.ready();
-			// Workers of a master that died may have said so.
-			await until('its master answers', () => this.status());
+			// Where a dead master is replaced, its workers may have said so.
+			await until('the new master answers', async () => {
+				if (this.child.ended)
+					throw Object.assign(new Error('margay ended'), { fatal: true });
+				return (await this.status()).pid === this.child.pid;
+			});
 		} catch (error) {
 			const said = this.report();
 			await this.child.stop({ deadline: 2000 });
@@ -117,7 +136,7 @@ export class Margay {
 		return until(
 			'margay is ready',
 			async () => {
-				if (this.child?.ended)
+				if (this.child?.ended && this.pid === undefined)
 					throw Object.assign(new Error('margay ended'), { fatal: true });
 				return (await request(`${this.admin}/readyz`)).status === 200;
 			},
@@ -184,54 +203,42 @@ export class Margay {
 		return [...texts, this.child?.stderr ?? ''].filter((text) => SANITIZER.test(text));
 	}
 
-	// Processes of this instance that are alive: those that status named, all that still run the
-	// binary in this directory, and all that inherited its TMPDIR: children, and theirs.
-	#left() {
-		const ours = (pid) => {
-			try {
-				const inherited = fs.readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0');
-				return (
-					inherited.includes(`TMPDIR=${this.dir}`) ||
+	// Whether a process is one of this instance and alive: those that status named, all that still run
+	// the binary in this directory, and all that inherited its TMPDIR: children, and theirs.
+	#owns(pid) {
+		try {
+			const inherited = fs.readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0');
+			return (
+				(inherited.includes(`TMPDIR=${this.dir}`) ||
 					(fs.readlinkSync(`/proc/${pid}/exe`) === fs.realpathSync(this.program) &&
 						(this.#pids.has(pid) ||
-							fs.readlinkSync(`/proc/${pid}/cwd`) === this.dir))
-				);
-			} catch {
-				return false;
-			}
-		};
+							fs.readlinkSync(`/proc/${pid}/cwd`) === this.dir))) &&
+				isAlive(pid)
+			);
+		} catch {
+			return false;
+		}
+	}
+
+	#left() {
 		return fs
 			.readdirSync('/proc')
 			.filter((name) => /^\d+$/.test(name))
 			.map(Number)
-			.filter((pid) => ours(pid) && isAlive(pid));
-	}
-
-	// The pid of whoever is the master now, by its file; undefined: nobody is.
-	get master() {
-		try {
-			const pid = Number(
-				fs.readFileSync(path.join(this.config.runtime_dir, 'margay.pid'), 'utf8'),
-			);
-			return pid > 0 && isAlive(pid) ? pid : undefined;
-		} catch {
-			return undefined;
-		}
-	}
-
-	// End a master that is not the process we started.
-	async #stopHeir(signal, deadline) {
-		const pid = this.master;
-		if (!pid || pid === this.child?.pid) return;
-		killPid(pid, signal);
-		await until(`master ${pid} has ended`, () => !isAlive(pid), { timeout: deadline });
+			.filter((pid) => this.#owns(pid));
 	}
 
 	// End it and check what must hold at every end. `signal` as the test wishes. `killed`: the test has killed the
 	// process that it started, and another is the master.
 	async stop({ signal = 'SIGTERM', deadline = 15_000, killed = false } = {}) {
-		const overdue = await this.#stopHeir(signal, deadline).catch((error) => error);
-		const exit = await this.child?.stop({ signal, deadline });
+		const heir = this.pid === this.child?.pid ? undefined : this.pid;
+		if (heir !== undefined) killPid(heir, signal);
+		// One that has made room ends by itself.
+		const exit = await this.child?.stop({ signal: heir === undefined ? signal : 0, deadline });
+		const inTime = await until('the last master ends', () => !heir || !isAlive(heir), {
+			timeout: deadline,
+		}).catch(() => false);
+		running.delete(this);
 		let left = this.#left();
 		try {
 			await until('all processes are gone', () => (left = this.#left()).length === 0, {
@@ -245,7 +252,7 @@ export class Margay {
 		fs.rmSync(this.dir, { recursive: true, force: true });
 		assert.deepEqual(reports, [], 'a sanitizer reported');
 		assert.deepEqual(left, [], `processes were left behind\n${report}`);
-		assert.ifError(overdue);
+		assert.ok(inTime, `the last master did not stop in ${deadline} ms\n${report}`);
 		if (this.child && !killed) {
 			assert.ok(!this.child.overdue, `margay did not stop in ${deadline} ms\n${report}`);
 			assert.equal(exit.signal, null, `margay was killed by ${exit.signal}\n${report}`);

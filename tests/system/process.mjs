@@ -5,11 +5,12 @@ import net from 'node:net';
 import fs from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 
-const running = new Set();
+// Children that run, and whatever else has a `pid` (undefined: none) that must not outlive the tests.
+export const running = new Set();
 
 // However this test process ends, what it started ends too.
 process.on('exit', () => {
-	for (const child of running) killPid(child.pid, 'SIGKILL');
+	for (const { pid } of running) if (pid !== undefined) killPid(pid, 'SIGKILL');
 });
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));
 
@@ -48,10 +49,12 @@ export async function within(what, promise, timeout = 10_000) {
 	}
 }
 
+const stateOf = (pid) => /^State:\s+(\S)/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))[1];
+
 // Whether a process exists and is more than a zombie.
 export function isAlive(pid) {
 	try {
-		return !/^State:\s+[ZX]/m.test(fs.readFileSync(`/proc/${pid}/status`, 'utf8'));
+		return !'ZX'.includes(stateOf(pid));
 	} catch {
 		return false;
 	}
@@ -65,6 +68,37 @@ export function killPid(pid, signal) {
 		if (error.code === 'ESRCH') return false;
 		throw error;
 	}
+}
+
+// Stop a process for good; when this returns it does nothing any more. False: there is none. Nothing
+// else runs meanwhile, so that it is short.
+export function freeze(pid) {
+	if (!killPid(pid, 'SIGSTOP')) return false;
+	while (!'TZX'.includes(stateOf(pid)));
+	return true;
+}
+
+export const descriptors = (pid) => fs.readdirSync(`/proc/${pid}/fd`);
+
+// Client ports of the TCP connections that a process serves on `port`. Those that are queued and not
+// accepted yet are nobody's.
+export function servedPorts(pid, port) {
+	const inodes = new Set();
+	for (const fd of descriptors(pid)) {
+		try {
+			inodes.add(/^socket:\[(\d+)\]$/.exec(fs.readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1]);
+		} catch {
+			// Closed meanwhile.
+		}
+	}
+	const rows = fs.readFileSync('/proc/net/tcp', 'latin1').trim().split('\n').slice(1);
+	const number = (address) => parseInt(address.split(':')[1], 16);
+	return new Set(
+		rows
+			.map((row) => row.trim().split(/\s+/))
+			.filter(([, local, , , , , , , , inode]) => number(local) === port && inodes.has(inode))
+			.map(([, , remote]) => number(remote)),
+	);
 }
 
 // Resident memory of a process in bytes.

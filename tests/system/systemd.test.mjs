@@ -81,10 +81,10 @@ describe('systemd', OPTIONS, () => {
 	// service that said RELOADING=1 is reloading until READY=1.
 	test('hears from the old master which one is the main process now', async () => {
 		await start();
-		const old = margay.master;
+		const old = margay.pid;
 		process.kill(old, 'SIGUSR2');
-		await until('another master is there', () => margay.master && margay.master !== old);
-		const pid = margay.master;
+		await until('another master is there', () => margay.pid && margay.pid !== old);
+		const pid = margay.pid;
 		assert.match(await hear(/RELOADING=1/), /^RELOADING=1\|MONOTONIC_USEC=\d+\|STATUS=upgrading/);
 		assert.match(await hear(/MAINPID/), new RegExp(`^MAINPID=${pid}\\|READY=1\\|`));
 		await hear(/READY=1.*generation 2/);

@@ -135,7 +135,7 @@ async function stateOf({ margay }) {
 	return {
 		pid,
 		generation,
-		file: margay.master,
+		file: margay.pid,
 		workers: workers.map((one) => `${one.pid} ${one.state}`),
 		broker: broker.pid,
 		keeper: keeper.pid,
@@ -149,10 +149,10 @@ async function upgraded(bench, by = async () => ask(bench.margay, 'upgrade')) {
 	const before = await margay.status();
 	const answer = await by();
 	if (answer) assert.equal(answer.ok, true, answer.message);
-	await until('another master is there', () => margay.master && margay.master !== before.pid);
+	await until('another master is there', () => margay.pid && margay.pid !== before.pid);
 	const after = await until('it serves', async () => {
 		const now = await margay.status();
-		return now.pid === margay.master && now.generation > before.generation && now;
+		return now.pid === margay.pid && now.generation > before.generation && now;
 	});
 	if (answer) assert.match(answer.message, new RegExp(`master ${after.pid}, generation ${after.generation}`));
 	assert.equal(after.generation, before.generation + 1);
@@ -241,7 +241,7 @@ describe('upgrade', OPTIONS, () => {
 		await goesOn(driver);
 		assert.deepEqual(decreased(metrics, await margay.metrics()), []);
 		await gone(after.pid);
-		assert.equal(margay.master, pid);
+		assert.equal(margay.pid, pid);
 		await unharmed(driver);
 		const errors = margay.log().filter(({ level }) => level === 'error');
 		assert.deepEqual(errors, []);
@@ -258,7 +258,7 @@ describe('upgrade', OPTIONS, () => {
 	test('hands a reload that was asked for meanwhile to the new master', async () => {
 		const bench = await start();
 		const { margay } = bench;
-		const old = margay.master;
+		const old = margay.pid;
 		await hold(bench);
 		const control = await Control.open(margay);
 		const other = await Control.open(margay);
@@ -429,8 +429,8 @@ describe('the death of', OPTIONS, () => {
 			const slept = when === 'later' ? await work.begin() : () => {};
 			if (when === 'later') await upgraded(bench);
 			else assert.ok((await ask(margay, 'upgrade')).ok);
-			killPid(margay.master, 'SIGKILL');
-			await until('the old one is the master', () => margay.master === old);
+			killPid(margay.pid, 'SIGKILL');
+			await until('the old one is the master', () => margay.pid === old);
 			const status = await until('it serves', async () => {
 				const now = await margay.status();
 				return now.pid === old && now;
@@ -456,7 +456,7 @@ describe('the death of', OPTIONS, () => {
 		const driver = await bench.load();
 		const work = await busy(bench);
 		await hold(bench);
-		const old = margay.master;
+		const old = margay.pid;
 		const { pid } = await upgraded(bench);
 		assert.ok(isAlive(old));
 		const slept = await work.begin();
@@ -479,7 +479,7 @@ describe('the death of', OPTIONS, () => {
 		const { margay } = bench;
 		const driver = await bench.load();
 		const work = await busy(bench);
-		const old = margay.master;
+		const old = margay.pid;
 		const { workers } = await margay.status();
 		const stopped = path.join(margay.dir, 'stopped');
 		const { file } = script(`echo $$ >${stopped}; kill -STOP $$; exec ${binary} "$@"`)(margay);
@@ -509,7 +509,7 @@ describe('rollback', OPTIONS, () => {
 			const { margay } = bench;
 			const driver = await bench.load();
 			const work = await busy(bench);
-			const old = margay.master;
+			const old = margay.pid;
 			const metrics = await margay.metrics();
 			const letGo = await hold(bench);
 			const { pid } = await upgraded(bench);
@@ -519,7 +519,7 @@ describe('rollback', OPTIONS, () => {
 			const { ok, message } = await ask(margay, 'rollback');
 			assert.ok(ok, message);
 			assert.match(message, /rolled back to the old binary/);
-			assert.equal(margay.master, old);
+			assert.equal(margay.pid, old);
 			assert.equal((await margay.status()).pid, old);
 			await slept();
 			await work.same();
@@ -550,7 +550,7 @@ describe('rollback', OPTIONS, () => {
 		const { margay } = bench;
 		const driver = await bench.load();
 		await hold(bench);
-		const old = margay.master;
+		const old = margay.pid;
 		const { pid } = await upgraded(bench);
 		killPid(old, 'SIGSTOP');
 		const answer = ask(margay, 'rollback', { timeout: 30_000 });
