@@ -25,6 +25,8 @@ import {
 const WORKERS_MAX = 8;
 const CALM = 2000; // ms between two deaths
 const GENERATIONS_MAX = 3; // one serves, two drain: one more would cut the oldest
+const VICTIMS = ['worker', 'broker', 'worker', 'keeper'];
+const TRANSACTION = 30; // ms that one lasts, about
 const AFTERMATH = 1000; // ms after an event that count as its window
 
 export const DEFAULTS = {
@@ -73,7 +75,7 @@ class Storm {
 		return until('a status', () => this.ask('status'), { timeout: 20_000 });
 	}
 
-	// Run one death at a time; resolves when the process is there again and calm is over.
+	// One death at a time, and never two within CALM.
 	dying(kill) {
 		const mine = this.#turn.then(async () => {
 			await delay(Math.max(0, this.#last + CALM - Date.now()));
@@ -148,32 +150,46 @@ class Storm {
 		assert.notEqual(this.margay.pid, pid);
 	}
 
-	kill(what, share) {
-		return this.dying(async () => {
+	// One of them, at random.
+	async #victim(what, share) {
+		return until('there is one to be killed', async () => {
 			const status = await this.status();
-			const named = ({ state, pid }) => pid > 0 && state !== 'starting';
-			const workers = status.workers.filter(named);
-			const victim = what === 'worker' ? workers[Math.floor(share * workers.length)] : status[what];
+			const workers = status.workers.filter(({ pid }) => pid > 0);
+			const one = what === 'worker' ? workers[Math.floor(share * workers.length)] : status[what];
+			return freeze(one.pid) && one.pid;
+		});
+	}
+
+	// Every process but `dead` that is wanted serves.
+	#whole(dead) {
+		const serves = ({ pid, state }) => pid > 0 && pid !== dead && state === 'accepting';
+		return until(
+			'another one serves',
+			async () => {
+				const { workers, broker, keeper, generation } = await this.status();
+				const own = workers.filter((one) => one.generation === generation);
+				return [...own, broker, keeper].every(serves);
+			},
+			{ timeout: 30_000 },
+		);
+	}
+
+	// `beside`: something that is begun `after` milliseconds before the death.
+	kill({ what, share, after = 0 }, beside = () => {}) {
+		return this.dying(async () => {
 			const event = { what: `kill ${what}`, at: Date.now() };
 			this.events.push(event);
-			const { pid } = victim;
-			if (!freeze(pid)) return;
+			const other = beside();
+			other?.catch(() => {});
+			await delay(after);
+			const pid = await this.#victim(what, share);
 			const ports = what === 'worker' ? servedPorts(pid, this.margay.port) : new Set();
 			event.at = Date.now();
 			killPid(pid, 'SIGKILL');
 			this.note(`kill ${what} ${pid} with ${ports.size} connections`);
 			if (what === 'worker') this.killed.push({ at: event.at, pid, ports });
-			await until(
-				'another one is there',
-				async () => {
-					const { workers: now, broker, keeper, generation } = await this.status();
-					const others = now.filter((one) => one.generation === generation);
-					return [...others, broker, keeper].every(
-						(one) => one.pid > 0 && one.pid !== pid && one.state !== 'starting',
-					);
-				},
-				{ timeout: 30_000 },
-			);
+			await other;
+			await this.#whole(pid);
 			event.over = Date.now();
 		});
 	}
@@ -199,7 +215,7 @@ function plan({ seed, seconds, reloads, upgrades, kills, takeovers }) {
 	const acts = [
 		...Array.from({ length: reloads }, () => 'reload'),
 		...Array.from({ length: upgrades }, () => 'upgrade'),
-		...Array.from({ length: takeovers }, () => 'takeover'),
+		...Array.from({ length: takeovers }, () => 'takeOver'),
 	];
 	for (let i = acts.length - 1; i > 0; i--) {
 		const j = Math.floor(share() * (i + 1));
@@ -213,11 +229,12 @@ function plan({ seed, seconds, reloads, upgrades, kills, takeovers }) {
 	operator
 		.filter(({ act }) => act === 'reload')
 		.forEach((one, i) => Object.assign(one, { workers: counts[i % 3], extra: i % 2 === 0 }));
-	const fate = spread(kills).map((at, i) => ({
-		at,
-		what: i % 4 === 1 ? 'broker' : i % 4 === 3 ? 'keeper' : 'worker',
-		share: share(),
-	}));
+	const death = (_, i) => ({ what: VICTIMS[i % VICTIMS.length], share: share() });
+	// Some die in the middle of a reload or an upgrade.
+	operator
+		.filter(({ act }, i) => act !== 'takeOver' && (i % 4 === 1 || act === 'upgrade'))
+		.forEach((one, i) => (one.death = { ...death(one, i), after: share() * TRANSACTION }));
+	const fate = spread(kills).map((at, i) => ({ at, ...death(at, i) }));
 	return { operator, fate };
 }
 
@@ -226,16 +243,15 @@ async function follow(storm, { operator, fate }) {
 	const operate = async () => {
 		for (const { at: time, act, ...how } of operator) {
 			await at(time);
-			if (act === 'reload') await storm.reload(how);
-			// The master dies outside of a transaction of its own, or two would die at once.
-			else if (act === 'upgrade') await storm.upgrade();
-			else await storm.takeOver();
+			const { death, ...what } = how;
+			if (death) await storm.kill(death, () => storm[act](what));
+			else await storm[act](what);
 		}
 	};
 	const kill = async () => {
-		for (const { at: time, what, share } of fate) {
+		for (const { at: time, ...death } of fate) {
 			await at(time);
-			await storm.kill(what, share);
+			await storm.kill(death);
 		}
 	};
 	await Promise.all([operate(), kill()]);
