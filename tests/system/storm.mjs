@@ -26,6 +26,7 @@ const WORKERS_MAX = 8;
 const CALM = 2000; // ms between two deaths
 const GENERATIONS_MAX = 3; // one serves, two drain: one more would cut the oldest
 const VICTIMS = ['worker', 'broker', 'worker', 'keeper'];
+const SPARE = 10; // descriptors that a master may have more in the end
 const TRANSACTION = 30; // ms that one lasts, about
 const AFTERMATH = 1000; // ms after an event that count as its window
 
@@ -41,6 +42,7 @@ export const DEFAULTS = {
 	connects: 8,
 	streams: 12,
 	late: 1000, // ms
+	tell: () => {}, // is called with each thing that happened
 };
 
 // What becomes of one process is awaited before the next one dies.
@@ -58,7 +60,9 @@ class Storm {
 	}
 
 	note(text) {
-		this.said.push(`${((Date.now() - this.begun) / 1000).toFixed(2)} s: ${text}`);
+		const line = `${((Date.now() - this.begun) / 1000).toFixed(2)} s: ${text}`;
+		this.said.push(line);
+		this.options.tell(line);
 	}
 
 	async ask(command, more) {
@@ -386,9 +390,13 @@ export async function runStorm(given = {}) {
 
 // What must hold after each storm; says all that is needed to find out why not.
 export function judge(result) {
-	const { seed, said, unexplained, rows, failures } = result;
+	const { seed, said, unexplained, rows, failures, master } = result;
 	const story = [`seed ${seed}`, ...said].join('\n');
 	assert.ok(result.complete, `only ${rows.length} failures were listed: ${JSON.stringify(failures)}\n${story}`);
+	assert.ok(
+		master.end.descriptors <= master.start.descriptors + SPARE,
+		`the master keeps descriptors: ${JSON.stringify(master)}\n${story}`,
+	);
 	const shown = unexplained.slice(0, 50).map((row) => JSON.stringify(row));
 	assert.equal(
 		unexplained.length,

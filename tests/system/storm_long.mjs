@@ -18,6 +18,7 @@ const result = await runStorm({
 	keepalive: 48,
 	connects: 16,
 	streams: 32,
+	tell: console.log,
 });
 const { rows, unexplained, complete, said, log, ...figures } = result;
 
