@@ -5,7 +5,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
+#include <sys/pidfd.h>
 #include <unistd.h>
 
 #include "common/attributes.h"
@@ -89,7 +89,7 @@ static int watch(struct holder *h, pid_t master)
 	ev_timer_stop(h->loop, &h->orphan);
 	h->master = master;
 	h->dead = false;
-	h->pidfd = (int)syscall(SYS_pidfd_open, master, 0);
+	h->pidfd = pidfd_open(master, 0);
 	if (h->pidfd < 0)
 		return -errno;
 	ev_io_set(&h->death, h->pidfd, EV_READ);

@@ -5,7 +5,7 @@
  * asked is lost, and both directions go on with the next line. All others are stopped.
  */
 #include <stdlib.h>
-#include <sys/syscall.h>
+#include <sys/pidfd.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -55,8 +55,7 @@ static bool adopt_process(struct instance *i, const struct vault_entry *kept, bo
 	struct keeper *k = i->keeper;
 
 	/* Its end is told by this descriptor; without it we would wait for ever. */
-	i->pidfd =
-	    is_alive(i, kept, inherited) ? (int)syscall(SYS_pidfd_open, i->page->pid, 0) : -1;
+	i->pidfd = is_alive(i, kept, inherited) ? pidfd_open(i->page->pid, 0) : -1;
 	if (i->pidfd >= 0) {
 		ev_io_init(&i->pidfd_io, on_adopted_end, i->pidfd, EV_READ);
 		ev_io_start(k->loop, &i->pidfd_io);
