@@ -18,8 +18,16 @@ static inline uint64_t clock_microseconds(void)
 	return clock_nanoseconds() / 1000;
 }
 
-/* Seconds, a few milliseconds coarse and almost free: for deadlines, which must not follow a clock
- * that is set. */
+/* A few milliseconds coarse and almost free. */
+static inline uint64_t clock_coarse_nanoseconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* The same in seconds: for deadlines, which must not follow a clock that is set. */
 static inline double clock_coarse(void)
 {
 	struct timespec now;

@@ -7,6 +7,7 @@
 
 #include "common/attributes.h"
 #include "common/clock.h"
+#include "common/turn.h"
 
 static void timer_set(struct timeout_queue *q)
 {
@@ -25,6 +26,7 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 	struct timeout_queue *q = container_of(timer, struct timeout_queue, timer);
 	struct timeout *t;
 
+	turn_enter("timeout");
 	(void)loop;
 	(void)events;
 	for (int budget = TIMEOUT_BUDGET; budget > 0 && (t = TAILQ_FIRST(&q->list)); budget--) {

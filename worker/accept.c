@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/turn.h"
 #include "worker/admin/admin.h"
 #include "worker/http/conn.h"
 #include "worker/mcp/exchange.h"
@@ -159,6 +160,7 @@ static bool slot_serve(struct slot *s)
 
 static void on_slot(struct ev_loop *loop, ev_io *io, int events)
 {
+	turn_enter("accept");
 	(void)loop;
 	(void)events;
 	slot_serve(container_of(io, struct slot, io));
@@ -166,6 +168,7 @@ static void on_slot(struct ev_loop *loop, ev_io *io, int events)
 
 static void on_pause_over(struct ev_loop *loop, ev_timer *timer, int events)
 {
+	turn_enter("accept");
 	(void)loop;
 	(void)events;
 	slots_update(container_of(timer, struct accept_slots, pause));
@@ -185,6 +188,7 @@ static void on_leave(struct ev_loop *loop, ev_timer *timer, int events)
 	struct accept_slots *a = container_of(timer, struct accept_slots, leave);
 	bool all = true;
 
+	turn_enter("accept");
 	(void)loop;
 	(void)events;
 	for (size_t i = 0; i < a->count && !ev_is_active(&a->pause); i++) {

@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "common/turn.h"
+
 enum { HIGH_WATER = 1024 * 1024, LOW_WATER = 64 * 1024 };
 
 static void flush(struct console *c)
@@ -29,6 +31,7 @@ static void flush(struct console *c)
 
 static void on_output(struct ev_loop *loop, ev_io *io, int events)
 {
+	turn_enter("console");
 	(void)loop;
 	(void)events;
 	flush(container_of(io, struct console, out));
@@ -80,6 +83,7 @@ static void on_input(struct ev_loop *loop, ev_io *io, int events)
 	static const struct lines_ops ops = {take_line, take_too_long};
 	struct console *c = container_of(io, struct console, in);
 
+	turn_enter("console");
 	(void)events;
 	ssize_t n = read(io->fd, c->block, sizeof(c->block));
 	if (n > 0) {

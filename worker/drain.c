@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "common/ipc/channel.h"
+#include "common/turn.h"
 #include "worker/accept.h"
 #include "worker/http/conn.h"
 #include "worker/mcp/desktop.h"
@@ -13,6 +14,7 @@
 
 static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
 {
+	turn_enter("drain");
 	(void)loop;
 	(void)events;
 	drain_cut(container_of(timer, struct worker, drain.deadline));

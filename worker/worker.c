@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/ipc/channel.h"
 #include "common/ipc/frame.h"
+#include "common/turn.h"
 #include "worker/accept.h"
 #include "worker/drain.h"
 #include "worker/http/conn.h"
@@ -137,6 +138,7 @@ static void on_channel(struct ev_loop *loop, ev_io *io, int events)
 	struct frame frame;
 	int fd = -1;
 
+	turn_enter("master");
 	(void)loop;
 	(void)events;
 	/* No callback of ours is in the middle of the scratch: it is free here. */
@@ -196,6 +198,7 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
 {
 	struct worker *w = container_of(prepare, struct worker, prepare);
 
+	turn_enter("end of turn");
 	(void)loop;
 	(void)events;
 	serve_ready(w);
@@ -217,6 +220,7 @@ static void on_heartbeat(struct ev_loop *loop, ev_timer *timer, int events)
 	struct worker *w = container_of(timer, struct worker, heartbeat);
 	uint64_t dropped = log_dropped(w->log);
 
+	turn_enter("heartbeat");
 	(void)loop;
 	(void)events;
 	metrics_heartbeat(w->metrics, clock_nanoseconds());

@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/turn.h"
+
 enum { KEEP_CAPACITY = 1024 * 1024 }; /* an empty buffer that grew beyond is given back */
 
 static void end(struct stream *s, const char *why)
@@ -83,6 +85,7 @@ static void on_io(struct ev_loop *loop, ev_io *io, int events)
 {
 	struct stream *s = container_of(io, struct stream, io);
 
+	turn_enter("stream");
 	(void)loop;
 	if (events & EV_WRITE) {
 		stream_flush(s);

@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "common/ipc/channel.h"
 #include "common/ipc/frame.h"
+#include "common/turn.h"
 #include "master/broker/estate.h"
 
 enum { BROKER_ACCEPT_BUDGET = 8, BROKER_EXPIRE_BUDGET = 200 };
@@ -99,6 +100,7 @@ static void broker_tick(struct ev_loop *loop, ev_timer *w, int events)
 	struct broker *b = container_of(w, struct broker, tick);
 	struct timespec now;
 
+	turn_enter("tick");
 	(void)events;
 	changes_expire(&b->changes, clock_coarse());
 	bool more = broker_expire(b);
@@ -121,6 +123,7 @@ static void broker_accept(struct ev_loop *loop, ev_io *w, int events)
 {
 	struct broker *b = container_of(w, struct broker, listener);
 
+	turn_enter("accept");
 	(void)events;
 	for (int i = 0; i < BROKER_ACCEPT_BUDGET; i++) {
 		int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -166,6 +169,7 @@ static void broker_channel(struct ev_loop *loop, ev_io *w, int events)
 	int fds[FRAME_FDS_MAX];
 	unsigned count;
 
+	turn_enter("master");
 	(void)events;
 	for (int budget = BROKER_FRAME_BUDGET; budget > 0; budget--) {
 		int got = frame_receive_fds(w->fd, &header, payload, fds, &count);
@@ -184,6 +188,7 @@ static void broker_prepare(struct ev_loop *loop, ev_prepare *w, int events)
 {
 	struct broker *b = container_of(w, struct broker, prepare);
 
+	turn_enter("end of turn");
 	(void)events;
 	clients_reap(b);
 	if (b->orphaned && !clients_any(b))

@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "common/ipc/credentials.h"
 #include "common/ipc/frame.h"
+#include "common/turn.h"
 #include "master/broker/estate.h"
 
 enum { CLIENT_QUEUE_MAX = 1 << 20, CLIENT_REPLY_MAX = SESSION_STATE_MAX + 2048 };
@@ -119,6 +120,7 @@ static void client_writable(struct ev_loop *loop, ev_io *w, int events)
 	struct client *c = container_of(w, struct client, writable);
 	struct client_frame *f;
 
+	turn_enter("worker");
 	(void)events;
 	for (int i = 0; i < BROKER_FRAME_BUDGET && (f = TAILQ_FIRST(&c->queue)); i++) {
 		int error = frame_send(w->fd, &f->header, f->payload, f->fd);
@@ -505,6 +507,7 @@ static void client_readable(struct ev_loop *loop, ev_io *w, int events)
 	char payload[FRAME_PAYLOAD_MAX];
 	struct frame header;
 
+	turn_enter("worker");
 	(void)loop;
 	(void)events;
 	for (int i = 0; i < BROKER_FRAME_BUDGET && !c->closed && ev_is_active(w); i++) {

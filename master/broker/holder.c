@@ -10,6 +10,7 @@
 
 #include "common/attributes.h"
 #include "common/ipc/state.h"
+#include "common/turn.h"
 
 static void on_heir_writable(struct ev_loop *loop, ev_io *io, int events);
 
@@ -41,6 +42,7 @@ static void let_go(struct holder *h, const char *why)
 
 static void on_orphan_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 {
+	turn_enter("orphan timeout");
 	(void)loop;
 	(void)events;
 	let_go(
@@ -68,6 +70,7 @@ static void on_master_death(struct ev_loop *loop, ev_io *io, int events)
 	struct holder *h = container_of(io, struct holder, death);
 	const struct master_record *state = state_of(h);
 
+	turn_enter("master");
 	(void)events;
 	unwatch(h);
 	h->dead = true;
@@ -203,6 +206,7 @@ static void on_heir_writable(struct ev_loop *loop, ev_io *io, int events)
 	struct holder *h = container_of(io, struct holder, heir);
 	int error = manifest_tell(&h->manifest, MANIFEST_HEIR, io->fd);
 
+	turn_enter("heir");
 	(void)loop;
 	(void)events;
 	if (error == -EAGAIN)

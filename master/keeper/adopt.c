@@ -11,12 +11,14 @@
 #include "common/clock.h"
 #include "common/leftovers.h"
 #include "common/procfs.h"
+#include "common/turn.h"
 #include "master/keeper/peer.h"
 
 static void on_adopted_end(struct ev_loop *loop, ev_io *io, int events)
 {
 	struct instance *i = container_of(io, struct instance, pidfd_io);
 
+	turn_enter("child end");
 	(void)loop;
 	(void)events;
 	instance_drain(i);

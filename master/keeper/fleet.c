@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 #include "common/procfs.h"
+#include "common/turn.h"
 #include "master/keeper/peer.h"
 #include "master/keeper/stateless.h"
 
@@ -29,6 +30,7 @@ static void on_retry(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct fleet *f = container_of(timer, struct fleet, retry);
 
+	turn_enter("child start");
 	(void)loop;
 	(void)events;
 	waiters_run(&f->waiters);

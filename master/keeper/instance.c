@@ -17,6 +17,7 @@
 #include "common/ipc/channel.h"
 #include "common/leftovers.h"
 #include "common/procfs.h"
+#include "common/turn.h"
 #include "master/keeper/peer.h"
 #include "master/keeper/spawn.h"
 #include "master/keeper/stateless.h"
@@ -271,6 +272,7 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 	struct instance *i = container_of(timer, struct instance, timer);
 	char why[80];
 
+	turn_enter("child deadline");
 	(void)loop;
 	(void)events;
 	if (i->state == INSTANCE_STOPPING) {

@@ -19,6 +19,7 @@
 #include "common/clock.h"
 #include "common/ipc/channel.h"
 #include "common/procfs.h"
+#include "common/turn.h"
 #include "master/keeper/estate.h"
 
 enum { ACCEPT_BUDGET = 8, MEMORY_BUDGET = 16, CONFIG_MAX = 4 * 1024 * 1024 };
@@ -96,6 +97,7 @@ static void on_orphan_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct keeper *k = container_of(timer, struct keeper, orphan);
 
+	turn_enter("orphan timeout");
 	(void)loop;
 	(void)events;
 	LOG_TEXT(k->log, LOG_LEVEL_WARN, "the workers do not end in time");
@@ -193,6 +195,7 @@ static void on_channel(struct ev_loop *loop, ev_io *io, int events)
 	struct frame frame;
 	int fd = -1, got = frame_receive(io->fd, &frame, k->scratch, &fd);
 
+	turn_enter("master");
 	(void)loop;
 	(void)events;
 	if (got == -EAGAIN)
@@ -243,6 +246,7 @@ static void on_accept(struct ev_loop *loop, ev_io *io, int events)
 {
 	struct keeper *k = container_of(io, struct keeper, listener);
 
+	turn_enter("accept");
 	(void)events;
 	for (int n = 0; n < ACCEPT_BUDGET; n++) {
 		int fd = accept4(io->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -278,6 +282,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 	double now = clock_coarse();
 	struct instance *i, *next;
 
+	turn_enter("tick");
 	(void)loop;
 	(void)events;
 	for (unsigned n = 0; n < KEEPER_PEERS; n++) {
@@ -302,6 +307,7 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
 	struct keeper *k = container_of(prepare, struct keeper, prepare);
 	struct instance *i;
 
+	turn_enter("end of turn");
 	(void)loop;
 	(void)events;
 	k->spawns = 0;

@@ -17,6 +17,7 @@
 
 #include "common/clock.h"
 #include "common/procfs.h"
+#include "common/turn.h"
 #include "master/keeper/estate.h"
 
 enum { REAP_BUDGET = 64, ROUNDS = 3 };
@@ -65,6 +66,7 @@ static void on_signal(struct ev_loop *loop, ev_io *io, int events)
 	int status;
 	pid_t pid;
 
+	turn_enter("child end");
 	(void)events;
 	while (read(io->fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
 	}
@@ -118,6 +120,7 @@ static void on_round(struct ev_loop *loop, ev_timer *timer, int events)
 	struct keeper *k = r->keeper;
 	struct search s = {.remnant = r, .parents = {getpid(), getppid()}};
 
+	turn_enter("strays");
 	(void)loop;
 	(void)events;
 	kill(-r->group, SIGKILL);

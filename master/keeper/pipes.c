@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/turn.h"
 #include "master/keeper/peer.h"
 #include "master/keeper/spawn.h"
 
@@ -122,6 +123,7 @@ int instance_write(struct instance *i, const struct span *pieces, unsigned count
 
 static void on_input(struct ev_loop *loop, ev_io *io, int events)
 {
+	turn_enter("child stdin");
 	(void)loop;
 	(void)events;
 	instance_flush(container_of(io, struct instance, in_io));
@@ -173,6 +175,7 @@ static void on_output(struct ev_loop *loop, ev_io *io, int events)
 {
 	struct instance *i = container_of(io, struct instance, out_io);
 
+	turn_enter("child stdout");
 	(void)loop;
 	(void)events;
 	/* Each child may add a line: many together must not. */
@@ -201,6 +204,7 @@ static bool read_errors(struct instance *i)
 
 static void on_errors(struct ev_loop *loop, ev_io *io, int events)
 {
+	turn_enter("child stderr");
 	(void)loop;
 	(void)events;
 	read_errors(container_of(io, struct instance, err_io));
@@ -233,6 +237,7 @@ static void on_report(struct ev_loop *loop, ev_io *io, int events)
 	struct instance *i = container_of(io, struct instance, report_io);
 	char why[160];
 
+	turn_enter("child start");
 	(void)loop;
 	(void)events;
 	if (pipes_take_report(i, why, sizeof(why)))

@@ -19,6 +19,7 @@
 #include "common/envelope.h"
 #include "common/exit_code.h"
 #include "common/title.h"
+#include "common/turn.h"
 #include "worker/bridge/endpoint.h"
 #include "worker/console.h"
 #include "worker/mcp/exchange.h"
@@ -322,6 +323,7 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
 	struct worker *w = container_of(prepare, struct bridge, prepare)->worker;
 	struct upstream_connection *uc;
 
+	turn_enter("end of turn");
 	(void)loop;
 	(void)events;
 	while ((uc = TAILQ_FIRST(&w->closed_upstreams))) {

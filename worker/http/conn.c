@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/turn.h"
 #include "worker/http/date.h"
 #include "worker/http/status.h"
 #include "worker/policy/clients.h"
@@ -524,6 +525,7 @@ static void on_io(struct ev_loop *loop, ev_io *io, int events)
 {
 	struct conn *c = container_of(io, struct conn, io);
 
+	turn_enter("client");
 	(void)loop;
 	if (events & EV_WRITE)
 		conn_write_queued(c);

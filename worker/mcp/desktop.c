@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "common/turn.h"
 #include "worker/console.h"
 #include "worker/mcp/inlet.h"
 #include "worker/route.h"
@@ -92,6 +93,7 @@ static void on_too_long(struct console *c)
 
 static void on_patience(struct ev_loop *loop, ev_timer *timer, int events)
 {
+	turn_enter("console");
 	(void)loop;
 	(void)events;
 	finish(container_of(timer, struct desktop, patience));

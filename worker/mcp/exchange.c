@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "common/clock.h"
+#include "common/turn.h"
 #include "worker/http/status.h"
 #include "worker/mcp/batch.h"
 #include "worker/mcp/errand.h"
@@ -237,6 +238,7 @@ static void on_leave(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct exchange *x = container_of(timer, struct exchange, leave);
 
+	turn_enter("exchange leave");
 	(void)loop;
 	(void)events;
 	x->leaving = true;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/compose.h"
+#include "common/turn.h"
 #include "worker/http/sse.h"
 #include "worker/mcp/exchange.h"
 #include "worker/mcp/translate/translate.h"
@@ -92,6 +93,7 @@ static int dial(struct upstream *u)
 
 static void on_again(struct ev_loop *loop, ev_timer *timer, int events)
 {
+	turn_enter("post again");
 	(void)loop;
 	(void)events;
 	pump(container_of(timer, struct inlet_call, again)->inlet);

@@ -22,6 +22,7 @@
 #include "common/clock.h"
 #include "common/ipc/frame.h"
 #include "common/timeout.h"
+#include "common/turn.h"
 #include "worker/mcp/session_cache.h"
 
 enum {
@@ -365,6 +366,7 @@ static void on_io(struct ev_loop *loop, ev_io *io, int events)
 {
 	struct sessions *s = container_of(io, struct sessions, io);
 
+	turn_enter("broker");
 	(void)loop;
 	for (int budget = REPLY_BUDGET; (events & EV_READ) && budget > 0 && s->state != BROKER_AWAY;
 	     budget--) {
@@ -414,6 +416,7 @@ static void broker_connect(struct sessions *s)
 
 static void on_reconnect(struct ev_loop *loop, ev_timer *timer, int events)
 {
+	turn_enter("broker reconnect");
 	(void)loop;
 	(void)events;
 	broker_connect(container_of(timer, struct sessions, reconnect));
@@ -439,6 +442,7 @@ static void send_touches(struct sessions *s)
 
 static void on_touch_timer(struct ev_loop *loop, ev_timer *timer, int events)
 {
+	turn_enter("session touch");
 	(void)loop;
 	(void)events;
 	send_touches(container_of(timer, struct sessions, touch_timer));

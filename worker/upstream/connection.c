@@ -16,6 +16,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "common/turn.h"
 #include "worker/upstream/upstream.h"
 
 static void on_io(struct ev_loop *loop, ev_io *io, int events);
@@ -402,6 +403,7 @@ static void on_io(struct ev_loop *loop, ev_io *io, int events)
 {
 	struct upstream_connection *uc = container_of(io, struct upstream_connection, io);
 
+	turn_enter("upstream");
 	(void)loop;
 	if (uc->connecting) {
 		connect_done(uc);

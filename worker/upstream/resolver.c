@@ -19,6 +19,7 @@
 
 #include "common/attributes.h"
 #include "common/clock.h"
+#include "common/turn.h"
 
 enum { RESOLVER_SOCKETS_MAX = 16, RESOLVER_NAMES_MAX = 512 };
 
@@ -67,6 +68,7 @@ static void on_socket(struct ev_loop *loop, ev_io *io, int events)
 	struct resolver *r = w->resolver;
 	int fd = io->fd;
 
+	turn_enter("resolver");
 	(void)loop;
 	ares_process_fd(r->channel, events & EV_READ ? fd : ARES_SOCKET_BAD,
 	    events & EV_WRITE ? fd : ARES_SOCKET_BAD);
@@ -77,6 +79,7 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct resolver *r = container_of(timer, struct resolver, timer);
 
+	turn_enter("resolver");
 	(void)loop;
 	(void)events;
 	ares_process_fd(r->channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);

@@ -14,6 +14,7 @@
 #include "common/ipc/keeper_proto.h"
 #include "common/ipc/stream.h"
 #include "common/ipc/wire.h"
+#include "common/turn.h"
 #include "worker/upstream/upstream.h"
 
 enum { CALLS_WAITING_MAX = 10000, CHILD_TEXT = 24 };
@@ -353,6 +354,7 @@ static void keeper_connect(struct stdio *s)
 
 static void on_reconnect(struct ev_loop *loop, ev_timer *timer, int events)
 {
+	turn_enter("keeper reconnect");
 	(void)loop;
 	(void)events;
 	keeper_connect(container_of(timer, struct stdio, reconnect));
