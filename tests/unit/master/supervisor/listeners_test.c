@@ -294,8 +294,10 @@ Test(listeners, what_is_no_slot_of_one_address_is_not_taken_over)
 	    {"another address", {good, bind_one(0, true, true)}, 2, 0},
 	    {"one of two that is not shared", {bind_one(0, false, true), good}, 2, 0},
 	    {"a file", {open("/dev/null", O_RDONLY | O_CLOEXEC)}, 1, 0},
-	    {"a datagram socket", {socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)}, 1, LISTENERS_LEAVING},
-	    {"a Unix socket", {socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)}, 1, LISTENERS_LEAVING},
+	    {"a datagram socket", {socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)}, 1,
+		LISTENERS_LEAVING},
+	    {"a Unix socket", {socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)}, 1,
+		LISTENERS_LEAVING},
 	    {"closed", {-1}, 1, 0},
 	};
 
