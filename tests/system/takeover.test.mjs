@@ -147,7 +147,7 @@ describe('kill -9 of the master under load', OPTIONS, () => {
 	const bench = setUp();
 
 	// Control: a holder that lets go at once drains all: connects are refused, streams end.
-	test('is noticed by nobody, then a new master has everything', async () => {
+	test('is noticed by nobody, then a new master has everything', async (t) => {
 		const margay = await bench.start({
 			workers: 4,
 			upstreams: { counter: { stdio: hostile() } },
@@ -186,6 +186,7 @@ describe('kill -9 of the master under load', OPTIONS, () => {
 			assert.deepEqual(decreased(before, orphaned), [], 'counters went down without a master');
 
 			const { status, took } = await takeOver(margay);
+			t.diagnostic(`taken over after ${took} ms`);
 			// Sanitizers take their time to start.
 			assert.ok(took <= (margay.sanitized ? 6000 : 2000), `taken over after ${took} ms`);
 			assert.deepEqual(pidsOf(status), pidsOf(first));
@@ -260,10 +261,20 @@ describe('what the new master is started with', OPTIONS, () => {
 	const bench = setUp();
 
 	test('other content of the file: taken over as it was, then reloaded', async () => {
-		const margay = await bench.start();
+		const margay = await bench.start({
+			upstreams: { kept: { stdio: hostile() }, changed: { stdio: hostile() } },
+			routes: { '/kept': { upstream: 'kept' }, '/changed': { upstream: 'changed' } },
+		});
 		const first = await margay.status();
+		const open = (name) => RawSession.open(`${margay.origin}/${name}`);
+		const pidOf = async (session) => Number(textOf(await session.call('counter')).split(' ')[1]);
+		const [kept, changed] = [await open('kept'), await open('changed')];
+		const children = [await pidOf(kept), await pidOf(changed)];
 		await killMaster(margay);
-		margay.write({ routes: { '/other': { upstream: 'main' } } });
+		margay.write({
+			upstreams: { changed: { stdio: { env: { CHANGED: '1' } } } },
+			routes: { '/other': { upstream: 'main' } },
+		});
 		const burst = bench.burst(margay.port);
 		await takeOver(margay);
 		const status = await until('the new content serves', async () => {
@@ -274,6 +285,8 @@ describe('what the new master is started with', OPTIONS, () => {
 		assert.equal(status.broker.pid, first.broker.pid);
 		assert.equal(status.keeper.pid, first.keeper.pid);
 		assert.equal((await RawSession.open(`${margay.origin}/other`)).version, '2025-11-25');
+		assert.equal(await pidOf(kept), children[0], 'its definition is the same');
+		assert.notEqual(await pidOf(await open('changed')), children[1]);
 		await burst.more(20);
 		await burst.stop();
 		assert.deepEqual(burst.failures, []);

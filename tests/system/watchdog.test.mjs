@@ -3,6 +3,7 @@
 import { after, afterEach, before, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { binary, isAlive, killPid, Margay, RawSession, request, ScriptedServer, until } from './harness.mjs';
+import { Control } from './control.mjs';
 
 const OPTIONS = { timeout: 120_000, skip: binary ? false : 'needs MARGAY_BIN' };
 
@@ -127,11 +128,16 @@ describe('others that do not turn', OPTIONS, () => {
 		const margay = await bench.start({ workers: 2 });
 		const status = await margay.status();
 		const all = [status.pid, ...status.workers.map(({ pid }) => pid), status.broker.pid, status.keeper.pid];
+		const control = await Control.open(margay);
 		// All of them, as when the machine sleeps.
 		for (const pid of all) bench.pause(pid);
 		const began = Date.now();
 		await until('15 s are over', () => Date.now() - began > 15_000, { timeout: 16_000 });
+		// It turns first, and finds that nobody else has.
+		bench.resume(status.pid);
+		await control.ask('status');
 		for (const pid of all) bench.resume(pid);
+		control.close();
 		const resumed = Date.now();
 		await until('the watchdog had time to bite', () => Date.now() - resumed > 3000);
 		const now = await margay.status();
