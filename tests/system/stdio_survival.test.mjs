@@ -2,7 +2,6 @@
 // load, and every way in which Margay can end.
 import { afterEach, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
-import fs from 'node:fs';
 import { binary, isAlive, killPid, Margay, RawSession, until } from './harness.mjs';
 import { hostile, textOf, upstreamOf } from './stdio.mjs';
 
@@ -165,20 +164,17 @@ describe('survival', OPTIONS, () => {
 		strays.add(pid);
 		const grandchild = Number(textOf(await session.call('breed')));
 		strays.add(grandchild);
-		const { keeper } = await margay.status();
+		const { keeper, broker, workers } = await margay.status();
 		killPid(keeper.pid, 'SIGSTOP'); // so that it does not end them first
 		margay.child.kill('SIGKILL');
 		killPid(keeper.pid, 'SIGKILL');
 		await margay.child.exit;
 		await until('the keeper is dead', () => !isAlive(keeper.pid));
 		assert.ok(isAlive(pid));
-		await until('all workers are gone', () => {
-			try {
-				return !fs.readFileSync(`/proc/${keeper.pid}/stat`);
-			} catch {
-				return true;
-			}
-		});
+		// They hold its addresses until then.
+		await until('all others are gone', () =>
+			[broker, ...workers].every((one) => !isAlive(one.pid)),
+		);
 		await margay.run();
 		await until('they are ended', () => !isAlive(pid) && !isAlive(grandchild), {
 			timeout: 2000,
