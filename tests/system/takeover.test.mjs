@@ -122,7 +122,7 @@ async function takeOver(margay, args = []) {
 		if (margay.child.ended) throw Object.assign(new Error(margay.child.stderr), { fatal: true });
 		const now = await margay.status();
 		const all = [now.broker, now.keeper, ...now.workers.filter(({ generation }) => generation === now.generation)];
-		return now.pid === margay.child.pid && all.every(({ state }) => state === 'accepting') && now;
+		return now.generation > 0 && now.pid === margay.child.pid && all.every(({ state }) => state === 'accepting') && now;
 	});
 	return { status, took: Date.now() - began };
 }
