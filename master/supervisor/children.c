@@ -311,7 +311,8 @@ static void clear(struct child *c)
 	if (c->pidfd >= 0)
 		close(c->pidfd);
 	c->channel = c->pidfd = -1;
-	if (s->state != SUPERVISOR_RETIRED && has_slot(c))
+	/* The slot of one that was handed over is given back by who has it now. */
+	if (has_slot(c) && (s->state != SUPERVISOR_RETIRED || c->state == CHILD_STARTING))
 		metrics_slot_reaped(s->metrics, c->metrics_slot);
 	c->pid = 0;
 	c->metrics_slot = -1;

@@ -34,7 +34,8 @@ void children_replace(struct supervisor *s)
 	char name[32];
 
 	for (size_t i = 0; i < sizeof(both) / sizeof(both[0]); i++) {
-		if (child_replace(both[i]))
+		/* One that is not there yet will be of this binary. */
+		if (both[i]->state != CHILD_ACCEPTING || child_replace(both[i]))
 			continue;
 		child_name(both[i], name);
 		LOG(s->log, LOG_LEVEL_WARN, "is not replaced by one of this binary",
