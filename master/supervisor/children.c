@@ -307,6 +307,8 @@ static void clear(struct child *c)
 	ev_io_stop(s->loop, &c->end);
 	ev_timer_stop(s->loop, &c->restart);
 	ev_io_stop(s->loop, &c->io);
+	/* A descriptor that is closed can't be told. */
+	inventory_process_gone(s, c);
 	close(c->channel);
 	if (c->pidfd >= 0)
 		close(c->pidfd);

@@ -69,6 +69,11 @@ static void note_process(struct supervisor *s, const struct child *c)
 	    (struct span){(const char *)&state, sizeof(state)}, fds, 2);
 }
 
+void inventory_process_gone(struct supervisor *s, const struct child *c)
+{
+	manifest_drop(&s->manifest, MANIFEST_PROCESS, (uint64_t)(uint32_t)c->pid);
+}
+
 static void note_generation(struct supervisor *s, const struct generation *g)
 {
 	struct generation_record state;

@@ -19,6 +19,8 @@ void inventory_update(struct supervisor *s);
 void inventory_withdraw(struct supervisor *s);
 /* The broker is a new process: it knows nothing. */
 void inventory_broker_started(struct supervisor *s);
+/* Its descriptors are about to be closed. */
+void inventory_process_gone(struct supervisor *s, const struct child *c);
 
 /* inherit.c: the other direction. */
 /*

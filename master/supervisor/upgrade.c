@@ -308,9 +308,11 @@ void upgrade_tell(struct upgrade *u)
 static void on_writable(struct ev_loop *loop, ev_io *io, int events)
 {
 	struct upgrade *u = container_of(io, struct upgrade, writable);
-	int error = manifest_tell(&u->supervisor->manifest, MANIFEST_HEIR, io->fd);
 
 	(void)events;
+	/* What was closed in this turn must not be told: that would end the telling. */
+	inventory_update(u->supervisor);
+	int error = manifest_tell(&u->supervisor->manifest, MANIFEST_HEIR, io->fd);
 	if (error == -EAGAIN)
 		return;
 	/* Should it be gone, its end is seen elsewhere. */
