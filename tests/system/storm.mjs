@@ -6,6 +6,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import assert from 'node:assert/strict';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Control } from './control.mjs';
 import { Driver, startLoadUpstream, total } from './driver.mjs';
@@ -366,6 +367,8 @@ export async function runStorm(given = {}) {
 		// Clients have their ports at another address.
 		storm.extra = `127.0.0.2:${margay.port}`;
 		const start = sizes(margay.pid);
+		const stalls = monitorEventLoopDelay();
+		stalls.enable();
 		try {
 			await follow(storm, plan(options));
 			await storm.reload({ workers: 3, extra: false }).then(({ gone }) => gone);
@@ -376,6 +379,8 @@ export async function runStorm(given = {}) {
 		const end = sizes(margay.pid);
 		const report = await driver.stop();
 		result = figures({ options, storm, report, start, end, windows });
+		// What is late on a machine that stood still itself is not Margay's.
+		result.test_stalled_ms = stalls.max / 1e6;
 		if (result.unexplained.length > 0) result.log = fs.readFileSync(margay.logFile, 'utf8');
 	} finally {
 		await driver?.child.stop();
@@ -391,7 +396,8 @@ export async function runStorm(given = {}) {
 // What must hold after each storm; says all that is needed to find out why not.
 export function judge(result) {
 	const { seed, said, unexplained, rows, failures, master } = result;
-	const story = [`seed ${seed}`, ...said].join('\n');
+	const stalled = result.test_stalled_ms.toFixed();
+	const story = [`seed ${seed}; the test itself stood still for up to ${stalled} ms`, ...said].join('\n');
 	assert.ok(result.complete, `only ${rows.length} failures were listed: ${JSON.stringify(failures)}\n${story}`);
 	assert.ok(
 		master.end.descriptors <= master.start.descriptors + SPARE,
