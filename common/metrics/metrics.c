@@ -203,7 +203,7 @@ int metrics_slot_take(
 	s->last_number = number;
 	s->number = number;
 	s->generation = generation;
-	s->pid = 0;
+	s->pid = getpid(); /* until its process opens it */
 	s->heartbeat = 0;
 	s->used = 1;
 	return best;

@@ -166,6 +166,8 @@ void child_spawn(struct child *c)
 	close(channel[1]);
 	vault_close(&c->left); /* it has all of it now, and must be the only one */
 	c->pid = pid;
+	/* It may die before it does so itself. */
+	(void)metrics_slot_open(s->metrics, c->metrics_slot, pid);
 	c->channel = channel[0];
 	c->state = CHILD_STARTING;
 	c->started = clock_coarse();
@@ -295,7 +297,7 @@ static bool has_slot(const struct child *c)
 	if (c->metrics_slot < 0)
 		return false;
 	metrics_slot_info(c->supervisor->metrics, c->metrics_slot, &info);
-	return info.pid == 0 || info.pid == c->pid;
+	return info.pid == c->pid;
 }
 
 /* The place is empty now. */

@@ -140,6 +140,8 @@ void process_run(struct child *c, int channel)
 	static struct role_boot boot;
 	char name[32];
 
+	/* From the first moment on it can be seen whose slot it is (metrics_reap_gone). */
+	(void)metrics_slot_open(s->metrics, c->metrics_slot, getpid());
 	signals_reset();
 	boot = (struct role_boot){.role = c->role,
 	    .generation = g->number,

@@ -436,9 +436,9 @@ int upgrade_return(struct supervisor *s, char *why, size_t size)
 	return 0;
 }
 
-/* A broker or keeper of the other one's, of which nothing is known here: two would be one too many.
- * With that master dead we are its parent, so it is nobody else. */
-static void end_stranger(const struct supervisor *s, int slot)
+/* A broker or keeper of the dead master's, of which nothing is known here: two would be one too
+ * many. We are its parent now, or will be at once, so it is nobody else. */
+static void end_stranger(const struct supervisor *s, int slot, pid_t master)
 {
 	struct metrics_slot_info info = {0};
 	struct procfs_stat process;
@@ -446,20 +446,22 @@ static void end_stranger(const struct supervisor *s, int slot)
 	metrics_slot_info(s->metrics, slot, &info);
 	if ((info.kind != METRIC_SLOT_BROKER && info.kind != METRIC_SLOT_KEEPER) || info.pid <= 0 ||
 	    info.pid == s->broker->pid || info.pid == s->keeper->pid ||
-	    procfs_stat(info.pid, &process) || process.parent != getpid())
+	    procfs_stat(info.pid, &process) ||
+	    (process.parent != getpid() && process.parent != master))
 		return;
 	LOG(s->log, LOG_LEVEL_WARN, "ended: it was the dead master's",
 	    LOG_INT("child_pid", info.pid));
 	kill(info.pid, SIGKILL);
+	metrics_slot_reaped(s->metrics, slot);
 }
 
 /* By what is known here; what the other one told our workers is not. So others take their place. */
-static void recover_alone(struct supervisor *s, const char *why)
+static void recover_alone(struct supervisor *s, pid_t master, const char *why)
 {
 	LOG(s->log, LOG_LEVEL_WARN, "nothing can be taken over: what was known here is used",
 	    LOG_STR("reason", why));
 	for (int slot = 0; slot < METRIC_SLOTS; slot++)
-		end_stranger(s, slot);
+		end_stranger(s, slot, master);
 	s->metrics_slot = metrics_slot_take(s->metrics, METRIC_SLOT_MASTER, 0, 0);
 	if (s->metrics_slot >= 0)
 		s->cells = metrics_slot_open(s->metrics, s->metrics_slot, getpid());
@@ -469,15 +471,34 @@ static void recover_alone(struct supervisor *s, const char *why)
 		reload_back(s, s->current->config_fd, "the other master died: workers of this one");
 }
 
+/* No broker lives: nobody would answer. Known if the dead master's slot is among ours. */
+static bool broker_is_gone(const struct supervisor *s, pid_t master)
+{
+	struct metrics_slot_info info;
+	struct procfs_stat process;
+	bool shared = false;
+
+	for (int slot = 0; slot < METRIC_SLOTS; slot++) {
+		metrics_slot_info(s->metrics, slot, &info);
+		shared |= info.kind == METRIC_SLOT_MASTER && info.pid == master;
+		if (info.kind == METRIC_SLOT_BROKER && info.pid > 0 &&
+		    procfs_stat(info.pid, &process) == 0 && process.state != 'Z')
+			return false;
+	}
+	return shared;
+}
+
 void upgrade_recover(struct supervisor *s)
 {
 	char why[300] = "no broker is left";
+	pid_t master = s->upgrade->pid;
+	bool gone = broker_is_gone(s, master);
 
 	upgrade_close(s);
 	manifest_close(&s->heritage.manifest);
 	s->heritage.alive = false;
-	if (takeover_begin(s, why, sizeof(why)) || !s->heritage.alive) {
-		recover_alone(s, why);
+	if (gone || takeover_begin(s, why, sizeof(why)) || !s->heritage.alive) {
+		recover_alone(s, master, why);
 		return;
 	}
 	if (upgrade_return(s, why, sizeof(why)) == 0) {
