@@ -4,10 +4,14 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/ipc/state.h"
+#include "master/supervisor/inventory.h"
 #include "master/supervisor/supervisor.h"
 
 static struct supervisor s;
@@ -96,4 +100,24 @@ Test(heritage, metrics_that_are_none_are_made_anew)
 	hand_over(MANIFEST_METRICS, "", 1);
 	cr_assert_eq(estate_open(&s, &config, why, sizeof(why)), 0, "%s", why);
 	cr_assert_not(s.metrics_are_inherited);
+}
+
+/* A listener of an address that no generation serves would be bound for ever, and never accept. */
+Test(heritage, listeners_that_nobody_claims_are_refused)
+{
+	const struct master_record state = {.pid = 1, .last_generation = 7};
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	cr_assert_eq(bind(fd, (struct sockaddr *)&in, sizeof(in)), 0);
+	cr_assert_eq(listen(fd, 1), 0);
+	cr_assert_eq(
+	    manifest_put(&s.heritage.manifest, MANIFEST_LISTENER, 1, span_of("127.0.0.1"), &fd, 1),
+	    0);
+	cr_assert_eq(manifest_put(&s.heritage.manifest, MANIFEST_STATE, 0,
+			 (struct span){(const char *)&state, sizeof(state)}, NULL, 0),
+	    0);
+	cr_assert_eq(estate_open(&s, &config, why, sizeof(why)), 0, "%s", why);
+	cr_assert_eq(inherit_all(&s, why, sizeof(why)), -EINVAL);
+	cr_assert_not_null(strstr(why, "belong to no generation"), "%s", why);
 }
