@@ -13,6 +13,7 @@
 #include "common/ipc/state.h"
 #include "master/supervisor/inventory.h"
 #include "master/supervisor/supervisor.h"
+#include "master/supervisor/upgrade.h"
 
 static struct supervisor s;
 static char directory[] = "/tmp/margay-estate-XXXXXX";
@@ -106,6 +107,7 @@ Test(heritage, metrics_that_are_none_are_made_anew)
 Test(heritage, listeners_that_nobody_claims_are_refused)
 {
 	const struct master_record state = {.pid = 1, .last_generation = 7};
+	struct upgrade upgrade = {.supervisor = &s};
 	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -118,6 +120,8 @@ Test(heritage, listeners_that_nobody_claims_are_refused)
 			 (struct span){(const char *)&state, sizeof(state)}, NULL, 0),
 	    0);
 	cr_assert_eq(estate_open(&s, &config, why, sizeof(why)), 0, "%s", why);
+	s.upgrade = &upgrade;
 	cr_assert_eq(inherit_all(&s, why, sizeof(why)), -EINVAL);
+	s.upgrade = NULL;
 	cr_assert_not_null(strstr(why, "belong to no generation"), "%s", why);
 }
