@@ -21,10 +21,10 @@ static void caller_begin(struct client *c)
 
 static void call_again(struct client *c)
 {
-	unsigned rate = c->driver->options.rate;
+	unsigned rate = c->driver->options.rate, calls = c->driver->options.calls;
 	uint64_t now = clock_microseconds();
 
-	if (c->driver->ending) {
+	if (c->driver->ending || (calls > 0 && c->calls >= calls)) {
 		client_finish(c);
 		return;
 	}
@@ -44,6 +44,7 @@ static void caller_answered(struct client *c)
 	unsigned late = c->driver->options.late;
 
 	report_answered(&c->driver->report, c->kind, took);
+	c->calls++;
 	if (late > 0 && took > late * UINT64_C(1000))
 		client_fail(c, FAILURE_LATE, "", link_port(&c->link));
 	call_again(c);

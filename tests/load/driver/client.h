@@ -56,11 +56,11 @@ struct client {
 	struct link link;
 	struct buffer request, body;
 	struct sse_data sse;
-	struct timeout deadline; /* of the request */
-	ev_timer again;          /* until the next request */
-	uint64_t ids, connects;
-	uint64_t sent_at; /* microseconds */
-	uint64_t due_at;  /* microseconds: of a paced call */
+	struct timeout deadline;       /* of the request */
+	ev_timer again;                /* until the next request */
+	uint64_t ids, connects, calls; /* calls: that were answered */
+	uint64_t sent_at;              /* microseconds */
+	uint64_t due_at;               /* microseconds: of a paced call */
 	char id[REPORT_ID_MAX], first[REPORT_ID_MAX], before[REPORT_ID_MAX];
 	char session[REPORT_SESSION_MAX];
 	/* Streams. */

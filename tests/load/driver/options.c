@@ -20,6 +20,7 @@ static const char usage[] =
     "  --era ERA       legacy, modern or both (default): every second client each\n"
     "  --rate N        calls a second of each client (default 0: as fast as answered)\n"
     "  --seconds N     how long (default 0: until SIGTERM or SIGINT)\n"
+    "  --calls N       of each client, then it ends (default 0: no end)\n"
     "  --late MS, --timeout MS, --connect-timeout MS, --reopen MS, --silence MS\n"
     "                  what is a failure (1000, 10000, 10000, 5000, 5000; 0: never)\n"
     "  --rows N        failures that are listed (default 200)\n"
@@ -68,6 +69,7 @@ static const struct row {
     {"--streams", NULL, offsetof(struct options, streams), CLIENTS_MAX},
     {"--rate", NULL, offsetof(struct options, rate), 1000000},
     {"--seconds", NULL, offsetof(struct options, seconds), 1000000},
+    {"--calls", NULL, offsetof(struct options, calls), 1000000000},
     {"--late", NULL, offsetof(struct options, late), TIME_MAX},
     {"--timeout", NULL, offsetof(struct options, timeout), TIME_MAX},
     {"--connect-timeout", NULL, offsetof(struct options, connect_timeout), TIME_MAX},

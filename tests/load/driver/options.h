@@ -16,6 +16,7 @@ struct options {
 	bool legacy, modern;
 	unsigned keepalive, connects, streams; /* clients */
 	unsigned seconds;                      /* 0: until a signal */
+	unsigned calls;                        /* of each client; 0: no end */
 	unsigned rate;                         /* calls a second of each client; 0: no pause */
 	unsigned late, timeout, connect_timeout, reopen, silence;
 	unsigned rows;
