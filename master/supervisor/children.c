@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
+#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -173,7 +173,7 @@ void child_spawn(struct child *c)
 	c->started = clock_coarse();
 	ev_timer_set(&c->restart, ready_patience, 0);
 	ev_timer_start(s->loop, &c->restart);
-	c->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	c->pidfd = pidfd_open(pid, 0);
 	ev_io_init(&c->io, on_channel, c->channel, EV_READ);
 	ev_io_start(s->loop, &c->io);
 	ev_child_init(&c->exit, on_exit_status, pid, 0);
