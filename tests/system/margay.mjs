@@ -107,10 +107,10 @@ export class Margay {
 	}
 
 	// `descriptors`: how many files each process may have open. Again, when the master was killed: the
-	// new one takes over.
-	async run({ descriptors } = {}) {
+	// new one takes over. `under`: a command that runs it.
+	async run({ descriptors, under = [] } = {}) {
 		running.add(this);
-		const command = [this.program, 'run', '-c', this.file];
+		const command = [...under, this.program, 'run', '-c', this.file];
 		if (descriptors) command.unshift('prlimit', `--nofile=${descriptors}:${descriptors}`);
 		this.child = new Child(command[0], command.slice(1), {
 			cwd: this.dir,

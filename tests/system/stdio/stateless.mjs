@@ -21,6 +21,7 @@ const held = []; // answers that were put off
 const tools = {
 	pid: () => text(process.pid),
 	counter: () => text([++count, process.pid]),
+	echo: () => text('x'.repeat(200)),
 	heard: () => text({ cancelled, listens: [...listens.keys()] }),
 	meta: ({ _meta }) => text(_meta),
 	fail: ({ arguments: { code } }) => {
