@@ -119,7 +119,6 @@ static void take_over(struct upgrade *u)
 	if (tell(u, UPGRADE_SERVING, text))
 		LOG_TEXT(s->log, LOG_LEVEL_WARN, "the old master can't be told");
 	reload_ready(s);
-	children_replace(s);
 }
 
 int heir_rollback(struct supervisor *s, char *why, size_t size)
@@ -163,6 +162,10 @@ static void on_old_gone(struct upgrade *u)
 			break; /* it has taken over, and needs us no more */
 		LOG_TEXT(s->log, LOG_LEVEL_INFO, "the old master has ended");
 		upgrade_close(s);
+		/* Not before: what is on its way between two of them would be lost with us, and
+		 * a rollback would have to bring them back. */
+		if (s->state == SUPERVISOR_RUNNING)
+			children_replace(s);
 		break;
 	case UPGRADE_RETURNING:
 		upgrade_recover(s);
