@@ -517,6 +517,7 @@ static void on_rollback(struct upgrade *u)
 	if (upgrade_return(s, why, sizeof(why)) == 0) {
 		LOG_TEXT(s->log, LOG_LEVEL_WARN, "rolled back: this master serves again");
 		METRIC_ADD(s->cells, ROLLBACKS, 1, 0);
+		/* One that died meanwhile is the new binary's now. */
 		children_replace(s);
 		reload_back(s, config, "rolled back to the old binary and its configuration");
 	}
