@@ -40,6 +40,17 @@ int session_id_create(uint16_t node, uint8_t epoch, struct session_id *out)
 	return 0;
 }
 
+static void session_encode(const uint8_t *raw, size_t groups, char *out)
+{
+	for (size_t i = 0; i < groups; i++) {
+		uint32_t bits =
+		    (uint32_t)raw[3 * i] << 16 | (uint32_t)raw[3 * i + 1] << 8 | raw[3 * i + 2];
+		for (size_t j = 0; j < 4; j++)
+			out[4 * i + j] = alphabet[bits >> (18 - 6 * j) & 63];
+	}
+	out[4 * groups] = '\0';
+}
+
 void session_id_format(
     const struct session_id *id, const uint8_t key[SESSION_KEY_SIZE], char out[SESSION_ID_TEXT + 1])
 {
@@ -47,15 +58,13 @@ void session_id_format(
 
 	out[0] = '\0';
 	memcpy(raw, id->bytes, SESSION_ID_BYTES);
-	if (!session_mac(id->bytes, key, raw + SESSION_ID_BYTES))
-		return;
-	for (size_t i = 0; i < SESSION_RAW / 3; i++) {
-		uint32_t bits =
-		    (uint32_t)raw[3 * i] << 16 | (uint32_t)raw[3 * i + 1] << 8 | raw[3 * i + 2];
-		for (size_t j = 0; j < 4; j++)
-			out[4 * i + j] = alphabet[bits >> (18 - 6 * j) & 63];
-	}
-	out[SESSION_ID_TEXT] = '\0';
+	if (session_mac(id->bytes, key, raw + SESSION_ID_BYTES))
+		session_encode(raw, SESSION_RAW / 3, out);
+}
+
+void session_id_shorten(const struct session_id *id, char out[SESSION_ID_SHORT + 1])
+{
+	session_encode(id->bytes, SESSION_ID_SHORT / 4, out);
 }
 
 static bool session_decode(struct span text, uint8_t raw[SESSION_RAW])

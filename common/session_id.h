@@ -26,6 +26,8 @@ int session_id_create(uint16_t node, uint8_t epoch, struct session_id *out) MUST
 /* Write the 36 characters and a NUL; an empty text, which never parses, when memory ran out. */
 void session_id_format(const struct session_id *id, const uint8_t key[SESSION_KEY_SIZE],
     char out[SESSION_ID_TEXT + 1]);
+/* Its first characters and a NUL: for the log. */
+void session_id_shorten(const struct session_id *id, char out[SESSION_ID_SHORT + 1]);
 /* False when the text is no id that this key made. Constant time in the HMAC. */
 bool session_id_parse(
     struct span text, const uint8_t key[SESSION_KEY_SIZE], struct session_id *out) MUST_CHECK;

@@ -49,14 +49,12 @@ static void log_access(const struct exchange *x, uint64_t micros)
 {
 	const struct worker *w = x->worker;
 	const struct conn *c = x->conn;
-	char session[SESSION_ID_TEXT + 1] = "";
+	char session[SESSION_ID_SHORT + 1] = "";
 
 	if (!w->config->log.access)
 		return;
-	if (x->has_session) {
-		session_id_format(&x->session, w->boot->session_key, session);
-		session[SESSION_ID_SHORT] = '\0';
-	}
+	if (x->has_session)
+		session_id_shorten(&x->session, session);
 	LOG(w->log, LOG_LEVEL_INFO, "request", LOG_STR("client", clients_name(c->client)),
 	    LOG_STR("route", x->route ? x->route->config->path : ""),
 	    LOG_STR("upstream", x->route ? x->route->upstream->config->name : ""),
@@ -187,13 +185,11 @@ void exchange_upstream_failed(struct exchange *x, int reason, const char *detail
 	    [METRIC_REASON_LIMIT] = REPLY_UPSTREAM_BUSY,
 	};
 	const char *name = x->route->upstream->config->name;
-	char session[SESSION_ID_TEXT + 1] = "";
+	char session[SESSION_ID_SHORT + 1] = "";
 	char text[320];
 
-	if (x->has_session) {
-		session_id_format(&x->session, x->worker->boot->session_key, session);
-		session[SESSION_ID_SHORT] = '\0';
-	}
+	if (x->has_session)
+		session_id_shorten(&x->session, session);
 	LOG(x->worker->log, LOG_LEVEL_WARN, "upstream failed", LOG_STR("upstream", name),
 	    LOG_STR("session", session), LOG_STR("reason", detail),
 	    LOG_STR("method", x->method_name));

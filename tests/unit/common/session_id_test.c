@@ -23,6 +23,18 @@ Test(session_id, comes_back_and_holds_node_and_epoch)
 	}
 }
 
+Test(session_id, is_shortened_to_its_beginning)
+{
+	struct session_id id;
+	char text[SESSION_ID_TEXT + 1], beginning[SESSION_ID_SHORT + 1];
+
+	cr_assert_eq(session_id_create(7, 9, &id), 0);
+	session_id_format(&id, key, text);
+	session_id_shorten(&id, beginning);
+	cr_assert_eq(strlen(beginning), SESSION_ID_SHORT);
+	cr_assert_eq(strncmp(beginning, text, SESSION_ID_SHORT), 0);
+}
+
 Test(session_id, two_ids_differ)
 {
 	struct session_id a, b;
