@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { SESSION_MAC = 8, SESSION_RAW = SESSION_ID_BYTES + SESSION_MAC, SESSION_RANDOM = 16 };
+enum { SESSION_RAW = SESSION_ID_BYTES + SESSION_MAC, SESSION_RANDOM = 16 };
 
 _Static_assert(
     SESSION_RAW % 3 == 0 && SESSION_RAW / 3 * 4 == SESSION_ID_TEXT, "no padding and no spare bits");
@@ -86,13 +86,28 @@ static bool session_decode(struct span text, uint8_t raw[SESSION_RAW])
 	return true;
 }
 
-bool session_id_parse(struct span text, const uint8_t key[SESSION_KEY_SIZE], struct session_id *out)
+bool session_id_decode(struct span text, struct session_id *out, uint8_t mac[SESSION_MAC])
 {
-	uint8_t raw[SESSION_RAW], mac[SESSION_MAC];
+	uint8_t raw[SESSION_RAW];
 
-	if (!session_decode(text, raw) || !session_mac(raw, key, mac) ||
-	    CRYPTO_memcmp(mac, raw + SESSION_ID_BYTES, SESSION_MAC) != 0)
+	if (!session_decode(text, raw))
 		return false;
 	memcpy(out->bytes, raw, SESSION_ID_BYTES);
+	memcpy(mac, raw + SESSION_ID_BYTES, SESSION_MAC);
 	return true;
+}
+
+bool session_id_is_ours(const struct session_id *id, const uint8_t mac[SESSION_MAC],
+    const uint8_t key[SESSION_KEY_SIZE])
+{
+	uint8_t ours[SESSION_MAC];
+
+	return session_mac(id->bytes, key, ours) && CRYPTO_memcmp(ours, mac, SESSION_MAC) == 0;
+}
+
+bool session_id_parse(struct span text, const uint8_t key[SESSION_KEY_SIZE], struct session_id *out)
+{
+	uint8_t mac[SESSION_MAC];
+
+	return session_id_decode(text, out, mac) && session_id_is_ours(out, mac, key);
 }

@@ -15,7 +15,7 @@
 #include "common/role.h"
 #include "common/span.h"
 
-enum { SESSION_ID_BYTES = 19, SESSION_ID_TEXT = 36, SESSION_ID_SHORT = 8 };
+enum { SESSION_ID_BYTES = 19, SESSION_ID_TEXT = 36, SESSION_ID_SHORT = 8, SESSION_MAC = 8 };
 
 struct session_id {
 	uint8_t bytes[SESSION_ID_BYTES]; /* node 2, epoch 1, random 16 */
@@ -31,5 +31,10 @@ void session_id_shorten(const struct session_id *id, char out[SESSION_ID_SHORT +
 /* False when the text is no id that this key made. Constant time in the HMAC. */
 bool session_id_parse(
     struct span text, const uint8_t key[SESSION_KEY_SIZE], struct session_id *out) MUST_CHECK;
+/* The two halves of it, for who remembers which HMAC was right: the first judges the form only. */
+bool session_id_decode(
+    struct span text, struct session_id *out, uint8_t mac[SESSION_MAC]) MUST_CHECK;
+bool session_id_is_ours(const struct session_id *id, const uint8_t mac[SESSION_MAC],
+    const uint8_t key[SESSION_KEY_SIZE]) MUST_CHECK;
 
 #endif

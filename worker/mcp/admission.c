@@ -155,8 +155,7 @@ void admission_head(struct exchange *x, const struct http_head *head)
 	if (version)
 		copy_text(x->version, sizeof(x->version), version->value);
 	if (session) {
-		x->has_session =
-		    session_id_parse(session->value, x->worker->boot->session_key, &x->session);
+		x->has_session = sessions_parse(x->worker->sessions, session->value, &x->session);
 		x->bad_session = !x->has_session;
 	}
 }

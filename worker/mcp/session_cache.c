@@ -2,6 +2,7 @@
 #include "worker/mcp/session_cache.h"
 
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
 #include <bsd/sys/queue.h>
@@ -14,6 +15,8 @@ struct session_entry {
 	uint8_t version;
 	uint32_t idle_timeout, changes;
 	uint32_t epoch, batch;
+	bool proved; /* `mac` is right */
+	uint8_t mac[SESSION_MAC];
 	size_t state; /* bytes */
 	char text[];  /* route NUL upstream NUL upstream_session NUL state */
 };
@@ -127,4 +130,15 @@ bool session_entry_touch(struct session_entry *entry, uint32_t batch)
 
 	entry->batch = batch;
 	return first;
+}
+
+bool session_entry_has_mac(const struct session_entry *entry, const uint8_t mac[SESSION_MAC])
+{
+	return entry->proved && CRYPTO_memcmp(entry->mac, mac, SESSION_MAC) == 0;
+}
+
+void session_entry_keep_mac(struct session_entry *entry, const uint8_t mac[SESSION_MAC])
+{
+	memcpy(entry->mac, mac, SESSION_MAC);
+	entry->proved = true;
 }

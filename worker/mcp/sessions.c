@@ -517,6 +517,22 @@ static bool is_trusted(const struct sessions *s, const struct session_entry *ent
 	return session_entry_epoch(entry) == s->epoch && clock_coarse() - s->lost_at < broker_grace;
 }
 
+bool sessions_parse(struct sessions *s, struct span text, struct session_id *out)
+{
+	uint8_t mac[SESSION_MAC];
+
+	if (!session_id_decode(text, out, mac))
+		return false;
+	struct session_entry *entry = session_cache_find(s->cache, out);
+	if (entry && session_entry_has_mac(entry, mac))
+		return true;
+	if (!session_id_is_ours(out, mac, s->boot->session_key))
+		return false;
+	if (entry)
+		session_entry_keep_mac(entry, mac);
+	return true;
+}
+
 const struct session_record *sessions_get(
     struct sessions *s, const struct session_id *id, struct session_call *call, int *error)
 {

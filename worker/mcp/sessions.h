@@ -48,6 +48,8 @@ bool sessions_connected(const struct sessions *s);
 /* Called once, when the first HELLO was accepted: the worker may say READY. */
 void sessions_on_ready(struct sessions *s, void (*ready)(void *context), void *context);
 
+/* The id that a client sent; false when it is none that our key made. */
+bool sessions_parse(struct sessions *s, struct span text, struct session_id *out) MUST_CHECK;
 /*
  * Look up. The record itself when cached (valid until the loop turns; touched), or NULL with `call`
  * under way. Fails at once through *error (-ENOBUFS: over 1000 calls wait).
