@@ -52,10 +52,12 @@ int buffer_append(struct buffer *b, const void *bytes, size_t n, size_t bound)
 
 int buffer_printf(struct buffer *b, size_t bound, const char *format, ...)
 {
+	size_t room = b->data ? b->capacity - b->tail : 0;
 	va_list args;
 
+	/* What is there is enough most of the time. */
 	va_start(args, format);
-	int length = vsnprintf(NULL, 0, format, args);
+	int length = vsnprintf(room > 0 ? b->data + b->tail : NULL, room, format, args);
 	va_end(args);
 	if (length < 0)
 		return -EINVAL;
@@ -63,12 +65,14 @@ int buffer_printf(struct buffer *b, size_t bound, const char *format, ...)
 	size_t n = (size_t)length;
 	if (n > bound || buffer_length(b) > bound - n)
 		return -EMSGSIZE;
-	int error = buffer_reserve(b, n + 1, bound + 1);
-	if (error)
-		return error;
-	va_start(args, format);
-	vsnprintf(b->data + b->tail, n + 1, format, args);
-	va_end(args);
+	if (n >= room) {
+		int error = buffer_reserve(b, n + 1, bound + 1);
+		if (error)
+			return error;
+		va_start(args, format);
+		vsnprintf(b->data + b->tail, n + 1, format, args);
+		va_end(args);
+	}
 	b->tail += n;
 	return 0;
 }
