@@ -283,6 +283,7 @@ static int open_all(struct worker *w)
 	TAILQ_INIT(&w->conns);
 	TAILQ_INIT(&w->ready);
 	TAILQ_INIT(&w->exchanges);
+	TAILQ_INIT(&w->spare_exchanges);
 	TAILQ_INIT(&w->closed_conns);
 	TAILQ_INIT(&w->closed_exchanges);
 	TAILQ_INIT(&w->closed_upstreams);
@@ -333,6 +334,7 @@ void worker_close(struct worker *w)
 	catalogues_close(w);
 	upstreams_close(w);
 	free_closed(w);
+	exchanges_close(w);
 	sessions_close(w->sessions);
 	resolver_close(w->resolver);
 	stdio_close(w->stdio);

@@ -83,6 +83,8 @@ struct worker {
 	struct conn_list ready; /* with whole requests in their buffer */
 	unsigned conn_count;
 	struct exchange_list exchanges; /* in flight */
+	struct exchange_list spare_exchanges;
+	unsigned spare_count;
 	struct aside_list asides;
 	struct errand_list errands;   /* to upstreams of another era */
 	struct liaison_list liaisons; /* being opened */

@@ -18,6 +18,25 @@
 #include "worker/policy/clients.h"
 #include "worker/route.h"
 
+enum {
+#ifdef __SANITIZE_ADDRESS__
+	SPARES_MAX = 0, /* each is freed, so that a late use of it is seen */
+#else
+	SPARES_MAX = 64, /* exchanges that are kept for the next requests */
+#endif
+	SPARE_BUFFER_MAX = 2048, /* bytes of each buffer of such a one */
+};
+
+/* What an exchange has on the heap until it is freed. */
+static const size_t buffers[] = {offsetof(struct exchange, forward),
+    offsetof(struct exchange, fields), offsetof(struct exchange, cache_key),
+    offsetof(struct exchange, body), offsetof(struct exchange, call.head)};
+
+static struct buffer *buffer_of(struct exchange *x, size_t i)
+{
+	return (struct buffer *)(void *)((char *)x + buffers[i]);
+}
+
 static const struct {
 	unsigned status;
 	int code;
@@ -113,18 +132,60 @@ void exchange_finish(struct exchange *x)
 	TAILQ_INSERT_TAIL(&w->closed_exchanges, x, link);
 }
 
+static void exchange_release(struct exchange *x)
+{
+	for (size_t i = 0; i < sizeof(buffers) / sizeof(buffers[0]); i++)
+		buffer_release(buffer_of(x, i));
+	free(x);
+}
+
+/* One that was used before, with what its buffers have grown to, or a new one. */
+static struct exchange *exchange_create(struct worker *w)
+{
+	struct exchange *x = TAILQ_FIRST(&w->spare_exchanges);
+
+	if (!x)
+		return calloc(1, sizeof(*x));
+	TAILQ_REMOVE(&w->spare_exchanges, x, link);
+	w->spare_count--;
+	return x;
+}
+
 void exchange_free(struct exchange *x)
 {
+	struct worker *w = x->worker;
+	struct buffer kept[sizeof(buffers) / sizeof(buffers[0])];
+
 	handshake_free(x);
 	resume_free(x);
 	http_sse_free(x);
 	feed_free(x);
-	buffer_release(&x->forward);
-	buffer_release(&x->fields);
-	buffer_release(&x->cache_key);
-	buffer_release(&x->body);
-	buffer_release(&x->call.head);
-	free(x);
+	if (w->spare_count == SPARES_MAX) {
+		exchange_release(x);
+		return;
+	}
+	for (size_t i = 0; i < sizeof(buffers) / sizeof(buffers[0]); i++) {
+		struct buffer *b = buffer_of(x, i);
+		if (b->capacity > SPARE_BUFFER_MAX)
+			buffer_release(b);
+		buffer_consume(b, buffer_length(b));
+		kept[i] = *b;
+	}
+	*x = (struct exchange){0};
+	for (size_t i = 0; i < sizeof(buffers) / sizeof(buffers[0]); i++)
+		*buffer_of(x, i) = kept[i];
+	TAILQ_INSERT_HEAD(&w->spare_exchanges, x, link);
+	w->spare_count++;
+}
+
+void exchanges_close(struct worker *w)
+{
+	struct exchange *x;
+
+	while ((x = TAILQ_FIRST(&w->spare_exchanges))) {
+		TAILQ_REMOVE(&w->spare_exchanges, x, link);
+		exchange_release(x);
+	}
 }
 
 void exchange_refuse(struct exchange *x, enum reply_id reply, const char *detail, struct span data)
@@ -265,7 +326,7 @@ void exchange_drain(struct exchange *x)
 static void handle_head(struct conn *c, const struct http_head *head)
 {
 	struct worker *w = c->worker;
-	struct exchange *x = calloc(1, sizeof(*x));
+	struct exchange *x = exchange_create(w);
 
 	if (!x) {
 		conn_close(c);

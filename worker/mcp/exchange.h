@@ -128,6 +128,8 @@ void exchange_accept(struct exchange *x);
 /* The answer was given (conn_end was called or the conn is gone): log, count, let go. */
 void exchange_finish(struct exchange *x);
 void exchange_free(struct exchange *x);
+/* Free those that are kept for the next requests. */
+void exchanges_close(struct worker *w);
 void exchange_timeouts_init(struct worker *w);
 /* The worker drains: end a stream in a while (drain_wait), so that its client comes back to another
  * worker. */
