@@ -2,6 +2,7 @@
 // the master alone, and clients notice as little as can be.
 import { after, afterEach, before, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
+import path from 'node:path';
 import { binary, isAlive, killPid, Margay, RawSession, request, ScriptedServer, until } from './harness.mjs';
 import { Control } from './control.mjs';
 
@@ -19,8 +20,8 @@ function setUp() {
 	};
 	before(async () => {
 		bench.server = await ScriptedServer.start();
-		bench.start = async (config = {}) => {
-			const margay = await Margay.start({ upstream: bench.server.url, config });
+		bench.start = async (config = {}, program = undefined) => {
+			const margay = await Margay.start({ upstream: bench.server.url, config, program });
 			bench.margays.push(margay);
 			return margay;
 		};
@@ -36,6 +37,7 @@ function setUp() {
 	return bench;
 }
 
+const fault = (name) => path.join(path.dirname(binary), 'tests', name);
 const logged = (margay, text, pid) =>
 	margay.log().find((line) => line.message === text && (!pid || line.child_pid === pid));
 const SILENT = 'does not turn: its siblings accept for it';
@@ -78,6 +80,25 @@ describe('a worker that does not turn', OPTIONS, () => {
 		assert.equal(metrics.sum('margay_watchdog_silent_total'), 1);
 		assert.equal(metrics.sum('margay_watchdog_aborts_total'), 0);
 		assert.equal(metrics.sum('margay_worker_restarts_total'), 0);
+	});
+
+	// SIGABRT ends one that runs, for its core, and nobody has to kill it.
+	test('because it runs in a circle is stood in for and aborted', async () => {
+		const margay = await bench.start({ workers: 2 }, fault('margay-endless'));
+		const lost = request(`${margay.origin}/endless`, { timeout: 30_000 }).catch(() => 'lost');
+		const began = Date.now();
+		await until('it is stood in for', () => logged(margay, SILENT), { timeout: 3000 });
+		const { child_pid: pid } = logged(margay, SILENT);
+		assert.ok((await connects(margay)).every(({ status }) => status === 404));
+		await until('it is gone', () => !isAlive(pid), { timeout: 20_000 });
+		const took = Date.now() - began;
+		assert.ok(took > 9_000 && took < 14_000, `aborted after ${took} ms`);
+		assert.equal(await lost, 'lost');
+		await until('another one accepts', async () =>
+			(await margay.status()).workers.every(({ state, slots }) => state === 'accepting' && slots === 16),
+		);
+		assert.ok(logged(margay, ABORTED, pid));
+		assert.equal(logged(margay, 'ended', pid).how, 'killed by signal 6');
 	});
 
 	test('for long is killed and restarted', async () => {
