@@ -190,7 +190,7 @@ struct config_defaults {
 	const char *runtime_dir;
 	const char *listen; /* HOST:PORT */
 	bool connected;     /* nobody can connect: the only client is there (desktop.h) */
-	bool quiet;         /* log warnings only, as text, and no requests */
+	bool quiet;   /* log warnings only, as text, and no requests; wait for no other master */
 	bool checked; /* these bytes passed before: what is outside of them is not looked at */
 	const char *running_dir; /* runtime_dir of a Margay that runs: another is an error */
 };

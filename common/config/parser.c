@@ -374,6 +374,7 @@ int config_parse(struct span bytes, const struct config_defaults *defaults, stru
 		config->log.level = LOG_LEVEL_WARN;
 		config->log.format = LOG_FORMAT_TEXT;
 		config->log.access = false;
+		config->orphan_timeout = 0;
 	}
 	if (!p.no_memory)
 		take_document(&p, bytes.p, bytes.n);

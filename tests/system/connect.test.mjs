@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { binary, Child, freePorts, killPid, Margay, reply, ScriptedServer, until } from './harness.mjs';
+import { binary, Child, freePorts, isAlive, killPid, Margay, reply, ScriptedServer, until } from './harness.mjs';
 import { metaOf } from './modern.mjs';
 
 const OPTIONS = { timeout: 60_000, skip: binary ? false : 'needs MARGAY_BIN' };
@@ -300,6 +300,17 @@ describe('margay connect', OPTIONS, () => {
 		killPid(Number(worker), 'SIGKILL');
 		await until('it ended', () => client.child.ended);
 		assert.equal(client.child.code, 1);
+	});
+
+	// Control: with the orphan_timeout of a configuration they wait a minute for a master that nobody can start.
+	test('nothing outlives a master that is killed', async () => {
+		connect();
+		await client.initialize();
+		const { pid } = client.process;
+		const pids = fs.readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number);
+		assert.equal(pids.length, 3);
+		client.process.kill('SIGKILL');
+		await until('all have ended', () => !pids.some(isAlive));
 	});
 
 	for (const [args, code, said] of [
