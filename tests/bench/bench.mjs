@@ -5,6 +5,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { runLoad } from './load.mjs';
+import { runMemory } from './memory.mjs';
+import { runScale } from './scale.mjs';
 
 const docs = path.join(import.meta.dirname, '../../docs');
 
@@ -12,6 +14,8 @@ const { values, positionals } = parseArgs({
 	allowPositionals: true,
 	options: {
 		quick: { type: 'boolean', default: false },
+		memory: { type: 'boolean', default: false },
+		scale: { type: 'boolean', default: false },
 		only: { type: 'boolean', default: false },
 		workers: { type: 'string', default: '1' },
 		rounds: { type: 'string' },
@@ -43,8 +47,13 @@ const options = {
 	scratch,
 	tell: console.log,
 };
+const modes = [
+	[values.memory, runMemory],
+	[values.scale, runScale],
+	[!values.memory && !values.scale, runLoad],
+];
 try {
-	if (!(await runLoad(options))) process.exitCode = 1;
+	for (const [wanted, run] of modes) if (wanted && !(await run(options))) process.exitCode = 1;
 } catch (error) {
 	console.error(`scripts/bench: ${error.message}`);
 	process.exitCode = 1;

@@ -1,0 +1,159 @@
+// What waits costs memory: sessions, connections and event streams that do nothing. Each kind is opened
+// in a Margay of its own, a few first, so that what is counted is what each more costs.
+import fs from 'node:fs';
+import net from 'node:net';
+import { Driver, startLoadUpstream } from '../system/driver.mjs';
+import { until } from '../system/process.mjs';
+import { conditions } from './conditions.mjs';
+import { startMargay } from './peers.mjs';
+import { callText, getText, listenText, openSessions } from './messages.mjs';
+import { conditionsTable, figure, table, writePart } from './table.mjs';
+
+const OPENING = 16; // at a time
+const BATCH = 250; // clients of the driver, each of which opens a session
+
+// Memory files that nobody maps are in no process's figures, but somebody's memory all the same.
+function unmappedFiles(pids) {
+	const mapped = new Set();
+	const files = new Map();
+	for (const pid of pids) {
+		for (const line of fs.readFileSync(`/proc/${pid}/maps`, 'latin1').split('\n'))
+			mapped.add(Number(line.split(/\s+/)[4]));
+		for (const fd of fs.readdirSync(`/proc/${pid}/fd`)) {
+			const link = `/proc/${pid}/fd/${fd}`;
+			if (!fs.readlinkSync(link).startsWith('/memfd:')) continue;
+			const { ino, blocks } = fs.statSync(link);
+			files.set(ino, blocks * 512);
+		}
+	}
+	return [...files].reduce((sum, [ino, bytes]) => sum + (mapped.has(ino) ? 0 : bytes), 0);
+}
+
+const proportional = (pid) =>
+	Number(/^Pss:\s+(\d+) kB/m.exec(fs.readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1'))[1]) * 1024;
+
+export const memoryOf = (pids) => pids.reduce((sum, pid) => sum + proportional(pid), unmappedFiles(pids));
+
+// Once it does not change any more.
+async function settled(pids) {
+	let last = -1;
+	await until('memory is settled', () => last === (last = memoryOf(pids)), { timeout: 20_000, every: 300 });
+	return last;
+}
+
+// A connection on which a request was answered, or a stream begun, and which stays.
+function hold(port, bytes, isAnswered, held) {
+	return new Promise((resolve, reject) => {
+		let text = '';
+		const socket = net.connect(port, '127.0.0.1', () => socket.write(bytes));
+		held.push(socket);
+		socket.once('error', reject);
+		socket.once('close', () => reject(new Error(`a connection that was to stay was closed: ${text}`)));
+		socket.setEncoding('latin1').on('data', (data) => {
+			text = (text + data).slice(0, 4096);
+			if (!text.startsWith('HTTP/1.1 200'.slice(0, text.length)))
+				reject(new Error(text));
+			else if (isAnswered(text)) resolve();
+		});
+	});
+}
+
+async function holdMany(port, count, bytesOf, isAnswered, held) {
+	let next = 0;
+	const lane = async () => {
+		while (next < count) await hold(port, bytesOf(next++), isAnswered, held);
+	};
+	await Promise.all(Array.from({ length: OPENING }, lane));
+}
+
+const isWhole = (text) => text.endsWith('}');
+const hasHead = (text) => text.includes('\r\n\r\n');
+
+async function driveSessions(url, count) {
+	for (let left = count; left > 0; left -= BATCH) {
+		const options = { keepalive: Math.min(BATCH, left), era: 'legacy', calls: 1, seconds: 60, late: 0 };
+		const report = await Driver.start(url, options).end();
+		if (report.code !== 0 || report.failed) throw new Error(JSON.stringify(report));
+	}
+}
+
+// Each opens `first`, then `count` more; `mark` is called between the two.
+const kinds = {
+	session: {
+		label: 'idle session',
+		count: 10_000,
+		first: BATCH,
+		async open({ url, first, count, mark }) {
+			await driveSessions(url, first);
+			await mark();
+			await driveSessions(url, count);
+		},
+	},
+	connection: {
+		label: 'idle keep-alive connection',
+		count: 5000,
+		first: 64,
+		async open({ port, first, count, mark, held }) {
+			await holdMany(port, first, () => callText('/mcp_idle'), isWhole, held);
+			await mark();
+			await holdMany(port, count, () => callText('/mcp_idle'), isWhole, held);
+		},
+	},
+	get_stream: {
+		label: 'idle event stream (GET, legacy)',
+		count: 5000,
+		first: 64,
+		async open({ url, port, first, count, mark, held }) {
+			const sessions = await openSessions([url], first + count);
+			const stream = (from) => (n) => getText('/mcp_idle', sessions[from + n]);
+			await holdMany(port, first, stream(0), hasHead, held);
+			await mark();
+			await holdMany(port, count, stream(first), hasHead, held);
+		},
+	},
+	listen_stream: {
+		label: 'idle event stream (subscriptions/listen, modern)',
+		count: 5000,
+		first: 64,
+		async open({ port, first, count, mark, held }) {
+			await holdMany(port, first, () => listenText('/mcp_idle'), hasHead, held);
+			await mark();
+			await holdMany(port, count, () => listenText('/mcp_idle'), hasHead, held);
+		},
+	},
+};
+
+async function bytesEach({ open, first, count }, workers) {
+	const upstream = await startLoadUpstream('--every', 3_600_000, '--sessions', 1_000_000);
+	const gateway = await startMargay({ workers, upstreams: { mcp_idle: { http: { url: upstream.url } } } });
+	const url = gateway.url('mcp_idle');
+	const held = [];
+	let before;
+	try {
+		const mark = async () => (before = await settled(gateway.pids));
+		await open({ url, port: Number(new URL(url).port), first, count, mark, held });
+		const after = await settled(gateway.pids);
+		const gone = held.filter((socket) => socket.destroyed).length;
+		if (gone) throw new Error(`${gone} of ${held.length} did not stay`);
+		return { before, after, each: (after - before) / count };
+	} finally {
+		for (const socket of held) socket.removeAllListeners('close').destroy();
+		await gateway.stop();
+		await upstream.stop();
+	}
+}
+
+export async function runMemory({ isQuick, workers, dir, tell }) {
+	const where = await conditions({ workers });
+	const rows = [];
+	for (const kind of Object.values(kinds)) {
+		const count = isQuick ? kind.count / 10 : kind.count;
+		const { before, after, each } = await bytesEach({ ...kind, count }, workers);
+		const kibibytes = [before, after].map((bytes) => figure(bytes / 1024));
+		rows.push([kind.label, figure(count), ...kibibytes, Math.round(each)]);
+		tell(rows.at(-1).join('  '));
+	}
+	const text = table(['what', 'how many', 'KiB before', 'KiB after', 'bytes each'], rows);
+	tell(writePart(dir, 'memory', `${conditionsTable(where)}\n\n${text}`));
+	return true;
+}

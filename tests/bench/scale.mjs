@@ -1,0 +1,98 @@
+// Whether a request costs more where there is more: sessions, routes; and what more workers bring. wrk
+// asks, for its requests can go from session to session and from route to route (rotate.lua).
+import fs from 'node:fs';
+import path from 'node:path';
+import { startLoadUpstream } from '../system/driver.mjs';
+import { run } from '../system/process.mjs';
+import { conditions } from './conditions.mjs';
+import { cpuSeconds, median } from './measure.mjs';
+import { openSessions } from './messages.mjs';
+import { startMargay } from './peers.mjs';
+import { conditionsTable, figure, table, writePart } from './table.mjs';
+
+const CONNECTIONS = 64;
+
+const sets = {
+	sessions: [
+		{ sessions: 10, routes: 1 },
+		{ sessions: 10_000, routes: 1 },
+	],
+	routes: [
+		{ sessions: 200, routes: 1 },
+		{ sessions: 200, routes: 200 },
+	],
+	workers: [1, 2, 4].map((workers) => ({ sessions: CONNECTIONS, routes: 1, workers })),
+};
+
+async function start({ sessions, routes, workers }, upstream, scratch) {
+	const names = Array.from({ length: routes }, (_, n) => `route_${n}`);
+	const gateway = await startMargay({
+		workers,
+		upstreams: Object.fromEntries(names.map((name) => [name, { http: { url: upstream.url } }])),
+	});
+	const dir = fs.mkdtempSync(path.join(scratch, 'scale-'));
+	const file = path.join(dir, 'requests');
+	const ids = await openSessions(names.map((name) => gateway.url(name)), sessions);
+	fs.writeFileSync(file, ids.map((id, n) => `/${names[n % routes]} ${id}\n`).join(''));
+	return { gateway, file };
+}
+
+async function ask({ gateway, file }, seconds) {
+	const script = path.join(import.meta.dirname, 'rotate.lua');
+	const { origin } = new URL(gateway.url(''));
+	const args = ['-t1', `-c${CONNECTIONS}`, `-d${seconds}s`, '--latency', '-s', script, origin];
+	const before = cpuSeconds(gateway.pids);
+	const { code, stdout, stderr } = await run('wrk', [...args, '--', file], { deadline: (seconds + 30) * 1000 });
+	const cpu = cpuSeconds(gateway.pids) - before;
+	if (code !== 0) throw new Error(`wrk: ${code} ${stderr}`);
+	const { requests, seconds: took, errors, p99 } = JSON.parse(stdout.trim().split('\n').at(-1));
+	return { rate: requests / took, p99, cpu: (cpu / requests) * 1e6, errors: errors + (requests === 0 ? 1 : 0) };
+}
+
+// One set, its sizes in turn.
+async function measureSet(sizes, { rounds, seconds, scratch }) {
+	const upstream = await startLoadUpstream('--sessions', 1_000_000);
+	const places = [];
+	try {
+		for (const size of sizes) places.push({ ...(await start(size, upstream, scratch)), runs: [] });
+		for (const place of places) await ask(place, 1);
+		for (let round = 0; round < rounds; round++)
+			for (const place of places) place.runs.push(await ask(place, seconds));
+	} finally {
+		for (const { gateway } of places) await gateway.stop();
+		await upstream.stop();
+	}
+	return places.map(({ runs }) => ({
+		...Object.fromEntries(['rate', 'p99', 'cpu'].map((name) => [name, median(runs.map((one) => one[name]))])),
+		errors: runs.reduce((sum, { errors }) => sum + errors, 0),
+	}));
+}
+
+export async function runScale({ isQuick, workers, rounds, seconds, dir, scratch, tell }) {
+	const where = await conditions({ 'seconds of a run': seconds, rounds, connections: CONNECTIONS });
+	const rows = [];
+	let failures = 0;
+	for (const [name, sizes] of Object.entries(sets)) {
+		const most = isQuick ? 1000 : Infinity;
+		const whole = sizes.map((size) => ({
+			workers,
+			...size,
+			sessions: Math.min(size.sessions, most),
+		}));
+		const results = await measureSet(whole, { rounds, seconds, scratch });
+		for (const [n, { rate, p99, cpu, errors }] of results.entries()) {
+			const change = `${cpu >= results[0].cpu ? '+' : ''}${(100 * (cpu / results[0].cpu - 1)).toFixed(1)} %`;
+			const { sessions, routes, workers: count } = whole[n];
+			const figures = [figure(rate), figure(cpu), n ? change : '', figure(p99), errors];
+			rows.push([name, figure(sessions), routes, count, ...figures]);
+			tell(rows.at(-1).join('  '));
+			failures += errors;
+		}
+	}
+	const head = [
+		...['more', 'sessions', 'routes', 'workers'],
+		...['requests/s', 'CPU µs a request', 'to the first', 'p99 µs', 'errors'],
+	];
+	tell(writePart(dir, 'scale', `${conditionsTable(where)}\n\n${table(head, rows)}`));
+	return failures === 0;
+}
