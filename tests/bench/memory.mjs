@@ -7,7 +7,7 @@ import { until } from '../system/process.mjs';
 import { conditions } from './conditions.mjs';
 import { startMargay } from './peers.mjs';
 import { callText, getText, listenText, openSessions } from './messages.mjs';
-import { conditionsTable, figure, table, writePart } from './table.mjs';
+import { chooseRows, conditionsTable, figure, table, writePart } from './table.mjs';
 
 const OPENING = 16; // at a time
 const BATCH = 250; // clients of the driver, each of which opens a session
@@ -143,10 +143,11 @@ async function bytesEach({ open, first, count }, workers) {
 	}
 }
 
-export async function runMemory({ isQuick, workers, dir, tell }) {
+export async function runMemory({ only, isQuick, workers, dir, tell }) {
+	const chosen = chooseRows(kinds, only);
 	const where = await conditions({ workers });
 	const rows = [];
-	for (const kind of Object.values(kinds)) {
+	for (const [, kind] of chosen) {
 		const count = isQuick ? kind.count / 10 : kind.count;
 		const { before, after, each } = await bytesEach({ ...kind, count }, workers);
 		const kibibytes = [before, after].map((bytes) => figure(bytes / 1024));

@@ -8,7 +8,7 @@ import { conditions } from './conditions.mjs';
 import { cpuSeconds, median } from './measure.mjs';
 import { openSessions } from './messages.mjs';
 import { startMargay } from './peers.mjs';
-import { conditionsTable, figure, table, writePart } from './table.mjs';
+import { chooseRows, conditionsTable, figure, table, writePart } from './table.mjs';
 
 const CONNECTIONS = 64;
 
@@ -68,11 +68,12 @@ async function measureSet(sizes, { rounds, seconds, scratch }) {
 	}));
 }
 
-export async function runScale({ isQuick, workers, rounds, seconds, dir, scratch, tell }) {
+export async function runScale({ only, isQuick, workers, rounds, seconds, dir, scratch, tell }) {
+	const chosen = chooseRows(sets, only);
 	const where = await conditions({ 'seconds of a run': seconds, rounds, connections: CONNECTIONS });
 	const rows = [];
 	let failures = 0;
-	for (const [name, sizes] of Object.entries(sets)) {
+	for (const [name, sizes] of chosen) {
 		const most = isQuick ? 1000 : Infinity;
 		const whole = sizes.map((size) => ({
 			workers,

@@ -17,6 +17,13 @@ export const microseconds = (value) =>
 export const table = (head, rows) =>
 	[head, head.map(() => '---'), ...rows].map((row) => `| ${row.join(' | ')} |`).join('\n');
 
+// Of an object's entries those that are named; none named: all.
+export function chooseRows(all, names) {
+	for (const name of names)
+		if (!(name in all)) throw new Error(`no ${name}: ${Object.keys(all).join(' ')}`);
+	return Object.entries(all).filter(([name]) => names.length === 0 || names.includes(name));
+}
+
 export const conditionsTable = (rows) => table(['condition', ''], rows);
 
 // Put `text` between the marks of `part` in the document of `dir`, which begins as the one in docs/.
