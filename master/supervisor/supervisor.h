@@ -15,6 +15,11 @@
  *   activation.c  what it passed to us; store.c what it keeps for the next master
  *   keeping.c     what the keeper asks the master to hold, and what it is asked
  *   replace.c     a new broker or keeper in the place of the old
+ *   estate.c      what outlives all others: made, or taken over, or closed; pid_file.c its lock
+ *   inventory.c   all of it written down for another master; inherit.c the other direction
+ *   takeover.c    from a master that died
+ *   upgrade.c     to another binary, the old side of it; heir.c the new one
+ *   watchdog.c    who lives but does not turn; probation.c who crashes again and again
  */
 #ifndef MARGAY_MASTER_SUPERVISOR_SUPERVISOR_H
 #define MARGAY_MASTER_SUPERVISOR_SUPERVISOR_H
@@ -28,46 +33,16 @@
 #include "common/ipc/manifest.h"
 #include "common/role.h"
 #include "master/supervisor/activation.h"
+#include "master/supervisor/control.h"
+#include "master/supervisor/generation.h"
 #include "master/supervisor/listeners.h"
 #include "master/supervisor/notify.h"
+#include "master/supervisor/reload.h"
 #include "master/supervisor/source.h"
 #include "master/supervisor/store.h"
 
 struct child;
-struct checker;
-struct control;
 struct upgrade;
-struct supervisor;
-
-TAILQ_HEAD(child_list, child);
-
-/* A crash loop is this many in a short time (probation.c). */
-enum { GENERATION_CRASHES = 6 };
-
-enum generation_state { GENERATION_STARTING, GENERATION_SERVING, GENERATION_DRAINING };
-
-/* One configuration and the workers that serve by it. */
-struct generation {
-	TAILQ_ENTRY(generation) link;
-	struct supervisor *supervisor;
-	unsigned number;
-	enum generation_state state;
-	struct config *config;
-	int config_fd;                   /* memfd of the file's bytes, for the keeper; -1: none */
-	char sha256[CONFIG_SHA256_TEXT]; /* of the file's bytes */
-	struct listener_set listeners;
-	struct child_list workers;
-	int fallback_fd; /* the configuration to go back to; -1: none */
-	double begun;    /* serving: clock_coarse() */
-	double drain_begun;
-	bool paced;                         /* READY, and waits for an older one to end */
-	double crashes[GENERATION_CRASHES]; /* the last ones: clock_coarse(), 0: none */
-	int adopter[LISTENER_SLOTS]; /* number of the worker that stands in for a slot's own, or -1
-				      */
-	ev_timer deadline;           /* to be READY, or to have drained */
-};
-
-TAILQ_HEAD(generation_list, generation);
 
 enum { SUPERVISOR_SIGNALS = 8 };
 
@@ -76,18 +51,6 @@ enum supervisor_state {
 	SUPERVISOR_RUNNING,
 	SUPERVISOR_STOPPING,
 	SUPERVISOR_RETIRED, /* another master has taken over; it ends with its workers */
-};
-
-/* The reload under way and the last one's result. */
-struct reload {
-	struct checker *checker;
-	struct generation *next; /* starting */
-	bool again;              /* another was asked for meanwhile */
-	bool ok;                 /* the last one */
-	double time;             /* Unix time of the last one's end */
-	struct cJSON *errors;    /* of the last one: array of objects */
-	char message[256];
-	char back[160]; /* why the one under way returns to an older configuration; empty: not */
 };
 
 /* Another master's possessions, to be taken over. */
@@ -160,48 +123,6 @@ void supervisor_fail(struct supervisor *s, const char *why);
 /* Look at the heartbeats of all processes; to be called four times a second. */
 void watchdog_check(struct supervisor *s);
 
-/* generation.c */
-/* Takes `config`. Its workers are not started. NULL when addresses can't be bound, which `errors`
- * (the caller's in any case) names, or, without errors, when memory is short. */
-struct generation *generation_create(
-    struct supervisor *s, struct config *config, struct span bytes, struct config_errors *errors);
-/* Fork its workers; all READY within ten seconds, or reload_failed. */
-int generation_start(struct generation *g) MUST_CHECK;
-/* One by the bytes in a memfd, which passed their check before. NULL: they can't be used. */
-struct generation *generation_restore(struct supervisor *s, int config_fd);
-/* One of another master's: first its state, then, when its processes are there, it goes on. */
-void generation_inherit(struct generation *g, enum generation_state state);
-void generation_resume(struct generation *g);
-/* All its workers are READY: let them accept, drain all others. */
-void generation_commit(struct generation *g);
-void generation_abort(struct generation *g);
-void generation_drain(struct generation *g);
-/* A worker's state changed: deal the slots anew, and see whether the generation is ready or over.
- */
-void generation_update(struct generation *g);
-void generation_free(struct generation *g);
-/* Seconds to wait before another generation may drain, so that none is cut off in its first moment:
- * at most three live. */
-double generation_pace(const struct supervisor *s);
-
-/* probation.c */
-/* What to go back to should the new generation crash: `old`'s configuration, if that was good. */
-void generation_keep_fallback(struct generation *g, const struct generation *old);
-/* A worker crashed. When that was once too often, the last good configuration comes back. */
-void generation_crashed(struct generation *g);
-
-/* reload.c */
-/* Start one, or note that another is wanted. */
-void reload_request(struct supervisor *s);
-bool reload_busy(const struct supervisor *s);
-/* Run the one that had to wait for something else, if any. */
-void reload_deferred(struct supervisor *s);
-void reload_ready(struct supervisor *s);
-void reload_failed(struct supervisor *s, const char *why);
-/* Start a generation from these bytes, which passed before; the result is told as `why`. */
-void reload_back(struct supervisor *s, int config_fd, const char *why);
-void reload_cancel(struct supervisor *s);
-
 /* status.c */
 struct cJSON *status_report(const struct supervisor *s);
 /* The same as metrics. */
@@ -218,23 +139,5 @@ void keeping_message(
     struct supervisor *s, const struct frame *frame, const int *fds, unsigned count);
 /* Ask the keeper (CHANNEL_ASK, CHANNEL_RESTART). `request` comes back with its report. */
 void keeping_ask(struct supervisor *s, uint16_t type, uint32_t request, const char *upstream);
-
-/* control.c */
-/* `fd`: a listening socket to take over, or -1. */
-int control_open(struct supervisor *s, int fd, struct control **out) MUST_CHECK;
-int control_fd(const struct control *c);
-/* Take no new client, or take them again. */
-void control_pause(struct control *c, bool paused);
-/* The upgrade or rollback is over: answer those who wait for it. */
-void control_upgrade_done(struct control *c, bool ok, const char *message);
-/* Another master serves: so it is over, and nobody else can be served here. */
-void control_retire(struct control *c, bool ok, const char *message);
-void control_close(struct control *c);
-/* The reload is over: answer those who wait for it. */
-void control_reload_done(struct control *c);
-/* The keeper answered. The report is taken over; NULL: it is not JSON. */
-void control_report(struct control *c, uint32_t request, struct cJSON *report);
-/* A replacement is over, or takes too long to wait for it: answer those who do. */
-void control_replaced(struct control *c, const struct child *child, bool ok, const char *how);
 
 #endif
