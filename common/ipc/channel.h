@@ -34,6 +34,8 @@ enum channel_type {
 	CHANNEL_RETIRE, /* to child: leave all to the one that follows, then exit 0 */
 	CHANNEL_LEAVE,  /* from child: for the one that follows (common/handover.h); target is the
 			   key */
+	/* master to broker */
+	CHANNEL_SESSIONS_MAX, /* payload u32: as many sessions from now on, at most */
 };
 
 struct channel_generation {

@@ -156,6 +156,8 @@ static void obey(struct broker *b, const struct frame *order, const char *payloa
 		close(fds[--count]);
 	if (order->type == CHANNEL_RETIRE)
 		b->retiring = true;
+	if (order->type == CHANNEL_SESSIONS_MAX && order->length == sizeof(b->sessions_max))
+		memcpy(&b->sessions_max, payload, sizeof(b->sessions_max));
 	/* Nothing of ours is in flight longer than a turn: draining is stopping. */
 	if (order->type == CHANNEL_DRAIN || order->type == CHANNEL_STOP)
 		ev_break(b->loop, EVBREAK_ALL);
@@ -257,7 +259,7 @@ static int broker_take_over(struct broker *b)
 
 int broker_main(const struct role_boot *boot)
 {
-	struct broker b = {.boot = boot};
+	struct broker b = {.boot = boot, .sessions_max = boot->config->sessions.max};
 	struct channel_generation generation = {.generation = boot->generation};
 	struct frame ready = {.type = CHANNEL_READY, .length = sizeof(generation)};
 

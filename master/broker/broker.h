@@ -34,6 +34,7 @@ struct broker {
 	struct mail mail;
 	struct changes changes;
 	struct holder holder;
+	uint32_t sessions_max;
 	bool orphaned; /* serves until the last worker is gone */
 	struct client *clients[BROKER_CLIENTS];
 	LIST_HEAD(client_dead, client) dead; /* freed when the loop turns */

@@ -281,7 +281,7 @@ static enum broker_status client_create(struct client *c, const struct session_r
 		s->cached |= client_bit(c);
 		return BROKER_OK;
 	}
-	if (table_count(&b->table) >= b->boot->config->sessions.max ||
+	if (table_count(&b->table) >= b->sessions_max ||
 	    table_add(&b->table, record, clock_coarse(), &s) != 0)
 		return BROKER_FULL;
 	if (journal_create(&b->journal, s) != 0) {

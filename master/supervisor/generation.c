@@ -354,6 +354,8 @@ void generation_commit(struct generation *g)
 	s->current = g;
 	/* The keeper hears of new upstreams before any worker can ask for them. */
 	child_tell(s->keeper, CHANNEL_CONFIG, NULL, 0, g->config_fd);
+	uint32_t sessions_max = g->config->sessions.max;
+	child_tell(s->broker, CHANNEL_SESSIONS_MAX, &sessions_max, sizeof(sessions_max), -1);
 	listeners_commit(s->listeners, &g->listeners, s->loop);
 	activation_check(s);
 	accept_ready(g);

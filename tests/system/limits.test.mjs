@@ -203,6 +203,14 @@ describe('sessions', OPTIONS, () => {
 		assert.equal(metrics.sum('margay_sessions_refused_total'), 1);
 		assert.equal(metrics.sum('margay_sessions_active'), 3);
 		for (const session of sessions) assert.equal((await session.request('ping')).status, 200);
+		margay.write({ sessions: { max: 4 } });
+		assert.equal((await margay.command('reload')).code, 0);
+		sessions.push(await until('a reload makes room', () => RawSession.open(margay.url)));
+		margay.write({ sessions: { max: 3 } });
+		assert.equal((await margay.command('reload')).code, 0);
+		for (const session of sessions) assert.equal((await session.request('ping')).status, 200);
+		await sessions.pop().delete();
+		await assert.rejects(RawSession.open(margay.url), /sessions\.max/);
 		await sessions.pop().delete();
 		sessions.push(await until('there is room again', () => RawSession.open(margay.url)));
 		await Promise.all(sessions.map((session) => session.delete()));

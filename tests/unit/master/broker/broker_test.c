@@ -256,6 +256,30 @@ Test(broker, kill_9_loses_no_session_and_revives_no_ended_one, .timeout = 20)
 	finish(pid);
 }
 
+/* A reload's: what is there stays, and new ones find room, or none. */
+Test(broker, as_many_sessions_as_the_master_says, .timeout = 20)
+{
+	pid_t pid = prepare();
+	int a = hello(BROKER_PROTOCOL, BROKER_OK);
+	uint32_t most = 3;
+	struct frame order = {.type = CHANNEL_SESSIONS_MAX, .length = sizeof(most)};
+
+	cr_assert_eq(create(a, 1, 60), BROKER_OK);
+	cr_assert_eq(create(a, 2, 60), BROKER_OK);
+	cr_assert_eq(create(a, 3, 60), BROKER_FULL);
+	cr_assert_eq(frame_send(channel, &order, &most, -1), 0);
+	while (create(a, 3, 60) == BROKER_FULL) { /* it may hear of us first */
+	}
+	most = 1;
+	cr_assert_eq(frame_send(channel, &order, &most, -1), 0);
+	cr_assert_eq(about(a, BROKER_GET, 3), BROKER_OK);
+	cr_assert_eq(about(a, BROKER_END, 3), BROKER_OK);
+	while (create(a, 4, 60) == BROKER_OK)
+		cr_assert_eq(about(a, BROKER_END, 4), BROKER_OK);
+	cr_assert_eq(about(a, BROKER_GET, 1), BROKER_OK);
+	finish(pid);
+}
+
 Test(broker, an_update_is_made_once_and_survives, .timeout = 20)
 {
 	pid_t pid = prepare();
