@@ -81,8 +81,8 @@ describe('many reloads', OPTIONS, () => {
 			const now = await bench.control.ask('status');
 			const { upstreams } = await bench.control.ask('upstreams');
 			const open = now.workers[0].connections + upstreams[0].connections;
-			// Broker, keeper and one worker.
-			return childrenOf(now.pid) === 3 && open === 0 && now;
+			// Broker, keeper and one worker, and those that status has named.
+			return now.workers.length === 1 && childrenOf(now.pid) === 3 && open === 0 && now;
 		});
 		const { pid, broker, keeper, workers } = status;
 		const pids = { master: pid, broker: broker.pid, keeper: keeper.pid, worker: workers[0].pid };
