@@ -6,8 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/ipc/wire.h"
-
 /* Room for one more row. NULL when memory is short. */
 static void *grown(void *rows, size_t count, size_t *capacity, size_t size)
 {
@@ -242,6 +240,7 @@ static int tell_end(const struct manifest *m, int socket)
 int manifest_tell(struct manifest *m, enum manifest_reader reader, int socket)
 {
 	char payload[1 + MANIFEST_BODY_MAX];
+
 	if (m->ended & reader)
 		return 0;
 	int error = tell_anew(m, reader, socket);
@@ -302,11 +301,7 @@ int manifest_take(struct manifest *m, const struct frame *frame, const char *pay
 		return 0;
 	}
 	if (frame->type == MANIFEST_DROP && frame->length == 1) {
-		struct manifest_record *r = manifest_find(m, kind, frame->target);
-		if (r) {
-			record_empty(r);
-			*r = m->rows[--m->count];
-		}
+		manifest_drop(m, kind, frame->target);
 		return 0;
 	}
 	return frame->type == MANIFEST_END ? take_end(m, frame, payload) : -EPROTO;

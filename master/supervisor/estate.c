@@ -24,16 +24,11 @@
 
 int estate_claim(struct supervisor *s, const struct config *config)
 {
-	struct manifest_record *lock = manifest_find(&s->heritage.manifest, MANIFEST_PID_FILE, 0);
 	/* With a user of their own, workers must get through to the broker's socket. */
 	mode_t mode = config->user ? 0711 : 0700;
 	char path[CONTROL_PATH_MAX];
 	pid_t other = 0;
 
-	if (lock && lock->count == 1) {
-		s->pid_file = manifest_steal(lock, 0);
-		return 0;
-	}
 	if (mkdir(s->runtime_dir, mode) < 0 && errno != EEXIST) {
 		fprintf(stderr, "margay: %s: %s\n", s->runtime_dir, strerror(errno));
 		return EXIT_FAILED;

@@ -13,7 +13,7 @@
 
 struct supervisor;
 
-/* Make the directory and lock it, unless the lock was handed to us. An exit code, 0 when all is
+/* Make the directory and lock it. An exit code, 0 when all is
  * well; else stderr says why. */
 int estate_claim(struct supervisor *s, const struct config *config);
 /* Everything else, from the heritage where it is there. 0, or -errno with `why` filled. */
