@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "common/clock.h"
-#include "tests/unit/master/keeper/bench.h"
+#include "tests/unit/master/keeper/expect.h"
 
 static struct bench s;
 
@@ -29,24 +29,6 @@ static void open_shared(void)
 static void close_stage(void)
 {
 	bench_close(&s);
-}
-
-static void told(enum keeper_type type, uint32_t request, const char *text)
-{
-	struct frame frame;
-
-	cr_assert(bench_told(&s, &frame));
-	cr_assert_eq(frame.type, type, "%u: %s", frame.type, s.text);
-	cr_assert_eq(frame.request, request);
-	if (text)
-		cr_assert_str_eq(s.text, text);
-}
-
-static void quiet(void)
-{
-	struct frame frame;
-
-	cr_assert_not(bench_told(&s, &frame), "%u: %s", frame.type, s.text);
 }
 
 /* A request of the session's; its number on the pipe. */
@@ -80,9 +62,9 @@ TestSuite(deliver, .init = open_own, .fini = close_stage);
 Test(deliver, an_answer_gets_its_own_id_back_and_nothing_else_changes)
 {
 	answer(ask(1, 7));
-	told(KEEPER_ANSWER, 7,
+	told(&s, KEEPER_ANSWER, 7,
 	    "{ \"result\":{\"n\":12345678901234567890},\"id\":\"mine\",\"jsonrpc\":\"2.0\" }");
-	quiet();
+	quiet(&s);
 }
 
 Test(deliver, progress_gets_its_own_token_back)
@@ -94,7 +76,7 @@ Test(deliver, progress_gets_its_own_token_back)
 	    "\"progressToken\":%llu,\"progress\":1}}",
 	    ask(1, 7));
 	bench_say(&s, line);
-	told(KEEPER_MESSAGE, 7,
+	told(&s, KEEPER_MESSAGE, 7,
 	    "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{"
 	    "\"progressToken\":\"tok\",\"progress\":1}}");
 }
@@ -106,8 +88,8 @@ Test(deliver, an_answer_is_believed_once)
 	answer(number);
 	answer(number);
 	answer(number + 1000);
-	told(KEEPER_ANSWER, 7, NULL);
-	quiet();
+	told(&s, KEEPER_ANSWER, 7, NULL);
+	quiet(&s);
 	cr_expect_eq(dropped(METRIC_DROP_UNKNOWN_ID), 2);
 }
 
@@ -118,7 +100,7 @@ Test(deliver, what_is_no_message_is_dropped_and_counted)
 
 	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
 		bench_say(&s, lines[i]);
-	quiet();
+	quiet(&s);
 	cr_expect_eq(dropped(METRIC_DROP_NOT_JSON), 2);
 	cr_expect_eq(dropped(METRIC_DROP_NOT_RPC), 5);
 }
@@ -133,17 +115,17 @@ Test(deliver, a_batch_of_answers_is_taken_apart)
 	    "\"result\":{}}]",
 	    two, one);
 	bench_say(&s, line);
-	told(KEEPER_ANSWER, 8, "{\"jsonrpc\":\"2.0\",\"id\":\"mine\",\"result\":{}}");
-	told(KEEPER_ANSWER, 7, NULL);
+	told(&s, KEEPER_ANSWER, 8, "{\"jsonrpc\":\"2.0\",\"id\":\"mine\",\"result\":{}}");
+	told(&s, KEEPER_ANSWER, 7, NULL);
 }
 
 Test(deliver, a_question_goes_with_the_only_request)
 {
 	ask(1, 7);
 	bench_listen(&s, 1, 8);
-	told(KEEPER_ACCEPTED, 8, NULL);
+	told(&s, KEEPER_ACCEPTED, 8, NULL);
 	bench_say(&s, question);
-	told(KEEPER_MESSAGE, 7, question);
+	told(&s, KEEPER_MESSAGE, 7, question);
 }
 
 Test(deliver, with_several_requests_it_goes_on_the_stream_of_its_own)
@@ -151,20 +133,20 @@ Test(deliver, with_several_requests_it_goes_on_the_stream_of_its_own)
 	ask(1, 7);
 	ask(1, 8);
 	bench_listen(&s, 1, 9);
-	told(KEEPER_ACCEPTED, 9, NULL);
+	told(&s, KEEPER_ACCEPTED, 9, NULL);
 	bench_say(&s, note);
-	told(KEEPER_MESSAGE, 9, note);
+	told(&s, KEEPER_MESSAGE, 9, note);
 }
 
 Test(deliver, without_a_stream_it_waits_for_one)
 {
 	bench_say(&s, question);
 	bench_say(&s, note);
-	quiet();
+	quiet(&s);
 	bench_listen(&s, 1, 9);
-	told(KEEPER_ACCEPTED, 9, NULL);
-	told(KEEPER_MESSAGE, 9, question);
-	told(KEEPER_MESSAGE, 9, note);
+	told(&s, KEEPER_ACCEPTED, 9, NULL);
+	told(&s, KEEPER_MESSAGE, 9, question);
+	told(&s, KEEPER_MESSAGE, 9, note);
 }
 
 Test(deliver, what_waited_too_long_is_refused)
@@ -197,12 +179,12 @@ Test(deliver, a_line_too_long_fails_the_only_request)
 {
 	ask(1, 7);
 	deliver_too_long(s.child, SPAN("{\"jsonrpc\":"));
-	told(KEEPER_FAILED, 7, NULL);
+	told(&s, KEEPER_FAILED, 7, NULL);
 	cr_expect_not_null(strstr(s.text, "limits.line"));
 	ask(1, 8);
 	ask(1, 9);
 	deliver_too_long(s.child, SPAN("{\"jsonrpc\":"));
-	quiet();
+	quiet(&s);
 	cr_expect_eq(dropped(METRIC_DROP_TOO_LONG), 2);
 }
 
@@ -210,11 +192,11 @@ Test(deliver, the_end_of_a_child_is_told_to_all_who_wait)
 {
 	ask(1, 7);
 	bench_listen(&s, 1, 8);
-	told(KEEPER_ACCEPTED, 8, NULL);
+	told(&s, KEEPER_ACCEPTED, 8, NULL);
 	instance_stop(s.child, "over");
-	told(KEEPER_FAILED, 7, NULL);
+	told(&s, KEEPER_FAILED, 7, NULL);
 	cr_expect_str_eq(s.text + 1, "over");
-	told(KEEPER_ENDED, 8, NULL);
+	told(&s, KEEPER_ENDED, 8, NULL);
 	s.child = instance_create(s.fleet);
 }
 
@@ -237,7 +219,7 @@ Test(deliver_shared, a_question_of_one_of_two_is_refused)
 	ask(2, 8);
 	bench_say(&s, question);
 	bench_say(&s, note);
-	quiet();
+	quiet(&s);
 	cr_expect_not_null(strstr(bench_heard(&s), "\"id\":5,\"error\""));
 	cr_expect_eq(dropped(METRIC_DROP_NO_SESSION), 1);
 }
@@ -246,12 +228,12 @@ Test(deliver_shared, a_changed_list_is_for_everybody)
 {
 	bench_listen(&s, 1, 7);
 	bench_listen(&s, 2, 8);
-	told(KEEPER_ACCEPTED, 7, NULL);
-	told(KEEPER_ACCEPTED, 8, NULL);
+	told(&s, KEEPER_ACCEPTED, 7, NULL);
+	told(&s, KEEPER_ACCEPTED, 8, NULL);
 	bench_say(&s, changed);
-	told(KEEPER_MESSAGE, 7, changed);
-	told(KEEPER_MESSAGE, 8, changed);
-	quiet();
+	told(&s, KEEPER_MESSAGE, 7, changed);
+	told(&s, KEEPER_MESSAGE, 8, changed);
+	quiet(&s);
 }
 
 Test(deliver_shared, a_resource_is_for_its_subscribers)
@@ -268,10 +250,10 @@ Test(deliver_shared, a_resource_is_for_its_subscribers)
 	snprintf(line, sizeof(line), "{\"jsonrpc\":\"2.0\",\"id\":%llu,\"result\":{}}",
 	    bench_number(bench_heard(&s)));
 	bench_say(&s, line);
-	told(KEEPER_ACCEPTED, 7, NULL);
-	told(KEEPER_ACCEPTED, 8, NULL);
-	told(KEEPER_ANSWER, 9, NULL);
+	told(&s, KEEPER_ACCEPTED, 7, NULL);
+	told(&s, KEEPER_ACCEPTED, 8, NULL);
+	told(&s, KEEPER_ANSWER, 9, NULL);
 	bench_say(&s, updated);
-	told(KEEPER_MESSAGE, 8, updated);
-	quiet();
+	told(&s, KEEPER_MESSAGE, 8, updated);
+	quiet(&s);
 }

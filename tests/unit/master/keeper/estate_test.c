@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "tests/unit/master/keeper/bench.h"
+#include "tests/unit/master/keeper/expect.h"
 
 static struct bench s;
 
@@ -29,24 +29,6 @@ static void close_stage(void)
 TestSuite(estate, .init = open_own, .fini = close_stage);
 TestSuite(estate_shared, .init = open_shared, .fini = close_stage);
 
-static void told(enum keeper_type type, uint32_t request, const char *text)
-{
-	struct frame frame;
-
-	cr_assert(bench_told(&s, &frame));
-	cr_assert_eq(frame.type, type, "%u: %s", frame.type, s.text);
-	cr_assert_eq(frame.request, request);
-	if (text)
-		cr_assert_str_eq(s.text, text);
-}
-
-static void quiet(void)
-{
-	struct frame frame;
-
-	cr_assert_not(bench_told(&s, &frame), "%u: %s", frame.type, s.text);
-}
-
 static void say_out(const char *p, size_t n)
 {
 	cr_assert_eq(write(s.output, p, n), (ssize_t)n);
@@ -56,7 +38,7 @@ static void say_out(const char *p, size_t n)
 static void listen_on(unsigned session, uint32_t request)
 {
 	bench_listen(&s, session, request);
-	told(KEEPER_ACCEPTED, request, NULL);
+	told(&s, KEEPER_ACCEPTED, request, NULL);
 }
 
 static const char call[] = "{\"jsonrpc\":\"2.0\",\"id\":\"me\",\"method\":\"m\",\"params\":{"
@@ -70,21 +52,21 @@ Test(estate, a_call_in_flight_gets_its_progress_and_its_answer)
 	unsigned long long number = bench_number(bench_heard(&s));
 	cr_assert_gt(number, 0);
 	bench_replace(&s);
-	quiet();
+	quiet(&s);
 	cr_assert_str_eq(bench_heard(&s), "", "nothing is asked again");
 	snprintf(line, sizeof(line),
 	    "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{"
 	    "\"progressToken\":%llu}}",
 	    number);
 	bench_say(&s, line);
-	told(KEEPER_MESSAGE, 5,
+	told(&s, KEEPER_MESSAGE, 5,
 	    "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{"
 	    "\"progressToken\":\"tok\"}}");
 	bench_send(&s, 1, 6, call);
 	cr_assert_gt(bench_number(bench_heard(&s)), number, "numbers are never used again");
 	snprintf(line, sizeof(line), "{\"jsonrpc\":\"2.0\",\"id\":%llu,\"result\":{}}", number);
 	bench_say(&s, line);
-	told(KEEPER_ANSWER, 5, "{\"jsonrpc\":\"2.0\",\"id\":\"me\",\"result\":{}}");
+	told(&s, KEEPER_ANSWER, 5, "{\"jsonrpc\":\"2.0\",\"id\":\"me\",\"result\":{}}");
 }
 
 Test(estate, a_call_that_nobody_waits_for_stays_so)
@@ -98,7 +80,7 @@ Test(estate, a_call_that_nobody_waits_for_stays_so)
 	bench_replace(&s);
 	snprintf(line, sizeof(line), "{\"jsonrpc\":\"2.0\",\"id\":%llu,\"result\":{}}", number);
 	bench_say(&s, line);
-	quiet();
+	quiet(&s);
 }
 
 Test(estate, lines_go_on_in_the_middle)
@@ -110,9 +92,9 @@ Test(estate, lines_go_on_in_the_middle)
 		say_out(line, cut);
 		bench_replace(&s);
 		say_out(line + cut, sizeof(line) - 1 - cut);
-		told(KEEPER_MESSAGE, 3,
+		told(&s, KEEPER_MESSAGE, 3,
 		    "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\"}");
-		quiet();
+		quiet(&s);
 	}
 }
 
@@ -127,7 +109,7 @@ Test(estate, a_line_that_is_skipped_is_skipped_to_its_end)
 	say_out(long_one, sizeof(long_one));
 	bench_replace(&s);
 	say_out(end, sizeof(end) - 1);
-	told(KEEPER_MESSAGE, 3, "{\"jsonrpc\":\"2.0\",\"method\":\"a\"}");
+	told(&s, KEEPER_MESSAGE, 3, "{\"jsonrpc\":\"2.0\",\"method\":\"a\"}");
 }
 
 Test(estate, what_a_child_did_not_take_yet_follows)
@@ -149,7 +131,7 @@ Test(estate, what_a_child_did_not_take_yet_follows)
 		cr_assert_eq(buffer_append(&heard, part, strlen(part), SIZE + 200), 0);
 	cr_assert_eq(buffer_length(&heard), strlen(message) + 1);
 	cr_assert_eq(memcmp(buffer_span(&heard).p, message, strlen(message)), 0);
-	told(KEEPER_ACCEPTED, 4, NULL);
+	told(&s, KEEPER_ACCEPTED, 4, NULL);
 	buffer_release(&heard);
 	free(message);
 }
@@ -179,7 +161,7 @@ Test(estate, frames_of_a_worker_go_on_in_the_middle)
 		    (ssize_t)(sizeof(bytes) - cut));
 		bench_turn(&s);
 		cr_assert_str_eq(bench_heard(&s), "{\"jsonrpc\":\"2.0\",\"method\":\"a\"}\n");
-		told(KEEPER_ACCEPTED, 9, NULL);
+		told(&s, KEEPER_ACCEPTED, 9, NULL);
 	}
 }
 
@@ -187,19 +169,19 @@ Test(estate, what_a_worker_did_not_take_yet_follows)
 {
 	peer_tell(s.peer, KEEPER_ENDED, 77, s.child->id, NULL, 0);
 	bench_replace(&s);
-	told(KEEPER_ENDED, 77, "");
+	told(&s, KEEPER_ENDED, 77, "");
 }
 
 Test(estate, what_is_held_waits_on)
 {
 	bench_send(&s, 1, 4, "{\"jsonrpc\":\"2.0\",\"method\":\"a\"}");
-	told(KEEPER_ACCEPTED, 4, NULL);
+	told(&s, KEEPER_ACCEPTED, 4, NULL);
 	bench_say(&s, "{\"jsonrpc\":\"2.0\",\"method\":\"first\"}");
 	bench_say(&s, "{\"jsonrpc\":\"2.0\",\"method\":\"second\"}");
 	bench_replace(&s);
 	listen_on(1, 6);
-	told(KEEPER_MESSAGE, 6, "{\"jsonrpc\":\"2.0\",\"method\":\"first\"}");
-	told(KEEPER_MESSAGE, 6, "{\"jsonrpc\":\"2.0\",\"method\":\"second\"}");
+	told(&s, KEEPER_MESSAGE, 6, "{\"jsonrpc\":\"2.0\",\"method\":\"first\"}");
+	told(&s, KEEPER_MESSAGE, 6, "{\"jsonrpc\":\"2.0\",\"method\":\"second\"}");
 }
 
 Test(estate, who_waits_for_a_start_waits_on)
@@ -249,19 +231,19 @@ Test(estate_shared, subscriptions_and_questions_stay)
 	    "subscribe\",\"params\":{\"uri\":\"x:"
 	    "1\"}}");
 	bench_say(&s, "{\"jsonrpc\":\"2.0\",\"id\":\"q\",\"method\":\"elicitation/create\"}");
-	told(KEEPER_MESSAGE, 4, NULL);
+	told(&s, KEEPER_MESSAGE, 4, NULL);
 	bench_heard(&s);
 	bench_replace(&s);
 	bench_send(&s, 1, 5, "{\"jsonrpc\":\"2.0\",\"id\":\"q\",\"result\":1}");
 	cr_assert_str_eq(bench_heard(&s), "", "another was asked");
-	told(KEEPER_ACCEPTED, 5, NULL);
+	told(&s, KEEPER_ACCEPTED, 5, NULL);
 	bench_send(&s, 2, 6, "{\"jsonrpc\":\"2.0\",\"id\":\"q\",\"result\":2}");
 	cr_assert_str_eq(bench_heard(&s), "{\"jsonrpc\":\"2.0\",\"id\":\"q\",\"result\":2}\n");
-	told(KEEPER_ACCEPTED, 6, NULL);
+	told(&s, KEEPER_ACCEPTED, 6, NULL);
 	bench_say(&s, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/resources/updated\","
 		      "\"params\":{\"uri\":\"x:1\"}}");
-	told(KEEPER_MESSAGE, 4, NULL);
-	quiet();
+	told(&s, KEEPER_MESSAGE, 4, NULL);
+	quiet(&s);
 }
 
 Test(estate, a_call_fails_when_its_child_ended_in_between)
@@ -276,8 +258,8 @@ Test(estate, a_call_fails_when_its_child_ended_in_between)
 	cr_assert_eq(write(s.output, line, strlen(line)), (ssize_t)strlen(line));
 	s.child_ended = true;
 	bench_replace(&s);
-	told(KEEPER_ANSWER, 6, NULL);
-	told(KEEPER_FAILED, 5, NULL);
+	told(&s, KEEPER_ANSWER, 6, NULL);
+	told(&s, KEEPER_FAILED, 5, NULL);
 	while (!TAILQ_EMPTY(&s.keeper->remnants))
 		ev_run(s.keeper->loop, EVRUN_ONCE);
 }

@@ -4,7 +4,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 
-#include "tests/unit/master/keeper/bench.h"
+#include "tests/unit/master/keeper/expect.h"
 
 static struct bench s;
 
@@ -16,22 +16,6 @@ static void open_own(void)
 static void close_stage(void)
 {
 	bench_close(&s);
-}
-
-static void told(enum keeper_type type, uint32_t request)
-{
-	struct frame frame;
-
-	cr_assert(bench_told(&s, &frame));
-	cr_assert_eq(frame.type, type, "%u: %s", frame.type, s.text);
-	cr_assert_eq(frame.request, request);
-}
-
-static void quiet(void)
-{
-	struct frame frame;
-
-	cr_assert_not(bench_told(&s, &frame), "%u: %s", frame.type, s.text);
 }
 
 TestSuite(send, .init = open_own, .fini = close_stage);
@@ -67,7 +51,7 @@ Test(send, a_message_over_several_lines_becomes_one)
 {
 	bench_send(&s, 1, 1, "{\n \"jsonrpc\": \"2.0\",\r\n \"method\": \"a\\nb\"\n}");
 	cr_expect_str_eq(bench_heard(&s), "{  \"jsonrpc\": \"2.0\",\r  \"method\": \"a\\nb\" }\n");
-	told(KEEPER_ACCEPTED, 1);
+	told(&s, KEEPER_ACCEPTED, 1, NULL);
 }
 
 Test(send, equal_ids_of_one_session_stay_apart)
@@ -81,9 +65,9 @@ Test(send, equal_ids_of_one_session_stay_apart)
 Test(send, another_session_does_not_reach_the_child)
 {
 	bench_send(&s, 1, 1, "{\"jsonrpc\":\"2.0\",\"method\":\"mine\"}");
-	told(KEEPER_ACCEPTED, 1);
+	told(&s, KEEPER_ACCEPTED, 1, NULL);
 	bench_send(&s, 2, 2, "{\"jsonrpc\":\"2.0\",\"method\":\"theirs\"}");
-	told(KEEPER_GONE, 2);
+	told(&s, KEEPER_GONE, 2, NULL);
 	cr_expect_null(strstr(bench_heard(&s), "theirs"));
 }
 
@@ -101,14 +85,14 @@ Test(send, a_cancelled_request_is_named_by_its_number_and_let_go)
 	    "\"requestId\":%llu}}\n",
 	    number);
 	cr_expect_str_eq(bench_heard(&s), expected);
-	told(KEEPER_ENDED, 1);
-	told(KEEPER_ACCEPTED, 2);
+	told(&s, KEEPER_ENDED, 1, NULL);
+	told(&s, KEEPER_ACCEPTED, 2, NULL);
 	/* What was never asked can't be cancelled. */
 	bench_send(&s, 1, 3,
 	    "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{"
 	    "\"requestId\":\"x\"}}");
 	cr_expect_str_eq(bench_heard(&s), "");
-	told(KEEPER_ACCEPTED, 3);
+	told(&s, KEEPER_ACCEPTED, 3, NULL);
 }
 
 Test(send, a_batch_is_sent_message_by_message)
@@ -123,7 +107,7 @@ Test(send, a_batch_is_sent_message_by_message)
 	for (const char *p = heard; (p = strchr(p, '\n')); p++)
 		lines++;
 	cr_expect_eq(lines, 3);
-	told(KEEPER_ACCEPTED, 1);
+	told(&s, KEEPER_ACCEPTED, 1, NULL);
 	memcpy(&answers, s.text, sizeof(answers));
 	cr_expect_eq(answers, 2);
 }
@@ -157,9 +141,9 @@ Test(send, a_child_that_closed_its_stdin_is_told_of)
 	bench_send(&s, 1, 1, "{\"jsonrpc\":\"2.0\",\"method\":\"n\"}");
 	signal(SIGPIPE, SIG_IGN);
 	instance_flush(s.child);
-	told(KEEPER_ACCEPTED, 1);
+	told(&s, KEEPER_ACCEPTED, 1, NULL);
 	bench_send(&s, 1, 2, "{\"jsonrpc\":\"2.0\",\"method\":\"n\"}");
-	told(KEEPER_FAILED, 2);
+	told(&s, KEEPER_FAILED, 2, NULL);
 	cr_expect_eq(s.text[0], METRIC_REASON_CLOSED);
 	s.input = dup(0);
 }
@@ -171,7 +155,7 @@ Test(send, an_id_that_is_long_beyond_reason_is_refused)
 	snprintf(message, sizeof(message),
 	    "{\"jsonrpc\":\"2.0\",\"id\":\"%09000d\",\"method\":\"a\"}", 1);
 	bench_send(&s, 1, 1, message);
-	told(KEEPER_FAILED, 1);
+	told(&s, KEEPER_FAILED, 1, NULL);
 	cr_expect_not_null(strstr(s.text, "too long"));
 	cr_expect_str_eq(bench_heard(&s), "");
 	cr_expect_eq(HASH_COUNT(s.child->calls), 0);
@@ -201,7 +185,7 @@ Test(send, nobody_waits_for_a_forgotten_request)
 	    bench_number(bench_heard(&s)));
 	peer_dispatch(s.peer, &(struct frame){.type = KEEPER_FORGET, .request = 1}, SPAN(""));
 	bench_say(&s, answer);
-	quiet();
+	quiet(&s);
 	cr_expect_eq(HASH_COUNT(s.child->calls), 0);
 }
 
@@ -218,7 +202,7 @@ TestSuite(send_shared, .init = open_shared, .fini = close_stage);
 Test(send_shared, the_child_is_initialized_once)
 {
 	bench_send(&s, 1, 1, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}");
-	told(KEEPER_ACCEPTED, 1);
+	told(&s, KEEPER_ACCEPTED, 1, NULL);
 	cr_expect_str_eq(bench_heard(&s), "");
 }
 
@@ -236,11 +220,11 @@ Test(send_shared, a_subscription_ends_with_the_last_subscriber)
 	bench_heard(&s);
 	bench_send(&s, 1, 3, drop);
 	cr_expect_str_eq(bench_heard(&s), "", "the other wants to hear of it");
-	told(KEEPER_ANSWER, 3);
+	told(&s, KEEPER_ANSWER, 3, NULL);
 	cr_expect_str_eq(s.text, "{\"jsonrpc\":\"2.0\",\"id\":\"u\",\"result\":{}}");
 	bench_send(&s, 2, 4, drop);
 	cr_expect_not_null(strstr(bench_heard(&s), "resources/unsubscribe"));
-	quiet();
+	quiet(&s);
 }
 
 Test(send_shared, only_who_was_asked_can_answer)
@@ -252,9 +236,9 @@ Test(send_shared, only_who_was_asked_can_answer)
 	bench_send(&s, 1, 1, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"a\"}");
 	bench_heard(&s);
 	bench_say(&s, question);
-	told(KEEPER_MESSAGE, 1);
+	told(&s, KEEPER_MESSAGE, 1, NULL);
 	bench_send(&s, 2, 2, answer);
-	told(KEEPER_ACCEPTED, 2);
+	told(&s, KEEPER_ACCEPTED, 2, NULL);
 	cr_expect_str_eq(bench_heard(&s), "");
 	bench_send(&s, 1, 3, answer);
 	cr_expect_not_null(strstr(bench_heard(&s), "\"q\""));

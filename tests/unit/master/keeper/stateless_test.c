@@ -4,7 +4,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 
-#include "tests/unit/master/keeper/bench.h"
+#include "tests/unit/master/keeper/expect.h"
 
 #define META "\"_meta\":{\"io.modelcontextprotocol/subscriptionId\":%llu}"
 
@@ -26,22 +26,6 @@ static void open_unknown(void)
 static void close_stage(void)
 {
 	bench_close(&s);
-}
-
-static void told(enum keeper_type type, uint32_t request)
-{
-	struct frame frame;
-
-	cr_assert(bench_told(&s, &frame));
-	cr_assert_eq(frame.type, type, "%u: %s", frame.type, s.text);
-	cr_assert_eq(frame.request, request);
-}
-
-static void quiet(void)
-{
-	struct frame frame;
-
-	cr_assert_not(bench_told(&s, &frame), "%u: %s", frame.type, s.text);
 }
 
 static void say(const char *format, unsigned long long number)
@@ -67,7 +51,7 @@ Test(stateless, equal_ids_of_anybody_stay_apart)
 
 	cr_assert_neq(first, second);
 	say("{\"jsonrpc\":\"2.0\",\"id\":%llu,\"result\":{}}", second);
-	told(KEEPER_ANSWER, 2);
+	told(&s, KEEPER_ANSWER, 2, NULL);
 	cr_expect_str_eq(s.text, "{\"jsonrpc\":\"2.0\",\"id\":\"x\",\"result\":{}}");
 }
 
@@ -77,17 +61,17 @@ Test(stateless, what_belongs_to_a_listen_bears_its_own_id)
 	    ask(1, "{\"jsonrpc\":\"2.0\",\"id\":\"l\",\"method\":\"subscriptions/listen\"}");
 
 	say("{\"jsonrpc\":\"2.0\",\"method\":\"n\",\"params\":{" META "}}", number);
-	told(KEEPER_MESSAGE, 1);
+	told(&s, KEEPER_MESSAGE, 1, NULL);
 	cr_expect_str_eq(s.text, "{\"jsonrpc\":\"2.0\",\"method\":\"n\",\"params\":{\"_meta\":{"
 				 "\"io.modelcontextprotocol/subscriptionId\":\"l\"}}}");
 	say("{\"result\":{" META "},\"id\":%llu,\"jsonrpc\":\"2.0\"}", number);
-	told(KEEPER_ANSWER, 1);
+	told(&s, KEEPER_ANSWER, 1, NULL);
 	cr_expect_str_eq(s.text,
 	    "{\"result\":{\"_meta\":{\"io.modelcontextprotocol/subscriptionId\":\"l\"}},"
 	    "\"id\":\"l\",\"jsonrpc\":\"2.0\"}");
 	/* Nobody's any more. */
 	say("{\"jsonrpc\":\"2.0\",\"method\":\"n\",\"params\":{" META "}}", number);
-	quiet();
+	quiet(&s);
 }
 
 Test(stateless, a_listen_alone_ends_when_the_server_cancels_it)
@@ -98,9 +82,9 @@ Test(stateless, a_listen_alone_ends_when_the_server_cancels_it)
 	unsigned long long number = ask(1, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"a\"}");
 
 	say(cancel, number);
-	quiet();
+	quiet(&s);
 	say(cancel, ask(2, "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"subscriptions/listen\"}"));
-	told(KEEPER_ENDED, 2);
+	told(&s, KEEPER_ENDED, 2, NULL);
 }
 
 Test(stateless, log_messages_are_for_the_only_one_that_wants_them)
@@ -116,13 +100,13 @@ Test(stateless, log_messages_are_for_the_only_one_that_wants_them)
 	ask(1, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"a\"}");
 	ask(9, listens);
 	bench_say(&s, log);
-	quiet();
+	quiet(&s);
 	ask(2, wants);
 	bench_say(&s, log);
-	told(KEEPER_MESSAGE, 2);
+	told(&s, KEEPER_MESSAGE, 2, NULL);
 	ask(3, wants);
 	bench_say(&s, log);
-	quiet();
+	quiet(&s);
 }
 
 Test(stateless, who_does_not_wait_has_cancelled)
@@ -139,7 +123,7 @@ Test(stateless, who_does_not_wait_has_cancelled)
 	    "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{"
 	    "\"requestId\":7}}");
 	cr_expect_str_eq(bench_heard(&s), "");
-	told(KEEPER_ACCEPTED, 2);
+	told(&s, KEEPER_ACCEPTED, 2, NULL);
 }
 
 Test(stateless, its_questions_are_refused)
@@ -168,15 +152,15 @@ Test(stateless_probe, requests_wait_for_what_it_says_of_itself)
 		unsigned long long probe = bench_number(bench_heard(&s));
 		cr_assert(strstr(s.text, "server/discover"), "%s", s.text);
 		bench_ask(&s, 1, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"a\"}");
-		quiet();
+		quiet(&s);
 		snprintf(line, sizeof(line), "{\"jsonrpc\":\"2.0\",\"id\":%llu,%s}", probe,
 		    rows[i].answer);
 		bench_say(&s, line);
 		if (rows[i].stateless) {
 			cr_expect(bench_number(bench_heard(&s)) > probe, "%s", s.text);
-			quiet();
+			quiet(&s);
 		} else {
-			told(KEEPER_LEGACY, 1);
+			told(&s, KEEPER_LEGACY, 1, NULL);
 			cr_expect_eq(s.child->state, INSTANCE_SPARE);
 			cr_expect_eq(s.fleet->spare, 1);
 		}
@@ -193,7 +177,7 @@ Test(stateless_probe, one_that_answers_only_a_ping_is_of_the_era_before)
 	unsigned long long ping = bench_number(bench_heard(&s));
 	cr_assert(strstr(s.text, "\"ping\""), "%s", s.text);
 	say("{\"jsonrpc\":\"2.0\",\"id\":%llu,\"result\":{}}", ping);
-	told(KEEPER_LEGACY, 1);
+	told(&s, KEEPER_LEGACY, 1, NULL);
 	cr_expect_eq(s.child->state, INSTANCE_SPARE);
 	cr_expect_null(s.child->calls);
 }
@@ -202,7 +186,7 @@ Test(stateless_probe, one_that_says_nothing_is_not_waited_for_for_ever)
 {
 	bench_ask(&s, 1, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"a\"}");
 	stateless_late(s.child);
-	quiet();
+	quiet(&s);
 	stateless_late(s.child);
-	told(KEEPER_LEGACY, 1);
+	told(&s, KEEPER_LEGACY, 1, NULL);
 }
