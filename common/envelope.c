@@ -8,6 +8,7 @@
 #include "common/envelope.h"
 
 #include <ctype.h>
+#include <endian.h>
 #include <errno.h>
 #include <stdint.h>
 
@@ -16,7 +17,7 @@
 
 enum { DEPTH_MAX = 256, KEY_MAX = 64 };
 
-enum place { ELSEWHERE, MESSAGE, PARAMS, META, RESULT };
+enum place { ELSEWHERE, MESSAGE, PARAMS, META, RESULT, PLACE_COUNT };
 
 enum member {
 	NO_MEMBER,
@@ -31,43 +32,49 @@ enum member {
 	META_MEMBER,
 	PROTOCOL_VERSION,
 	REQUEST_ID,
+	PROGRESS_OF,
 	META_VERSION,
 	META_CAPABILITIES,
 	PROGRESS_TOKEN,
-	PROGRESS_OF,
 	RESULT_VERSION,
 	MEMBER_COUNT,
+};
+
+/* Where the members of a place begin; those of the next follow. */
+static const uint8_t first_of[PLACE_COUNT + 1] = {
+    [MESSAGE] = JSONRPC,
+    [PARAMS] = NAME,
+    [META] = META_VERSION,
+    [RESULT] = RESULT_VERSION,
+    [PLACE_COUNT] = MEMBER_COUNT,
 };
 
 enum want { WANT_RAW, WANT_TEXT };
 
 static const struct {
-	enum place place;
 	struct span key;
 	enum want want;
 	size_t offset; /* of its span in struct envelope */
 } members[MEMBER_COUNT] = {
-    [JSONRPC] = {MESSAGE, {"jsonrpc", 7}, WANT_RAW, SIZE_MAX},
-    [ID] = {MESSAGE, {"id", 2}, WANT_RAW, offsetof(struct envelope, id)},
-    [METHOD] = {MESSAGE, {"method", 6}, WANT_TEXT, offsetof(struct envelope, method)},
-    [PARAMS_MEMBER] = {MESSAGE, {"params", 6}, WANT_RAW, offsetof(struct envelope, params)},
-    [RESULT_MEMBER] = {MESSAGE, {"result", 6}, WANT_RAW, offsetof(struct envelope, result)},
-    [ERROR_MEMBER] = {MESSAGE, {"error", 5}, WANT_RAW, offsetof(struct envelope, error)},
-    [NAME] = {PARAMS, {"name", 4}, WANT_TEXT, offsetof(struct envelope, name)},
-    [URI] = {PARAMS, {"uri", 3}, WANT_TEXT, offsetof(struct envelope, uri)},
-    [META_MEMBER] = {PARAMS, {"_meta", 5}, WANT_RAW, offsetof(struct envelope, meta)},
-    [PROTOCOL_VERSION] = {PARAMS, {"protocolVersion", 15}, WANT_TEXT,
+    [JSONRPC] = {{"jsonrpc", 7}, WANT_RAW, SIZE_MAX},
+    [ID] = {{"id", 2}, WANT_RAW, offsetof(struct envelope, id)},
+    [METHOD] = {{"method", 6}, WANT_TEXT, offsetof(struct envelope, method)},
+    [PARAMS_MEMBER] = {{"params", 6}, WANT_RAW, offsetof(struct envelope, params)},
+    [RESULT_MEMBER] = {{"result", 6}, WANT_RAW, offsetof(struct envelope, result)},
+    [ERROR_MEMBER] = {{"error", 5}, WANT_RAW, offsetof(struct envelope, error)},
+    [NAME] = {{"name", 4}, WANT_TEXT, offsetof(struct envelope, name)},
+    [URI] = {{"uri", 3}, WANT_TEXT, offsetof(struct envelope, uri)},
+    [META_MEMBER] = {{"_meta", 5}, WANT_RAW, offsetof(struct envelope, meta)},
+    [PROTOCOL_VERSION] = {{"protocolVersion", 15}, WANT_TEXT,
 	offsetof(struct envelope, protocol_version)},
-    [REQUEST_ID] = {PARAMS, {"requestId", 9}, WANT_RAW, offsetof(struct envelope, cancelled_id)},
-    [META_VERSION] = {META, {"io.modelcontextprotocol/protocolVersion", 39}, WANT_TEXT,
+    [REQUEST_ID] = {{"requestId", 9}, WANT_RAW, offsetof(struct envelope, cancelled_id)},
+    [PROGRESS_OF] = {{"progressToken", 13}, WANT_RAW, offsetof(struct envelope, progress_of)},
+    [META_VERSION] = {{"io.modelcontextprotocol/protocolVersion", 39}, WANT_TEXT,
 	offsetof(struct envelope, meta_version)},
-    [META_CAPABILITIES] = {META, {"io.modelcontextprotocol/clientCapabilities", 42}, WANT_RAW,
+    [META_CAPABILITIES] = {{"io.modelcontextprotocol/clientCapabilities", 42}, WANT_RAW,
 	offsetof(struct envelope, client_capabilities)},
-    [PROGRESS_TOKEN] = {META, {"progressToken", 13}, WANT_RAW,
-	offsetof(struct envelope, progress_token)},
-    [PROGRESS_OF] = {PARAMS, {"progressToken", 13}, WANT_RAW,
-	offsetof(struct envelope, progress_of)},
-    [RESULT_VERSION] = {RESULT, {"protocolVersion", 15}, WANT_TEXT,
+    [PROGRESS_TOKEN] = {{"progressToken", 13}, WANT_RAW, offsetof(struct envelope, progress_token)},
+    [RESULT_VERSION] = {{"protocolVersion", 15}, WANT_TEXT,
 	offsetof(struct envelope, protocol_version)},
 };
 
@@ -105,17 +112,29 @@ static void skip_space(struct scan *s)
 		s->p++;
 }
 
-/* True when all eight bytes are plain: no quote, backslash, control character or non-ASCII. */
-static bool plain8(const char *p)
+/* How many of the eight bytes at `p` come before a quote, backslash, control character or
+ * non-ASCII. */
+static unsigned plain_bytes(const char *p)
 {
 	static const uint64_t ones = 0x0101010101010101u, highs = 0x8080808080808080u;
 	uint64_t v;
 
 	memcpy(&v, p, sizeof(v));
+	v = le64toh(v);
 	uint64_t quote = v ^ (ones * '"'), slash = v ^ (ones * '\\');
+	/* A borrow may mark a byte behind the first that is special, never one before it. */
 	uint64_t special =
-	    ((quote - ones) & ~quote) | ((slash - ones) & ~slash) | ((v - ones * 0x20) & ~v);
-	return ((special | v) & highs) == 0;
+	    (((quote - ones) & ~quote) | ((slash - ones) & ~slash) | ((v - ones * 0x20) & ~v) | v) &
+	    highs;
+	return special ? (unsigned)__builtin_ctzll(special) / 8 : 8;
+}
+
+static void skip_plain(struct scan *s)
+{
+	unsigned n = 8;
+
+	while (n == 8 && s->end - s->p >= 8)
+		s->p += n = plain_bytes(s->p);
 }
 
 static int scan_escape(struct scan *s)
@@ -147,8 +166,7 @@ static int scan_string(struct scan *s, struct span *out, bool *escaped)
 
 	*escaped = false;
 	for (;;) {
-		while (s->end - s->p >= 8 && plain8(s->p))
-			s->p += 8;
+		skip_plain(s);
 		if (s->p == s->end)
 			return not_json(s, "unterminated string");
 		unsigned char c = (unsigned char)*s->p;
@@ -234,8 +252,8 @@ static enum member find_member(enum place place, struct span key, bool escaped)
 			return NO_MEMBER;
 		key = (struct span){text, (size_t)n};
 	}
-	for (int m = 1; m < MEMBER_COUNT; m++) {
-		if (members[m].place == place && span_equal(members[m].key, key))
+	for (int m = first_of[place]; m < first_of[place + 1]; m++) {
+		if (span_equal(members[m].key, key))
 			return (enum member)m;
 	}
 	return NO_MEMBER;
