@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/decimal.h"
 #include "common/utf8.h"
 
 enum {
@@ -40,8 +41,9 @@ struct log {
 	enum log_level level;
 	enum log_format format;
 	char *path; /* NULL: stderr or syslog */
-	char process[32];
 	int pid;
+	/* What stands between the time and the message, by format and level. */
+	char origin[2][LOG_LEVEL_DEBUG + 1][96];
 	time_t second; /* of `stamp` */
 	char stamp[24];
 	bool cut; /* what was written last ends inside a line */
@@ -77,132 +79,151 @@ static void put_text(struct line *l, const char *text)
 	put(l, text, strlen(text));
 }
 
+static void put_span(struct line *l, struct span s)
+{
+	put(l, s.p, s.n);
+}
+
+/* Bytes at the start of `s` that both formats carry as they are. */
+static size_t plain_length(struct span s)
+{
+	size_t n = 0;
+
+	for (; n < s.n; n++) {
+		unsigned char c = (unsigned char)s.p[n];
+		if (c < 0x20 || c >= 0x7f || c == '"' || c == '\\')
+			break;
+	}
+	return n;
+}
+
+/* The character at the start of `s`, which is not plain. Its length in bytes. */
+static size_t put_special(struct line *l, struct span s)
+{
+	unsigned char c = (unsigned char)s.p[0];
+	size_t n = utf8_length((const unsigned char *)s.p, s.n);
+	/* C1: a terminal may take these for escape sequences. */
+	bool c1 = c == 0xc2 && n == 2 && (unsigned char)s.p[1] < 0xa0;
+	char escape[8];
+
+	if (c == '"' || c == '\\') {
+		put(l, (char[]){'\\', (char)c}, 2);
+	} else if (c1 || c < 0x20 || c == 0x7f) {
+		snprintf(escape, sizeof(escape), "\\u%04x", c1 ? (unsigned char)s.p[1] : c);
+		put_text(l, escape);
+	} else if (n == 0) {
+		put_text(l, "\xef\xbf\xbd");
+		return 1;
+	} else {
+		put(l, s.p, n);
+	}
+	return n;
+}
+
 /* A string as both formats can carry it: quotes, backslashes, control characters and broken UTF-8
  * escaped. */
 static void put_escaped(struct line *l, struct span s)
 {
-	char escape[8];
-
-	for (size_t i = 0; i < s.n;) {
-		unsigned char c = (unsigned char)s.p[i];
-		size_t n = utf8_length((const unsigned char *)s.p + i, s.n - i);
-		if (c == '"' || c == '\\') {
-			put(l, (char[]){'\\', (char)c}, 2);
-			i++;
-		} else if (c == 0xc2 && n == 2 && (unsigned char)s.p[i + 1] < 0xa0) {
-			/* C1: a terminal may take these for escape sequences. */
-			snprintf(escape, sizeof(escape), "\\u%04x", (unsigned char)s.p[i + 1]);
-			put_text(l, escape);
-			i += 2;
-		} else if (c < 0x20 || c == 0x7f) {
-			snprintf(escape, sizeof(escape), "\\u%04x", c);
-			put_text(l, escape);
-			i++;
-		} else if (n == 0) {
-			put_text(l, "\xef\xbf\xbd");
-			i++;
-		} else {
-			put(l, s.p + i, n);
-			i += n;
-		}
+	for (;;) {
+		size_t n = plain_length(s);
+		if (n > 0)
+			put(l, s.p, n);
+		if (n == s.n)
+			return;
+		n += put_special(l, (struct span){s.p + n, s.n - n});
+		s = (struct span){s.p + n, s.n - n};
 	}
+}
+
+static void put_number(struct line *l, uint64_t value)
+{
+	char text[DECIMAL_TEXT];
+
+	put_span(l, decimal(text, value));
 }
 
 static void put_value(struct line *l, const struct log_field *f, enum log_format format)
 {
-	char number[32];
+	char text[DECIMAL_TEXT];
 
 	switch (f->kind) {
 	case LOG_FIELD_INT:
-		snprintf(number, sizeof(number), "%lld", (long long)f->i);
-		put_text(l, number);
+		if (f->i < 0)
+			put_span(l, SPAN("-"));
+		put_number(l, f->i < 0 ? -(uint64_t)f->i : (uint64_t)f->i);
 		return;
 	case LOG_FIELD_UINT:
-		snprintf(number, sizeof(number), "%llu", (unsigned long long)f->u);
-		put_text(l, number);
+		put_number(l, f->u);
 		return;
 	case LOG_FIELD_MILLIS:
-		snprintf(number, sizeof(number), "%llu.%03llu", (unsigned long long)(f->u / 1000),
-		    (unsigned long long)(f->u % 1000));
-		put_text(l, number);
+		put_number(l, f->u / 1000);
+		put_span(l, SPAN("."));
+		put_span(l, decimal_padded(text, f->u, 3));
 		return;
 	case LOG_FIELD_RAW:
 		if (format == LOG_FORMAT_JSON) {
-			put(l, f->span.p, f->span.n);
+			put_span(l, f->span);
 			return;
 		}
 		break;
 	case LOG_FIELD_SPAN:
 		break;
 	}
-	put_text(l, "\"");
+	put_span(l, SPAN("\""));
 	put_escaped(l, f->span);
-	put_text(l, "\"");
+	put_span(l, SPAN("\""));
 }
 
 /* RFC 3339 in UTC; the part down to the second is formatted once per second. */
 static void put_time(struct log *log, struct line *l)
 {
 	struct timespec now;
-	char fraction[24];
+	char text[DECIMAL_TEXT];
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	if (now.tv_sec != log->second) {
 		struct tm tm;
 		gmtime_r(&now.tv_sec, &tm);
-		strftime(log->stamp, sizeof(log->stamp), "%Y-%m-%dT%H:%M:%S", &tm);
+		strftime(log->stamp, sizeof(log->stamp), "%Y-%m-%dT%H:%M:%S.", &tm);
 		log->second = now.tv_sec;
 	}
 	put_text(l, log->stamp);
-	snprintf(fraction, sizeof(fraction), ".%06ldZ", now.tv_nsec / 1000);
-	put_text(l, fraction);
+	put_span(l, decimal_padded(text, (uint64_t)now.tv_nsec / 1000, 6));
+	put_span(l, SPAN("Z"));
 }
 
 static void put_json(struct log *log, struct line *l, enum log_level level, const char *message,
     const struct log_field *fields, size_t count)
 {
-	char number[16];
-
-	put_text(l, "{\"time\":\"");
+	put_span(l, SPAN("{\"time\":\""));
 	put_time(log, l);
-	put_text(l, "\",\"level\":\"");
-	put_text(l, levels[level].name);
-	put_text(l, "\",\"process\":\"");
-	put_text(l, log->process);
-	snprintf(number, sizeof(number), "%d", log->pid);
-	put_text(l, "\",\"pid\":");
-	put_text(l, number);
-	put_text(l, ",\"message\":\"");
+	put_text(l, log->origin[LOG_FORMAT_JSON][level]);
 	put_escaped(l, span_of(message));
-	put_text(l, "\"");
+	put_span(l, SPAN("\""));
 	for (size_t i = 0; i < count; i++) {
 		struct line before = *l;
-		put_text(l, ",\"");
+		put_span(l, SPAN(",\""));
 		put_text(l, fields[i].key);
-		put_text(l, "\":");
+		put_span(l, SPAN("\":"));
 		put_value(l, &fields[i], LOG_FORMAT_JSON);
 		if (l->full) /* whole fields only */
 			*l = before;
 	}
 	l->size++; /* kept for it */
-	put_text(l, "}");
+	put_span(l, SPAN("}"));
 }
 
 static void put_plain(struct log *log, struct line *l, enum log_level level, const char *message,
     const struct log_field *fields, size_t count)
 {
 	put_time(log, l);
-	put_text(l, " ");
-	put_text(l, levels[level].name);
-	put_text(l, " [");
-	put_text(l, log->process);
-	put_text(l, "] ");
+	put_text(l, log->origin[LOG_FORMAT_TEXT][level]);
 	put_escaped(l, span_of(message));
 	for (size_t i = 0; i < count; i++) {
 		struct line before = *l;
-		put_text(l, " ");
+		put_span(l, SPAN(" "));
 		put_text(l, fields[i].key);
-		put_text(l, "=");
+		put_span(l, SPAN("="));
 		put_value(l, &fields[i], LOG_FORMAT_TEXT);
 		if (l->full)
 			*l = before;
@@ -432,7 +453,13 @@ void log_set_process(struct log *log, const char *process)
 		}
 	}
 	log->pid = getpid();
-	snprintf(log->process, sizeof(log->process), "%s", process);
+	for (int level = 0; level <= LOG_LEVEL_DEBUG; level++) {
+		snprintf(log->origin[LOG_FORMAT_TEXT][level], sizeof(log->origin[0][0]),
+		    " %s [%.31s] ", levels[level].name, process);
+		snprintf(log->origin[LOG_FORMAT_JSON][level], sizeof(log->origin[0][0]),
+		    "\",\"level\":\"%s\",\"process\":\"%.31s\",\"pid\":%d,\"message\":\"",
+		    levels[level].name, process, log->pid);
+	}
 }
 
 void log_configure(struct log *log, enum log_level level, enum log_format format)
