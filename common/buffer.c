@@ -50,6 +50,21 @@ int buffer_append(struct buffer *b, const void *bytes, size_t n, size_t bound)
 	return 0;
 }
 
+int buffer_add(struct buffer *b, size_t bound, const struct span *pieces, size_t count)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < count; i++)
+		n += pieces[i].n;
+	int error = buffer_reserve(b, n, bound);
+	for (size_t i = 0; !error && i < count; i++) {
+		if (pieces[i].n > 0)
+			memcpy(b->data + b->tail, pieces[i].p, pieces[i].n);
+		b->tail += pieces[i].n;
+	}
+	return error;
+}
+
 int buffer_printf(struct buffer *b, size_t bound, const char *format, ...)
 {
 	size_t room = b->data ? b->capacity - b->tail : 0;

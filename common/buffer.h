@@ -37,6 +37,11 @@ static inline struct span buffer_span(const struct buffer *b)
 int buffer_reserve(struct buffer *b, size_t n, size_t bound) MUST_CHECK;
 /* Append bytes. Errors as buffer_reserve; on error the buffer is unchanged. */
 int buffer_append(struct buffer *b, const void *bytes, size_t n, size_t bound) MUST_CHECK;
+/* All of `pieces`, or nothing: BUFFER_ADD(b, bound, SPAN("Host: "), host, SPAN("\r\n")). */
+int buffer_add(struct buffer *b, size_t bound, const struct span *pieces, size_t count) MUST_CHECK;
+#define BUFFER_ADD(b, bound, ...)                                    \
+	buffer_add((b), (bound), (const struct span[]){__VA_ARGS__}, \
+	    sizeof((const struct span[]){__VA_ARGS__}) / sizeof(struct span))
 int buffer_printf(struct buffer *b, size_t bound, const char *format, ...)
     PRINTF_LIKE(3, 4) MUST_CHECK;
 /* Drop `n` bytes (at most all) from the head. Keeps the memory. */

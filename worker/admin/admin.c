@@ -58,7 +58,7 @@ static const struct admin_page pages[] = {
 static void handle_head(struct conn *c, const struct http_head *head)
 {
 	const struct config_listen *listen = c->listener->config;
-	const struct http_header *origin = head_find(head, SPAN("origin"), NULL);
+	const struct http_header *origin = head_find(head, HTTP_ORIGIN);
 	const char *query = memchr(head->target.p, '?', head->target.n);
 	struct span path = {
 	    head->target.p, query ? (size_t)(query - head->target.p) : head->target.n};

@@ -132,7 +132,7 @@ static int on_event(struct sse_data *events, struct span data)
 static void on_stream_head(struct upstream_call *call, const struct http_head *head)
 {
 	struct bridge *b = container_of(call, struct bridge, stream);
-	const struct http_header *type = head_find(head, SPAN("content-type"), NULL);
+	const struct http_header *type = head_find(head, HTTP_CONTENT_TYPE);
 	char text[96];
 
 	if (head->status == 200 && type && header_has_token(type->value, SPAN("text/event-stream")))

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/decimal.h"
 #include "common/turn.h"
 #include "worker/http/date.h"
 #include "worker/http/status.h"
@@ -209,13 +210,19 @@ static void conn_write_queued(struct conn *c)
 		update_events(c);
 }
 
-void conn_begin(struct conn *c, unsigned status, int64_t content_length, struct span headers)
+static bool put_length(struct gather *g, int64_t length)
 {
-	char text[256];
+	char text[DECIMAL_TEXT];
+
+	return gather_copy(g, SPAN("Content-Length: ")) &&
+	       gather_copy(g, decimal(text, (uint64_t)length)) && gather_copy(g, SPAN("\r\n"));
+}
+
+void conn_begin(
+    struct conn *c, unsigned status, int64_t content_length, struct span headers, struct span more)
+{
+	static const struct span none = {0};
 	struct gather *g = &c->worker->gather;
-	const char *connection = "";
-	const char *date = date_text(&c->worker->date, (time_t)ev_now(c->worker->loop));
-	int n;
 
 	if (c->closed)
 		return;
@@ -225,21 +232,16 @@ void conn_begin(struct conn *c, unsigned status, int64_t content_length, struct 
 	if (!c->reader.message_done || c->worker->draining ||
 	    (content_length == CONN_LENGTH_UNKNOWN && c->http10))
 		c->close_after = true;
-	if (c->close_after)
-		connection = "Connection: close\r\n";
-	else if (c->http10)
-		connection = "Connection: keep-alive\r\n";
-	const char *framing = c->chunked ? "Transfer-Encoding: chunked\r\n" : "";
-	if (content_length >= 0)
-		n = snprintf(text, sizeof(text),
-		    "HTTP/1.1 %u %s\r\nDate: %s\r\n%sContent-Length: %lld\r\n", status,
-		    status_reason(status), date, connection, (long long)content_length);
-	else
-		n = snprintf(text, sizeof(text), "HTTP/1.1 %u %s\r\nDate: %s\r\n%s%s", status,
-		    status_reason(status), date, connection, framing);
+	struct span connection = c->close_after ? SPAN("Connection: close\r\n")
+				 : c->http10    ? SPAN("Connection: keep-alive\r\n")
+						: none;
 	gather_reset(g);
-	if (n < 0 || !gather_copy(g, (struct span){text, (size_t)n}) || !gather_copy(g, headers) ||
-	    !gather_copy(g, SPAN("\r\n")))
+	if (!gather_copy(g, status_line(status)) ||
+	    !gather_copy(g, date_line(&c->worker->date, (time_t)ev_now(c->worker->loop))) ||
+	    !gather_copy(g, connection) ||
+	    !gather_copy(g, c->chunked ? SPAN("Transfer-Encoding: chunked\r\n") : none) ||
+	    (content_length >= 0 && !put_length(g, content_length)) || !gather_copy(g, headers) ||
+	    !gather_copy(g, more) || !gather_copy(g, SPAN("\r\n")))
 		conn_failed(c);
 }
 
@@ -297,7 +299,8 @@ void conn_break(struct conn *c)
 
 void conn_answer(struct conn *c, unsigned status, struct span headers, struct span body)
 {
-	conn_begin(c, status, status == 202 && body.n == 0 ? 0 : (int64_t)body.n, headers);
+	conn_begin(c, status, status == 202 && body.n == 0 ? 0 : (int64_t)body.n, headers,
+	    (struct span){0});
 	conn_body(c, body);
 	conn_end(c);
 }
@@ -391,7 +394,7 @@ static size_t take_head(struct conn *c, struct span bytes)
 	c->close_after = !w->head.keep_alive || (most > 0 && c->requests >= most);
 	c->bytes_in += (size_t)n;
 	deadline_set(c, c->reader.message_done ? NULL : &w->timeouts.client_body);
-	bool expects = head_find(&w->head, SPAN("expect"), NULL) != NULL;
+	bool expects = head_find(&w->head, HTTP_EXPECT) != NULL;
 	c->handler->head(c, &w->head);
 	if (c->closed || c->state != CONN_BODY)
 		return (size_t)n;

@@ -97,8 +97,10 @@ void conn_free(struct conn *c);
  * check c->closed.
  */
 enum { CONN_LENGTH_UNKNOWN = -1, CONN_NO_BODY = -2 };
-/* `headers` are complete lines, each ended by CRLF. Framing and Connection are added here. */
-void conn_begin(struct conn *c, unsigned status, int64_t content_length, struct span headers);
+/* `headers` and `more` are complete lines, each ended by CRLF. Framing and Connection are added
+ * here. */
+void conn_begin(
+    struct conn *c, unsigned status, int64_t content_length, struct span headers, struct span more);
 void conn_body(struct conn *c, struct span piece);
 void conn_flush(struct conn *c);
 /* The answer is complete: next request, or close. */

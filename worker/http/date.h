@@ -4,14 +4,16 @@
 
 #include <time.h>
 
-enum { DATE_TEXT = 32 };
+#include "common/span.h"
+
+enum { DATE_LINE = 40 };
 
 struct http_date {
 	time_t second;
-	char text[DATE_TEXT];
+	char line[DATE_LINE];
 };
 
-/* "Mon, 23 Nov 2026 12:00:00 GMT"; valid until the next call. */
-const char *date_text(struct http_date *date, time_t now);
+/* "Date: Mon, 23 Nov 2026 12:00:00 GMT" with its line end; valid until the next call. */
+struct span date_line(struct http_date *date, time_t now);
 
 #endif

@@ -21,9 +21,10 @@ static const struct guard_verdict passed = {0};
 
 static bool is_token(unsigned char c)
 {
-	static const char marks[] = "!#$%&'*+-.^_`|~";
+	/* One bit per character: !#$%&'*+-. and digits, letters with ^_`, letters with |~. */
+	static const uint32_t tokens[8] = {0, 0x03ff6cfa, 0xc7fffffe, 0x57ffffff};
 
-	return isalnum(c) ? c < 0x80 : c != '\0' && strchr(marks, c) != NULL;
+	return tokens[c / 32] >> c % 32 & 1;
 }
 
 static bool is_value(unsigned char c)

@@ -28,21 +28,6 @@ static const http_parser_settings settings = {
     .on_message_complete = on_message_complete,
 };
 
-/* Fields that a message may carry once only: a second one could be read by somebody else. */
-static const struct span single_fields[] = {
-    {"host", 4},
-    {"content-length", 14},
-    {"transfer-encoding", 17},
-    {"content-type", 12},
-    {"mcp-session-id", 14},
-    {"mcp-protocol-version", 20},
-    {"mcp-method", 10},
-    {"mcp-name", 8},
-    {"last-event-id", 13},
-    {"origin", 6},
-    {"authorization", 13},
-};
-
 static struct reader *reader_of(http_parser *parser)
 {
 	return container_of(parser, struct reader, parser);
@@ -64,6 +49,21 @@ void reader_init(struct reader *r, enum reader_kind kind, struct reader_limits l
 	http_parser_set_max_header_size(UINT32_MAX);
 }
 
+void head_clear(struct http_head *head)
+{
+	memset(head, 0, offsetof(struct http_head, headers));
+}
+
+struct http_header *head_add(struct http_head *head, struct span name)
+{
+	struct http_header *h = &head->headers[head->header_count++];
+
+	*h = (struct http_header){.name = name, .field = http_field_of(name)};
+	if (head->first[h->field] == 0)
+		head->first[h->field] = (uint8_t)head->header_count;
+	return h;
+}
+
 static int on_url(http_parser *parser, const char *p, size_t n)
 {
 	reader_of(parser)->head->target = (struct span){p, n};
@@ -82,7 +82,10 @@ static int on_field(http_parser *parser, const char *p, size_t n)
 		r->status = 431;
 		return 1;
 	}
-	r->head->headers[r->head->header_count++] = (struct http_header){.name = {p, n}};
+	unsigned number = r->head->header_count + 1;
+	const struct http_header *h = head_add(r->head, (struct span){p, n});
+	if (r->head->first[h->field] != number && http_field_is_single(h->field))
+		r->repeated = true;
 	return 0;
 }
 
@@ -119,22 +122,6 @@ static int on_message_complete(http_parser *parser)
 	reader_of(parser)->message_done = true;
 	http_parser_pause(parser, 1);
 	return 0;
-}
-
-const struct http_header *head_find(const struct http_head *head, struct span name, unsigned *count)
-{
-	const struct http_header *found = NULL;
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < head->header_count; i++) {
-		if (!span_equal_nocase(head->headers[i].name, name))
-			continue;
-		n++;
-		found = found ? found : &head->headers[i];
-	}
-	if (count)
-		*count = n;
-	return found;
 }
 
 static struct span trimmed(struct span s)
@@ -189,11 +176,10 @@ bool header_has_token(struct span value, struct span token)
 static ssize_t check_framing(struct reader *r, const struct http_head *head)
 {
 	static const char digits[] = "0123456789";
-	unsigned codings, lengths;
-	const struct http_header *coding = head_find(head, SPAN("transfer-encoding"), &codings);
-	const struct http_header *length = head_find(head, SPAN("content-length"), &lengths);
+	const struct http_header *coding = head_find(head, HTTP_TRANSFER_ENCODING);
+	const struct http_header *length = head_find(head, HTTP_CONTENT_LENGTH);
 
-	if (codings > 1 || lengths > 1 || (coding && length))
+	if (coding && length)
 		return refuse(r, 400, "ambiguous message length");
 	if (coding && head->minor == 0)
 		return refuse(r, 400, "Transfer-Encoding in HTTP/1.0");
@@ -244,11 +230,10 @@ static bool is_host(struct span host)
  * 9112, 3.2). */
 static ssize_t check_target(struct reader *r, struct http_head *head)
 {
-	unsigned hosts;
-	const struct http_header *host = head_find(head, SPAN("host"), &hosts);
+	const struct http_header *host = head_find(head, HTTP_HOST);
 	struct span target = head->target;
 
-	if (hosts != 1)
+	if (!host)
 		return refuse(r, 400, "exactly one Host is required");
 	if (!is_host(host->value))
 		return refuse(r, 400, "malformed Host");
@@ -277,17 +262,6 @@ static ssize_t check_target(struct reader *r, struct http_head *head)
 	return refuse(r, 400, "malformed request target");
 }
 
-static ssize_t check_single_fields(struct reader *r, const struct http_head *head)
-{
-	for (size_t i = 0; i < sizeof(single_fields) / sizeof(single_fields[0]); i++) {
-		unsigned count;
-		head_find(head, single_fields[i], &count);
-		if (count > 1)
-			return refuse(r, 400, "a header that may be there once is there twice");
-	}
-	return 0;
-}
-
 static ssize_t check_request(struct reader *r, struct http_head *head)
 {
 	if (head->method == HTTP_CONNECT)
@@ -300,11 +274,12 @@ static bool keeps_alive(const struct http_head *head)
 {
 	bool close = false, keep = head->minor == 1;
 
-	for (unsigned i = 0; i < head->header_count; i++) {
-		if (!span_equal_nocase(head->headers[i].name, SPAN("connection")))
+	for (unsigned i = head->first[HTTP_CONNECTION]; i > 0 && i <= head->header_count; i++) {
+		const struct http_header *h = &head->headers[i - 1];
+		if (h->field != HTTP_CONNECTION)
 			continue;
-		close |= header_has_token(head->headers[i].value, SPAN("close"));
-		keep |= header_has_token(head->headers[i].value, SPAN("keep-alive"));
+		close |= header_has_token(h->value, SPAN("close"));
+		keep |= header_has_token(h->value, SPAN("keep-alive"));
 	}
 	return keep && !close;
 }
@@ -312,8 +287,7 @@ static bool keeps_alive(const struct http_head *head)
 /* The lines are well-formed: let the parser have them. */
 static ssize_t parse_head(struct reader *r, struct span text, struct http_head *head)
 {
-	head->header_count = 0;
-	head->target = head->host = (struct span){0};
+	head_clear(head);
 	r->head = head;
 	size_t used = http_parser_execute(&r->parser, &settings, text.p, text.n);
 	r->head = NULL;
@@ -327,18 +301,17 @@ static ssize_t parse_head(struct reader *r, struct span text, struct http_head *
 	head->status = r->parser.status_code;
 	head->minor = r->parser.http_minor;
 	head->keep_alive = keeps_alive(head);
-	head->chunked = head_find(head, SPAN("transfer-encoding"), NULL) != NULL;
-	head->has_length = head_find(head, SPAN("content-length"), NULL) != NULL;
-	ssize_t status = check_single_fields(r, head);
-	if (status == 0)
-		status = check_framing(r, head);
+	head->chunked = head_find(head, HTTP_TRANSFER_ENCODING) != NULL;
+	head->has_length = head_find(head, HTTP_CONTENT_LENGTH) != NULL;
+	if (r->repeated)
+		return refuse(r, 400, "a header that may be there once is there twice");
+	ssize_t status = check_framing(r, head);
 	if (status == 0 && r->kind == READER_REQUEST)
 		status = check_request(r, head);
 	if (status)
 		return status;
 	/* The parser counts its own copy down; before the first body byte it is the length. */
-	head->content_length = 0;
-	const struct http_header *length = head_find(head, SPAN("content-length"), NULL);
+	const struct http_header *length = head_find(head, HTTP_CONTENT_LENGTH);
 	for (size_t i = 0; length && i < length->value.n; i++)
 		head->content_length =
 		    head->content_length * 10 + (uint64_t)(length->value.p[i] - '0');

@@ -19,6 +19,7 @@
 
 #include "common/attributes.h"
 #include "common/span.h"
+#include "worker/http/field.h"
 #include "worker/http/guard.h"
 
 enum { HTTP_HEADERS_MAX = 128 };
@@ -27,6 +28,7 @@ enum reader_kind { READER_REQUEST, READER_RESPONSE };
 
 struct http_header {
 	struct span name, value; /* value without surrounding whitespace */
+	enum http_field field;
 };
 
 struct http_head {
@@ -41,6 +43,8 @@ struct http_head {
 	bool has_length;
 	uint64_t content_length; /* when has_length */
 	unsigned header_count;
+	/* Of each field, its number in `headers` plus 1; 0: none. */
+	uint8_t first[HTTP_FIELD_COUNT];
 	struct http_header headers[HTTP_HEADERS_MAX];
 };
 
@@ -56,6 +60,7 @@ struct reader {
 	size_t start;   /* of the head: past an empty line before it */
 	size_t scanned; /* bytes of an incomplete head already searched for its end */
 	bool head_done, message_done;
+	bool repeated;        /* a field that may be there once is there twice */
 	bool close_delimited; /* response body ends with the connection */
 	const char *error;    /* why the message was refused: a literal */
 	unsigned status;      /* what to answer a client: 400, 414, 431, 501, 505 */
@@ -86,10 +91,16 @@ ssize_t reader_body(struct reader *r, struct span bytes,
  */
 bool reader_eof(struct reader *r);
 
-/* The single field of that name (lower case), or NULL. *count gets how often it is there, when not
- * NULL. */
-const struct http_header *head_find(
-    const struct http_head *head, struct span name, unsigned *count);
+/* No field and nothing said. */
+void head_clear(struct http_head *head);
+/* One more field; there must be room. It is the caller's to give it a value. */
+struct http_header *head_add(struct http_head *head, struct span name);
+/* The field, the first where there are several, or NULL. */
+static inline const struct http_header *head_find(
+    const struct http_head *head, enum http_field field)
+{
+	return head->first[field] > 0 ? &head->headers[head->first[field] - 1] : NULL;
+}
 /* Whether a comma-separated field value holds a token, ignoring case and parameters: Accept,
  * Connection. */
 bool header_has_token(struct span value, struct span token);

@@ -7,41 +7,54 @@
 
 enum { ERROR_BODY_MAX = 64 * 1024 };
 
+#define STATUS(code, reason)                                                           \
+	{                                                                              \
+		code,                                                                  \
+		{                                                                      \
+			"HTTP/1.1 " #code " " reason "\r\n", sizeof(#code reason) + 11 \
+		}                                                                      \
+	}
+
+/* Reason phrases are those of RFC 9110, 15. */
 static const struct {
 	unsigned status;
-	const char *reason;
-} reasons[] = {
-    {200, "OK"},
-    {202, "Accepted"},
-    {204, "No Content"},
-    {400, "Bad Request"},
-    {403, "Forbidden"},
-    {404, "Not Found"},
-    {405, "Method Not Allowed"},
-    {406, "Not Acceptable"},
-    {408, "Request Timeout"},
-    {409, "Conflict"},
-    {413, "Content Too Large"},
-    {414, "URI Too Long"},
-    {415, "Unsupported Media Type"},
-    {422, "Unprocessable Content"},
-    {429, "Too Many Requests"},
-    {431, "Request Header Fields Too Large"},
-    {500, "Internal Server Error"},
-    {501, "Not Implemented"},
-    {502, "Bad Gateway"},
-    {503, "Service Unavailable"},
-    {504, "Gateway Timeout"},
-    {505, "HTTP Version Not Supported"},
+	struct span line;
+} lines[] = {
+    STATUS(200, "OK"),
+    STATUS(202, "Accepted"),
+    STATUS(204, "No Content"),
+    STATUS(400, "Bad Request"),
+    STATUS(403, "Forbidden"),
+    STATUS(404, "Not Found"),
+    STATUS(405, "Method Not Allowed"),
+    STATUS(406, "Not Acceptable"),
+    STATUS(408, "Request Timeout"),
+    STATUS(409, "Conflict"),
+    STATUS(413, "Content Too Large"),
+    STATUS(414, "URI Too Long"),
+    STATUS(415, "Unsupported Media Type"),
+    STATUS(422, "Unprocessable Content"),
+    STATUS(429, "Too Many Requests"),
+    STATUS(431, "Request Header Fields Too Large"),
+    STATUS(500, "Internal Server Error"),
+    STATUS(501, "Not Implemented"),
+    STATUS(502, "Bad Gateway"),
+    STATUS(503, "Service Unavailable"),
+    STATUS(504, "Gateway Timeout"),
+    STATUS(505, "HTTP Version Not Supported"),
 };
 
-const char *status_reason(unsigned status)
+struct span status_line(unsigned status)
 {
-	for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
-		if (reasons[i].status == status)
-			return reasons[i].reason;
+	size_t internal_error = 0;
+
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+		if (lines[i].status == status)
+			return lines[i].line;
+		if (lines[i].status == 500)
+			internal_error = i;
 	}
-	return "Unknown";
+	return lines[internal_error].line;
 }
 
 int status_error_body(

@@ -5,8 +5,9 @@
 #include "common/buffer.h"
 #include "common/span.h"
 
-/* Reason phrase of a status code (RFC 9110, 15); "Unknown" for one that is not in the table. */
-const char *status_reason(unsigned status);
+/* The first line of an answer, with its end (RFC 9112, 4); 500 for a status that is not in the
+ * table. */
+struct span status_line(unsigned status);
 
 /*
  * A JSON-RPC error object into `out` (appended). `id` is raw JSON or empty: then the error has no

@@ -33,22 +33,18 @@ static void copy_text(char *out, size_t size, struct span from)
 
 /* Fields that travel on as they are. Everything else stops here: hop-by-hop fields, Authorization,
  * Cookie. */
-static const struct span forwarded[] = {
-    {"last-event-id", 13},
-    {"traceparent", 11},
-    {"tracestate", 10},
-};
+static const enum http_field forwarded[] = {HTTP_LAST_EVENT_ID, HTTP_TRACEPARENT, HTTP_TRACESTATE};
 
 static int keep_forwarded(struct exchange *x, const struct http_head *head)
 {
 	size_t bound = x->worker->config->limits.header_size;
 
 	for (size_t i = 0; i < sizeof(forwarded) / sizeof(forwarded[0]); i++) {
-		const struct http_header *h = head_find(head, forwarded[i], NULL);
+		const struct http_header *h = head_find(head, forwarded[i]);
 		if (!h)
 			continue;
-		int error = buffer_printf(&x->forward, bound, "%.*s: %.*s\r\n", (int)forwarded[i].n,
-		    forwarded[i].p, (int)h->value.n, h->value.p);
+		int error = BUFFER_ADD(&x->forward, bound, http_field_names[forwarded[i]],
+		    SPAN(": "), h->value, SPAN("\r\n"));
 		if (error)
 			return error;
 	}
@@ -57,7 +53,7 @@ static int keep_forwarded(struct exchange *x, const struct http_head *head)
 
 static bool accepts(const struct http_head *head, struct span type)
 {
-	const struct http_header *accept = head_find(head, SPAN("accept"), NULL);
+	const struct http_header *accept = head_find(head, HTTP_ACCEPT);
 
 	return accept && (header_has_token(accept->value, type) ||
 			     header_has_token(accept->value, SPAN("*/*")));
@@ -66,7 +62,7 @@ static bool accepts(const struct http_head *head, struct span type)
 /* False when the request was refused. */
 static bool admit_media(struct exchange *x, const struct http_head *head)
 {
-	const struct http_header *type = head_find(head, SPAN("content-type"), NULL);
+	const struct http_header *type = head_find(head, HTTP_CONTENT_TYPE);
 
 	if (x->kind == EXCHANGE_DELETE)
 		return true;
@@ -96,7 +92,7 @@ static bool admit_media(struct exchange *x, const struct http_head *head)
 static bool admit_place(struct exchange *x, const struct http_head *head)
 {
 	const struct config_listen *listen = x->conn->listener->config;
-	const struct http_header *origin = head_find(head, SPAN("origin"), NULL);
+	const struct http_header *origin = head_find(head, HTTP_ORIGIN);
 	static const struct {
 		unsigned method;
 		enum exchange_kind kind;
@@ -135,9 +131,9 @@ static bool admit_place(struct exchange *x, const struct http_head *head)
 
 void admission_head(struct exchange *x, const struct http_head *head)
 {
-	const struct http_header *session = head_find(head, SPAN("mcp-session-id"), NULL);
-	const struct http_header *version = head_find(head, SPAN("mcp-protocol-version"), NULL);
-	const struct http_header *trace = head_find(head, SPAN("traceparent"), NULL);
+	const struct http_header *session = head_find(head, HTTP_MCP_SESSION_ID);
+	const struct http_header *version = head_find(head, HTTP_MCP_PROTOCOL_VERSION);
+	const struct http_header *trace = head_find(head, HTTP_TRACEPARENT);
 
 	if (!admit_place(x, head))
 		return;

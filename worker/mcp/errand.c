@@ -372,7 +372,7 @@ static int on_event(struct sse_data *events, struct span data)
 
 static bool is_type(const struct http_head *head, struct span type)
 {
-	const struct http_header *h = head_find(head, SPAN("content-type"), NULL);
+	const struct http_header *h = head_find(head, HTTP_CONTENT_TYPE);
 
 	return h && header_has_token(h->value, type);
 }

@@ -61,7 +61,6 @@ struct exchange {
 	char version[EXCHANGE_VERSION_MAX]; /* MCP-Protocol-Version; empty: none */
 	struct buffer forward;              /* header lines that travel on */
 	struct buffer fields;               /* those of the stateless era: Mcp-Method and so on */
-	bool fields_repeated;
 	bool has_session, bad_session;
 	bool is_http_sse; /* of the transport of 2024-11-05 */
 

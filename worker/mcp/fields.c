@@ -63,7 +63,7 @@ static bool is_plain(struct span text)
 static int put_value(struct buffer *out, const char *name, struct span text)
 {
 	if (is_plain(text))
-		return buffer_printf(out, FIELDS_MAX, "%s: %.*s\r\n", name, (int)text.n, text.p);
+		return BUFFER_ADD(out, FIELDS_MAX, span_of(name), SPAN(": "), text, SPAN("\r\n"));
 	unsigned char *code = malloc(text.n / 3 * 4 + 5);
 	if (!code)
 		return -ENOMEM;
@@ -102,9 +102,8 @@ int fields_put(struct buffer *out, const struct mcp_method *method, const struct
 	    [SUBJECT_NAME] = e ? e->name : no_data,
 	    [SUBJECT_URI] = e ? e->uri : no_data};
 	struct span subject = subjects[method->subject];
-	int error =
-	    buffer_printf(out, FIELDS_MAX, "MCP-Protocol-Version: %.*s\r\nMcp-Method: %.*s\r\n",
-		(int)revision.n, revision.p, (int)method->name.n, method->name.p);
+	int error = BUFFER_ADD(out, FIELDS_MAX, SPAN("MCP-Protocol-Version: "), revision,
+	    SPAN("\r\nMcp-Method: "), method->name, SPAN("\r\n"));
 
 	struct span arguments = SPAN("{}");
 

@@ -162,8 +162,8 @@ static bool is_refusal(unsigned status)
 static void on_head(struct upstream_call *call, const struct http_head *head)
 {
 	struct exchange *x = exchange_of(call);
-	const struct http_header *type = head_find(head, SPAN("content-type"), NULL);
-	const struct http_header *id = head_find(head, SPAN("mcp-session-id"), NULL);
+	const struct http_header *type = head_find(head, HTTP_CONTENT_TYPE);
+	const struct http_header *id = head_find(head, HTTP_MCP_SESSION_ID);
 	struct handshake *h;
 
 	bool sse = type && header_has_token(type->value, SPAN("text/event-stream"));

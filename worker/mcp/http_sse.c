@@ -40,11 +40,11 @@ static struct span token_of(struct span target)
 
 bool http_sse_head(struct exchange *x, const struct http_head *head)
 {
-	const struct http_header *last = head_find(head, SPAN("last-event-id"), NULL);
+	const struct http_header *last = head_find(head, HTTP_LAST_EVENT_ID);
 	struct span token = token_of(head->target);
 	bool get = x->kind == EXCHANGE_STREAM;
 
-	if (!x->route->config->http_sse || head_find(head, SPAN("mcp-session-id"), NULL) ||
+	if (!x->route->config->http_sse || head_find(head, HTTP_MCP_SESSION_ID) ||
 	    !(get || (x->kind == EXCHANGE_POST && token.n > 0)))
 		return false;
 	if (get)

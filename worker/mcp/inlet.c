@@ -290,7 +290,7 @@ static int on_event(struct sse_data *events, struct span data)
 
 static bool is_type(const struct http_head *head, struct span type)
 {
-	const struct http_header *h = head_find(head, SPAN("content-type"), NULL);
+	const struct http_header *h = head_find(head, HTTP_CONTENT_TYPE);
 
 	return h && header_has_token(h->value, type);
 }
@@ -299,7 +299,7 @@ static void on_head(struct upstream_call *call, const struct http_head *head)
 {
 	struct inlet_call *c = inlet_call_of(call);
 	struct inlet *i = c->inlet;
-	const struct http_header *id = head_find(head, SPAN("mcp-session-id"), NULL);
+	const struct http_header *id = head_find(head, HTTP_MCP_SESSION_ID);
 
 	c->sse = is_type(head, SPAN("text/event-stream"));
 	c->refused = head->status >= 400;

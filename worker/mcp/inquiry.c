@@ -33,7 +33,7 @@ static int on_event(struct sse_data *events, struct span data)
 static void on_head(struct upstream_call *call, const struct http_head *head)
 {
 	struct inquiry *q = inquiry_of(call);
-	const struct http_header *type = head_find(head, SPAN("content-type"), NULL);
+	const struct http_header *type = head_find(head, HTTP_CONTENT_TYPE);
 
 	q->status = head->status;
 	q->sse = type && header_has_token(type->value, SPAN("text/event-stream"));

@@ -221,7 +221,7 @@ static bool take_result(struct liaison *l, const struct envelope *e)
 static void on_head(struct inquiry *q, const struct http_head *head)
 {
 	struct liaison *l = container_of(q, struct liaison, inquiry);
-	const struct http_header *id = head_find(head, SPAN("mcp-session-id"), NULL);
+	const struct http_header *id = head_find(head, HTTP_MCP_SESSION_ID);
 
 	if (l->step != STEP_INITIALIZE || !id)
 		return;

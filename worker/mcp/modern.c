@@ -21,20 +21,17 @@ static const struct span revision = {MCP_STATELESS, sizeof(MCP_STATELESS) - 1};
 
 static int add_line(struct exchange *x, struct span name, struct span value)
 {
-	return buffer_printf(&x->fields, x->worker->config->limits.header_size, "%.*s: %.*s\r\n",
-	    (int)name.n, name.p, (int)value.n, value.p);
+	return BUFFER_ADD(&x->fields, x->worker->config->limits.header_size, name, SPAN(": "),
+	    value, SPAN("\r\n"));
 }
 
 int modern_head(struct exchange *x, const struct http_head *head)
 {
 	static const struct span params = {"mcp-param-", 10};
-	unsigned methods = 0, names = 0;
-	const struct http_header *method = head_find(head, SPAN("mcp-method"), &methods);
-	const struct http_header *name = head_find(head, SPAN("mcp-name"), &names);
+	const struct http_header *method = head_find(head, HTTP_MCP_METHOD);
+	const struct http_header *name = head_find(head, HTTP_MCP_NAME);
 	int error = 0;
 
-	/* Two of a kind could mean one thing here and another there. */
-	x->fields_repeated = methods > 1 || names > 1;
 	if (method)
 		error = add_line(x, SPAN("Mcp-Method"), method->value);
 	if (!error && name)
@@ -75,8 +72,6 @@ static const char *check_fields(const struct exchange *x, const struct envelope 
 	/* A client that has no headers: they are written here (mcp-wire, 3.1). */
 	if (x->conn->listener->inner)
 		return NULL;
-	if (x->fields_repeated)
-		return "Mcp-Method or Mcp-Name is there twice";
 	if (!span_equal(span_of(x->version), e->meta_version))
 		return "MCP-Protocol-Version is missing or not that of params._meta";
 	if (!method.p && x->is_request)
@@ -170,11 +165,9 @@ static int forward_fields(struct exchange *x)
 	size_t bound = 2 * x->worker->config->limits.header_size;
 	const struct envelope *e;
 
-	if (!x->conn->listener->inner) {
-		int error =
-		    buffer_printf(&x->forward, bound, "MCP-Protocol-Version: %s\r\n", x->version);
-		return error ? error : buffer_append(&x->forward, fields.p, fields.n, bound);
-	}
+	if (!x->conn->listener->inner)
+		return BUFFER_ADD(&x->forward, bound, SPAN("MCP-Protocol-Version: "),
+		    span_of(x->version), SPAN("\r\n"), fields);
 	if (!(e = exchange_message(x)))
 		return -ENOMEM;
 	return fields_put(&x->forward, x->method, e,

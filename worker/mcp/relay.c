@@ -17,8 +17,14 @@
 #include "worker/mcp/inlet.h"
 #include "worker/mcp/modern.h"
 #include "worker/mcp/up.h"
+#include "common/decimal.h"
 #include "worker/mcp/virtual.h"
 #include "worker/route.h"
+
+#define TYPE_JSON "Content-Type: application/json\r\n"
+#define TYPE_EVENTS                                                                    \
+	"Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\n" \
+	"X-Accel-Buffering: no\r\n"
 
 enum { RELAY_HEAD_MAX = 128 * 1024, RELAY_RETRY_MIN = 1000, RELAY_RETRY_SPREAD = 2000 };
 
@@ -33,29 +39,29 @@ int relay_build_head(struct buffer *out, const char *method, const struct upstre
 {
 	if (u->config->kind != CONFIG_HTTP)
 		return 0;
-	const char *accept = strcmp(method, "GET") == 0 ? "text/event-stream"
-							: "application/json, text/event-stream";
-	int error = buffer_printf(out, RELAY_HEAD_MAX,
-	    "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: margay/" MARGAY_VERSION "\r\nAccept: %s\r\n",
-	    method, u->config->target, u->config->authority, accept);
+	static const struct span line_end = {"\r\n", 2};
+	bool get = strcmp(method, "GET") == 0;
+	char length[DECIMAL_TEXT];
+	int error = BUFFER_ADD(out, RELAY_HEAD_MAX, span_of(method), SPAN(" "),
+	    span_of(u->config->target), SPAN(" HTTP/1.1\r\nHost: "), span_of(u->config->authority),
+	    SPAN("\r\nUser-Agent: margay/" MARGAY_VERSION "\r\nAccept: "),
+	    get ? SPAN("text/event-stream\r\n") : SPAN("application/json, text/event-stream\r\n"));
 
 	if (!error && record && record->upstream_session[0])
-		error = buffer_printf(
-		    out, RELAY_HEAD_MAX, "Mcp-Session-Id: %s\r\n", record->upstream_session);
+		error = BUFFER_ADD(out, RELAY_HEAD_MAX, SPAN("Mcp-Session-Id: "),
+		    span_of(record->upstream_session), line_end);
 	if (record && version.n == 0 && mcp_versions[record->version].version_header)
 		version = mcp_versions[record->version].date;
 	if (!error && record && version.n > 0)
-		error = buffer_printf(out, RELAY_HEAD_MAX, "MCP-Protocol-Version: %.*s\r\n",
-		    (int)version.n, version.p);
+		error = BUFFER_ADD(
+		    out, RELAY_HEAD_MAX, SPAN("MCP-Protocol-Version: "), version, line_end);
 	if (!error && body)
-		error = buffer_printf(out, RELAY_HEAD_MAX,
-		    "Content-Type: application/json\r\nContent-Length: %zu\r\n", body->n);
-	if (!error)
-		error = buffer_append(out, forward.p, forward.n, RELAY_HEAD_MAX);
-	if (!error && u->config->headers)
-		error = buffer_append(
-		    out, u->config->headers, strlen(u->config->headers), RELAY_HEAD_MAX);
-	return error ? error : buffer_append(out, "\r\n", 2, RELAY_HEAD_MAX);
+		error = BUFFER_ADD(out, RELAY_HEAD_MAX,
+		    SPAN("Content-Type: application/json\r\nContent-Length: "),
+		    decimal(length, body->n), line_end);
+	return error ? error
+		     : BUFFER_ADD(
+			   out, RELAY_HEAD_MAX, forward, span_of(u->config->headers), line_end);
 }
 
 /* The client ends its session: ours at once, the upstream's behind its back. */
@@ -119,13 +125,11 @@ void relay_start(struct exchange *x, const struct session_record *record)
 void relay_begin(struct exchange *x, unsigned status, int64_t length, bool sse, struct span more)
 {
 	struct worker *w = x->worker;
-	char headers[512];
 	/* Caches and proxies in front of us must neither keep nor hold back a stream. */
-	int n = snprintf(headers, sizeof(headers), "Content-Type: %s\r\n%.*s",
-	    sse ? "text/event-stream\r\nCache-Control: no-cache, "
-		  "no-transform\r\nX-Accel-Buffering: no"
-		: "application/json",
-	    (int)more.n, more.p);
+	static const struct span types[] = {
+	    [false] = {TYPE_JSON, sizeof(TYPE_JSON) - 1},
+	    [true] = {TYPE_EVENTS, sizeof(TYPE_EVENTS) - 1},
+	};
 
 	x->status = status;
 	x->answering = true;
@@ -136,7 +140,7 @@ void relay_begin(struct exchange *x, unsigned status, int64_t length, bool sse, 
 		if (w->draining)
 			exchange_drain(x);
 	}
-	conn_begin(x->conn, status, length, (struct span){headers, (size_t)n});
+	conn_begin(x->conn, status, length, types[sse], more);
 }
 
 /* The upstream forgot the session, so ours ends: the client is told to start anew (2025-03-26,
@@ -163,7 +167,7 @@ static void refuse_status(struct exchange *x, unsigned status)
 
 static bool is_type(const struct http_head *head, struct span type)
 {
-	const struct http_header *h = head_find(head, SPAN("content-type"), NULL);
+	const struct http_header *h = head_find(head, HTTP_CONTENT_TYPE);
 
 	return h && header_has_token(h->value, type);
 }
@@ -184,7 +188,7 @@ static bool denies_its_era(const struct exchange *x, unsigned status, bool json)
 
 static void begin_json(struct exchange *x, const struct http_head *head)
 {
-	const struct http_header *retry = head_find(head, SPAN("retry-after"), NULL);
+	const struct http_header *retry = head_find(head, HTTP_RETRY_AFTER);
 	char more[80] = "";
 	int n = 0;
 

@@ -78,9 +78,11 @@ static void give_head(struct upstream_call *call, unsigned status, bool sse, int
 	struct http_head *head = &call->upstream->worker->head;
 	char child[CHILD_TEXT];
 
-	*head = (struct http_head){.status = status, .minor = 1, .header_count = 1};
-	head->headers[0] = (struct http_header){
-	    SPAN("content-type"), sse ? SPAN("text/event-stream") : SPAN("application/json")};
+	head_clear(head);
+	head->status = status;
+	head->minor = 1;
+	head_add(head, SPAN("content-type"))->value =
+	    sse ? SPAN("text/event-stream") : SPAN("application/json");
 	if (length >= 0) {
 		head->has_length = true;
 		head->content_length = (uint64_t)length;
@@ -88,8 +90,7 @@ static void give_head(struct upstream_call *call, unsigned status, bool sse, int
 	/* What names the child to all workers is the upstream's session. */
 	if (call->action == UPSTREAM_OPEN) {
 		snprintf(child, sizeof(child), "%llu", (unsigned long long)call->child);
-		head->headers[head->header_count++] =
-		    (struct http_header){SPAN("mcp-session-id"), span_of(child)};
+		head_add(head, SPAN("mcp-session-id"))->value = span_of(child);
 	}
 	call->answered = true;
 	call->ops->head(call, head);

@@ -44,3 +44,14 @@ Test(buffer, printf_counts_its_content_but_not_the_nul)
 	cr_assert(span_equal(buffer_span(&b), SPAN("1234")));
 	buffer_release(&b);
 }
+
+Test(buffer, add_takes_all_pieces_or_none)
+{
+	struct buffer b = {0};
+
+	cr_assert_eq(BUFFER_ADD(&b, 8, SPAN("ab"), (struct span){0}, SPAN("cd")), 0);
+	cr_assert(span_equal(buffer_span(&b), SPAN("abcd")));
+	cr_assert_eq(BUFFER_ADD(&b, 8, SPAN("efg"), SPAN("hi")), -EMSGSIZE);
+	cr_assert(span_equal(buffer_span(&b), SPAN("abcd")));
+	buffer_release(&b);
+}

@@ -7,8 +7,8 @@ Test(date, follows_the_clock_second_by_second)
 {
 	struct http_date date = {0};
 
-	cr_assert_str_eq(date_text(&date, 784111777), "Sun, 06 Nov 1994 08:49:37 GMT");
-	cr_assert_str_eq(date_text(&date, 784111777), "Sun, 06 Nov 1994 08:49:37 GMT");
-	cr_assert_str_eq(date_text(&date, 784111778), "Sun, 06 Nov 1994 08:49:38 GMT");
-	cr_assert_str_eq(date_text(&date, 0), "Thu, 01 Jan 1970 00:00:00 GMT");
+	cr_assert_str_eq(date_line(&date, 784111777).p, "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
+	cr_assert_str_eq(date_line(&date, 784111777).p, "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
+	cr_assert_str_eq(date_line(&date, 784111778).p, "Date: Sun, 06 Nov 1994 08:49:38 GMT\r\n");
+	cr_assert_str_eq(date_line(&date, 0).p, "Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n");
 }
