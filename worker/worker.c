@@ -3,7 +3,7 @@
  *
  * The master speaks over the channel; its end of file means that the master is dead, and the worker
  * drains. Each turn of the loop ends in on_prepare: connections with buffered requests get their
- * turn, what was closed is freed.
+ * turn, what the turn has to say to clients and upstreams is sent, what was closed is freed.
  */
 #include "worker/worker.h"
 
@@ -48,7 +48,6 @@ void worker_ready(struct worker *w, struct conn *c)
 		return;
 	c->in_ready = true;
 	TAILQ_INSERT_TAIL(&w->ready, c, ready);
-	ev_idle_start(w->loop, &w->idle);
 }
 
 void worker_check_done(struct worker *w)
@@ -166,15 +165,12 @@ static void serve_ready(struct worker *w)
 		c->in_ready = false;
 		conn_serve_buffered(c);
 	}
-	if (TAILQ_EMPTY(&w->ready))
-		ev_idle_stop(w->loop, &w->idle);
 }
 
 static void free_closed(struct worker *w)
 {
 	struct conn *c;
 	struct exchange *x;
-	struct upstream_connection *uc;
 
 	errands_free_closed(w);
 	feeds_free_closed(w);
@@ -188,10 +184,18 @@ static void free_closed(struct worker *w)
 		TAILQ_REMOVE(&w->closed_conns, c, link);
 		conn_free(c);
 	}
-	while ((uc = TAILQ_FIRST(&w->closed_upstreams))) {
-		TAILQ_REMOVE(&w->closed_upstreams, uc, link);
-		upstream_connection_free(uc);
-	}
+	upstreams_free_closed(w);
+}
+
+/* The loop must not sleep while a request waits in a buffer, or what the end of this turn brought
+ * waits to be sent. */
+static void stay_awake(struct worker *w)
+{
+	if (TAILQ_EMPTY(&w->ready) && TAILQ_EMPTY(&w->posted_upstreams) &&
+	    TAILQ_EMPTY(&w->outbox.conns))
+		ev_idle_stop(w->loop, &w->idle);
+	else
+		ev_idle_start(w->loop, &w->idle);
 }
 
 static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
@@ -202,14 +206,17 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
 	(void)loop;
 	(void)events;
 	serve_ready(w);
+	upstreams_send_posted(w);
 	stdio_flush(w->stdio);
+	conns_send_posted(w);
 	free_closed(w);
+	stay_awake(w);
 	turn_end(&w->turn, w->metrics, w->log);
 }
 
 static void on_idle(struct ev_loop *loop, ev_idle *idle, int events)
 {
-	/* Being active is all it does: the loop does not sleep while requests wait in buffers. */
+	/* Being active is all it does: see stay_awake. */
 	(void)loop;
 	(void)idle;
 	(void)events;
@@ -286,7 +293,7 @@ static int open_all(struct worker *w)
 	TAILQ_INIT(&w->spare_exchanges);
 	TAILQ_INIT(&w->closed_conns);
 	TAILQ_INIT(&w->closed_exchanges);
-	TAILQ_INIT(&w->closed_upstreams);
+	TAILQ_INIT(&w->outbox.conns);
 	TAILQ_INIT(&w->closed_inlet_calls);
 	/* Errands of all workers in one session with an upstream differ. */
 	w->last_errand = (uint64_t)((unsigned)rand() & 0xfffff) << 32;

@@ -17,6 +17,7 @@
 #include "worker/drain.h"
 #include "worker/http/date.h"
 #include "worker/http/gather.h"
+#include "worker/http/outbox.h"
 #include "worker/http/reader.h"
 #include "common/envelope.h"
 #include "worker/mcp/mail.h"
@@ -102,6 +103,8 @@ struct worker {
 	struct conn_list closed_conns;
 	struct exchange_list closed_exchanges;
 	struct upstream_connection_list closed_upstreams;
+	struct upstream_connection_list
+	    posted_upstreams; /* to be written to at the end of this turn */
 	struct errand_list closed_errands;
 	struct feed_list closed_feeds;
 	struct liaison_list closed_liaisons;
@@ -120,6 +123,7 @@ struct worker {
 	struct http_head head;
 	struct envelope envelope;
 	struct gather gather;
+	struct outbox outbox;
 	struct http_date date;
 };
 

@@ -22,7 +22,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { TEXT = 256 * 1024, TURNS = 4, ROUNDS = 6 };
+enum { TEXT = 256 * 1024, TURNS = 5, ROUNDS = 6 };
 
 static struct worker *w;
 static struct config_listen listen_config;

@@ -321,15 +321,12 @@ static const struct console_ops console_ops = {on_line, on_too_long, on_ended, o
 static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
 {
 	struct worker *w = container_of(prepare, struct bridge, prepare)->worker;
-	struct upstream_connection *uc;
 
 	turn_enter("end of turn");
 	(void)loop;
 	(void)events;
-	while ((uc = TAILQ_FIRST(&w->closed_upstreams))) {
-		TAILQ_REMOVE(&w->closed_upstreams, uc, link);
-		upstream_connection_free(uc);
-	}
+	upstreams_send_posted(w);
+	upstreams_free_closed(w);
 }
 
 /* Header fields from the environment. */
@@ -394,7 +391,6 @@ static int worker_make(struct bridge *b)
 
 	if (!w)
 		return -ENOMEM;
-	TAILQ_INIT(&w->closed_upstreams);
 	if ((error = metrics_create(&b->boot.metrics)) ||
 	    (error = log_open(&quiet, "bridge", &b->boot.log)))
 		return error;

@@ -28,6 +28,7 @@ enum {
 };
 
 static void conn_next(struct conn *c);
+static void send_posted(struct conn *c);
 
 static void deadline_set(struct conn *c, struct timeout_queue *queue)
 {
@@ -65,6 +66,8 @@ void conn_close(struct conn *c)
 {
 	struct worker *w = c->worker;
 
+	if (!c->closed && c->posted.p)
+		send_posted(c);
 	if (c->closed)
 		return;
 	c->closed = true;
@@ -127,55 +130,89 @@ static bool answer_ended(const struct conn *c)
 	return c->state == CONN_HEAD && c->head_sent;
 }
 
-/* Keep what the socket did not take. */
-static int queue_rest(struct conn *c, struct gather *g, size_t sent)
+/* How many bytes the socket takes at once; below 0: the connection has failed. */
+static ssize_t send_now(struct conn *c, struct iovec *pieces, unsigned count)
 {
-	for (unsigned i = 0; i < g->count; i++) {
-		size_t n = g->pieces[i].iov_len;
+	struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
+	ssize_t n = sendmsg(c->io.fd, &message, MSG_NOSIGNAL);
+
+	return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : n;
+}
+
+/* Keep what the socket did not take. */
+static int queue_rest(
+    struct conn *c, const struct iovec *pieces, unsigned count, size_t sent, size_t length)
+{
+	for (unsigned i = 0; i < count; i++) {
+		size_t n = pieces[i].iov_len;
 		if (sent >= n) {
 			sent -= n;
 			continue;
 		}
-		const char *p = g->pieces[i].iov_base;
+		const char *p = pieces[i].iov_base;
 		/* One message may be longer than what may wait before it. */
-		int error = buffer_append(&c->out, p + sent, n - sent, CONN_OUT_MAX + g->length);
+		int error = buffer_append(&c->out, p + sent, n - sent, CONN_OUT_MAX + length);
 		if (error)
 			return error;
 		sent = 0;
 	}
+	if (!timeout_armed(&c->write_deadline))
+		timeout_arm(&c->worker->timeouts.client_write, &c->write_deadline);
+	c->above_water |= conn_congested(c);
+	update_events(c);
 	return 0;
+}
+
+/* Send pieces behind what waits already. False when the connection can't go on. */
+static bool send_or_queue(struct conn *c, struct iovec *pieces, unsigned count, size_t length)
+{
+	ssize_t sent = buffer_length(&c->out) == 0 ? send_now(c, pieces, count) : 0;
+
+	return sent >= 0 &&
+	       ((size_t)sent == length || !queue_rest(c, pieces, count, (size_t)sent, length));
+}
+
+/* The answer in the outbox goes out, before anything else of this connection. */
+static void send_posted(struct conn *c)
+{
+	struct iovec piece = {(char *)c->posted.p, c->posted.n};
+
+	TAILQ_REMOVE(&c->worker->outbox.conns, c, link_posted);
+	c->posted = (struct span){0};
+	if (!send_or_queue(c, &piece, 1, piece.iov_len))
+		conn_close(c);
+	else if (answer_ended(c) && buffer_length(&c->out) == 0)
+		answer_sent(c);
+}
+
+void conns_send_posted(struct worker *w)
+{
+	struct conn *c;
+
+	while ((c = TAILQ_FIRST(&w->outbox.conns)))
+		send_posted(c);
+	outbox_reset(&w->outbox);
 }
 
 void conn_flush(struct conn *c)
 {
-	struct gather *g = &c->worker->gather;
-	size_t sent = 0;
+	struct worker *w = c->worker;
+	struct gather *g = &w->gather;
 
+	if (c->posted.p && g->length > 0)
+		send_posted(c);
 	if (c->closed || g->length == 0) {
 		gather_reset(g);
 		return;
 	}
 	c->head_sent = true;
-	if (buffer_length(&c->out) == 0) {
-		struct msghdr message = {.msg_iov = g->pieces, .msg_iovlen = g->count};
-		ssize_t n = sendmsg(c->io.fd, &message, MSG_NOSIGNAL);
-		if (n < 0 && errno != EAGAIN && errno != EINTR) {
-			conn_failed(c);
-			return;
-		}
-		sent = n > 0 ? (size_t)n : 0;
-		c->bytes_out += sent;
-	}
-	if (sent < g->length) {
-		if (queue_rest(c, g, sent)) {
-			conn_failed(c);
-			return;
-		}
-		if (!timeout_armed(&c->write_deadline))
-			timeout_arm(&c->worker->timeouts.client_write, &c->write_deadline);
-		c->above_water |= conn_congested(c);
-		update_events(c);
-	}
+	c->bytes_out += g->length;
+	if (buffer_length(&c->out) == 0)
+		c->posted = outbox_put(&w->outbox, g);
+	if (c->posted.p)
+		TAILQ_INSERT_TAIL(&w->outbox.conns, c, link_posted);
+	else if (!send_or_queue(c, g->pieces, g->count, g->length))
+		conn_close(c);
 	gather_reset(g);
 }
 
@@ -190,7 +227,6 @@ static void conn_write_queued(struct conn *c)
 			conn_failed(c);
 		return;
 	}
-	c->bytes_out += (size_t)n;
 	buffer_consume(&c->out, (size_t)n);
 	size_t left = buffer_length(&c->out);
 	if (left > 0) {
@@ -287,7 +323,7 @@ void conn_end(struct conn *c)
 		return;
 	c->state = CONN_HEAD;
 	c->head_sent = true;
-	if (buffer_length(&c->out) == 0)
+	if (buffer_length(&c->out) == 0 && !c->posted.p)
 		answer_sent(c);
 }
 

@@ -56,6 +56,8 @@ struct conn {
 	ev_io io;
 	TAILQ_ENTRY(conn) link;  /* worker's conns, or closed_conns */
 	TAILQ_ENTRY(conn) ready; /* worker's ready, while in_ready */
+	TAILQ_ENTRY(conn) link_posted;
+	struct span posted; /* an answer in the worker's outbox; p is NULL: none */
 	struct worker *worker;
 	const struct listener *listener;
 	const struct conn_handler *handler;
@@ -90,6 +92,8 @@ struct conn *conn_open(struct worker *w, const struct listener *listener,
 /* Close now; the handler's aborted() runs when a request was under way. Freed after the turn. */
 void conn_close(struct conn *c);
 void conn_free(struct conn *c);
+/* Send what is in the worker's outbox. */
+void conns_send_posted(struct worker *w);
 
 /*
  * Answering. Begin with a head; then body pieces; then conn_end. Pieces are gathered: they must

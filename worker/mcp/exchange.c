@@ -81,7 +81,7 @@ static void log_access(const struct exchange *x, uint64_t micros)
 	    LOG_STR("tool", x->name), LOG_RAW("id", x->id.n > 0 ? x->id : SPAN("null")),
 	    LOG_STR("session", session), LOG_UINT("status", x->status),
 	    LOG_STR("outcome", outcome_names[x->outcome]), LOG_UINT("bytes_in", c->bytes_in),
-	    LOG_UINT("bytes_out", c->bytes_out + buffer_length(&c->out)), LOG_MILLIS("ms", micros),
+	    LOG_UINT("bytes_out", c->bytes_out), LOG_MILLIS("ms", micros),
 	    LOG_MILLIS("upstream_ms", x->upstream_micros), LOG_UINT("worker", w->boot->number),
 	    LOG_STR("trace", x->trace));
 }
@@ -124,8 +124,7 @@ void exchange_finish(struct exchange *x)
 	METRIC_ADD(w->metrics, WORKER_REQUESTS, 1, w->boot->number);
 	METRIC_OBSERVE(w->metrics, REQUEST_SECONDS, micros, route, x->class);
 	METRIC_ADD(w->metrics, BYTES, c->bytes_in, route, METRIC_DIRECTION_IN);
-	METRIC_ADD(
-	    w->metrics, BYTES, c->bytes_out + buffer_length(&c->out), route, METRIC_DIRECTION_OUT);
+	METRIC_ADD(w->metrics, BYTES, c->bytes_out, route, METRIC_DIRECTION_OUT);
 	log_access(x, micros);
 	c->exchange = NULL;
 	TAILQ_REMOVE(&w->exchanges, x, link);

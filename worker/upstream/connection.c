@@ -62,6 +62,8 @@ void upstream_connection_close(struct upstream_connection *uc)
 		return;
 	uc->closed = true;
 	leave_pool(uc);
+	if (uc->posted)
+		TAILQ_REMOVE(&w->posted_upstreams, uc, link);
 	ev_io_stop(w->loop, &uc->io);
 	close(uc->io.fd);
 	TAILQ_INSERT_TAIL(&w->closed_upstreams, uc, link);
@@ -70,10 +72,15 @@ void upstream_connection_close(struct upstream_connection *uc)
 	upstream_serve_waiting(u);
 }
 
-void upstream_connection_free(struct upstream_connection *uc)
+void upstreams_free_closed(struct worker *w)
 {
-	buffer_release(&uc->in);
-	free(uc);
+	struct upstream_connection *uc;
+
+	while ((uc = TAILQ_FIRST(&w->closed_upstreams))) {
+		TAILQ_REMOVE(&w->closed_upstreams, uc, link);
+		buffer_release(&uc->in);
+		free(uc);
+	}
 }
 
 /* The call is over and its connection is whole: keep it for the next. */
@@ -151,18 +158,31 @@ static void call_write(struct upstream_connection *uc)
 		    call->stream ? NULL : &uc->upstream->worker->timeouts.upstream_first_byte);
 }
 
-/* The connection is established: the call's request goes out. */
+/* The connection is established: the call's request goes out, with all others of this turn
+ * (outbox.h says why). */
 static void connection_begin(struct upstream_connection *uc)
 {
-	const struct config_limits *limits = &uc->upstream->worker->config->limits;
+	struct worker *w = uc->upstream->worker;
+	const struct config_limits *limits = &w->config->limits;
 
 	uc->received = false;
 	uc->call->state = CALL_ACTIVE;
 	reader_init(&uc->reader, READER_RESPONSE,
 	    (struct reader_limits){limits->header_size, limits->header_count});
-	call_write(uc);
-	if (!uc->closed)
+	uc->posted = true;
+	TAILQ_INSERT_TAIL(&w->posted_upstreams, uc, link);
+}
+
+void upstreams_send_posted(struct worker *w)
+{
+	struct upstream_connection *uc;
+
+	while ((uc = TAILQ_FIRST(&w->posted_upstreams))) {
+		TAILQ_REMOVE(&w->posted_upstreams, uc, link);
+		uc->posted = false;
+		call_write(uc);
 		upstream_connection_update(uc);
+	}
 }
 
 void upstream_connection_use(struct upstream_connection *uc, struct upstream_call *call)

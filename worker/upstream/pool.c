@@ -26,6 +26,8 @@ int upstreams_open(struct worker *w, struct upstream **out)
 
 	if (!rows)
 		return -ENOMEM;
+	TAILQ_INIT(&w->closed_upstreams);
+	TAILQ_INIT(&w->posted_upstreams);
 	for (size_t i = 0; i < w->config->upstream_count; i++) {
 		struct upstream *u = &rows[i];
 		u->worker = w;

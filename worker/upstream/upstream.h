@@ -49,7 +49,8 @@ struct upstream {
 
 struct upstream_connection {
 	ev_io io;
-	TAILQ_ENTRY(upstream_connection) link; /* upstream's idle, or worker's closed_upstreams */
+	TAILQ_ENTRY(upstream_connection)
+	link; /* upstream's idle, worker's closed_ or posted_upstreams */
 	struct upstream *upstream;
 	struct upstream_call *call; /* NULL while idle */
 	struct reader reader;
@@ -57,7 +58,7 @@ struct upstream_connection {
 	struct timeout idle;
 	unsigned attempt; /* index of the address */
 	unsigned served;  /* calls completed before this one */
-	bool connecting, pooled, received, keep_alive, closed;
+	bool connecting, pooled, posted, received, keep_alive, closed;
 };
 
 enum { UPSTREAM_OK = -1 }; /* else an enum metric_reason */
@@ -130,6 +131,10 @@ struct upstream_call {
 /* All upstreams of the configuration. *out is an array in its order. 0 or -ENOMEM. */
 int upstreams_open(struct worker *w, struct upstream **out) MUST_CHECK;
 void upstreams_close(struct worker *w);
+/* Write the requests of this turn. */
+void upstreams_send_posted(struct worker *w);
+/* Free the connections that were closed in this turn. */
+void upstreams_free_closed(struct worker *w);
 void upstream_timeouts_init(struct worker *w);
 
 /*
@@ -158,6 +163,5 @@ void upstream_connection_open(struct upstream *u, struct upstream_call *call);
 void upstream_connection_use(struct upstream_connection *uc, struct upstream_call *call);
 void upstream_connection_close(struct upstream_connection *uc);
 void upstream_connection_update(struct upstream_connection *uc);
-void upstream_connection_free(struct upstream_connection *uc);
 
 #endif

@@ -30,6 +30,14 @@ static int listen_anywhere(uint16_t *port)
 	return fd;
 }
 
+/* As a worker ends its turns. */
+static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
+{
+	(void)loop;
+	(void)events;
+	upstreams_send_posted(container_of(prepare, struct worker, prepare));
+}
+
 void stage_open(struct stage *s)
 {
 	static const struct log_options quiet = {.level = LOG_LEVEL_DEBUG, .file = "/dev/null"};
@@ -69,7 +77,8 @@ void stage_open(struct stage *s)
 	w->log = s->boot.log;
 	w->metrics = metrics_slot_open(s->boot.metrics, s->boot.metrics_slot, getpid());
 	w->loop = ev_loop_new(EVFLAG_AUTO);
-	TAILQ_INIT(&w->closed_upstreams);
+	ev_prepare_init(&w->prepare, on_prepare);
+	ev_prepare_start(w->loop, &w->prepare);
 	upstream_timeouts_init(w);
 	cr_assert_eq(upstreams_open(w, &w->upstreams), 0);
 	cr_assert_eq(routes_open(w), 0);
@@ -79,13 +88,9 @@ void stage_open(struct stage *s)
 void stage_close(struct stage *s)
 {
 	struct worker *w = s->worker;
-	struct upstream_connection *uc;
 
 	upstreams_close(w);
-	while ((uc = TAILQ_FIRST(&w->closed_upstreams))) {
-		TAILQ_REMOVE(&w->closed_upstreams, uc, link);
-		upstream_connection_free(uc);
-	}
+	upstreams_free_closed(w);
 	resolver_close(w->resolver);
 	free(w->upstreams);
 	free(w->routes);
