@@ -8,11 +8,11 @@
 #include "common/envelope.h"
 
 #include <ctype.h>
-#include <endian.h>
 #include <errno.h>
 #include <stdint.h>
 
 #include "common/escape.h"
+#include "common/plain.h"
 #include "common/utf8.h"
 
 enum { DEPTH_MAX = 256, KEY_MAX = 64 };
@@ -112,31 +112,6 @@ static void skip_space(struct scan *s)
 		s->p++;
 }
 
-/* How many of the eight bytes at `p` come before a quote, backslash, control character or
- * non-ASCII. */
-static unsigned plain_bytes(const char *p)
-{
-	static const uint64_t ones = 0x0101010101010101u, highs = 0x8080808080808080u;
-	uint64_t v;
-
-	memcpy(&v, p, sizeof(v));
-	v = le64toh(v);
-	uint64_t quote = v ^ (ones * '"'), slash = v ^ (ones * '\\');
-	/* A borrow may mark a byte behind the first that is special, never one before it. */
-	uint64_t special =
-	    (((quote - ones) & ~quote) | ((slash - ones) & ~slash) | ((v - ones * 0x20) & ~v) | v) &
-	    highs;
-	return special ? (unsigned)__builtin_ctzll(special) / 8 : 8;
-}
-
-static void skip_plain(struct scan *s)
-{
-	unsigned n = 8;
-
-	while (n == 8 && s->end - s->p >= 8)
-		s->p += n = plain_bytes(s->p);
-}
-
 static int scan_escape(struct scan *s)
 {
 	static const char simple[] = "\"\\/bfnrt";
@@ -166,7 +141,7 @@ static int scan_string(struct scan *s, struct span *out, bool *escaped)
 
 	*escaped = false;
 	for (;;) {
-		skip_plain(s);
+		s->p += plain_length(s->p, (size_t)(s->end - s->p), PLAIN_STRING);
 		if (s->p == s->end)
 			return not_json(s, "unterminated string");
 		unsigned char c = (unsigned char)*s->p;
@@ -180,8 +155,6 @@ static int scan_string(struct scan *s, struct span *out, bool *escaped)
 				return error;
 		} else if (c < 0x20) {
 			return not_json(s, "control character in a string");
-		} else if (c < 0x80) {
-			s->p++;
 		} else {
 			size_t n =
 			    utf8_length((const unsigned char *)s->p, (size_t)(s->end - s->p));

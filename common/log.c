@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "common/decimal.h"
+#include "common/plain.h"
 #include "common/utf8.h"
 
 enum {
@@ -84,19 +85,6 @@ static void put_span(struct line *l, struct span s)
 	put(l, s.p, s.n);
 }
 
-/* Bytes at the start of `s` that both formats carry as they are. */
-static size_t plain_length(struct span s)
-{
-	size_t n = 0;
-
-	for (; n < s.n; n++) {
-		unsigned char c = (unsigned char)s.p[n];
-		if (c < 0x20 || c >= 0x7f || c == '"' || c == '\\')
-			break;
-	}
-	return n;
-}
-
 /* The character at the start of `s`, which is not plain. Its length in bytes. */
 static size_t put_special(struct line *l, struct span s)
 {
@@ -125,7 +113,7 @@ static size_t put_special(struct line *l, struct span s)
 static void put_escaped(struct line *l, struct span s)
 {
 	for (;;) {
-		size_t n = plain_length(s);
+		size_t n = plain_length(s.p, s.n, PLAIN_STRING);
 		if (n > 0)
 			put(l, s.p, n);
 		if (n == s.n)

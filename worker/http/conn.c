@@ -134,7 +134,8 @@ static bool answer_ended(const struct conn *c)
 static ssize_t send_now(struct conn *c, struct iovec *pieces, unsigned count)
 {
 	struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
-	ssize_t n = sendmsg(c->io.fd, &message, MSG_NOSIGNAL);
+	ssize_t n = count == 1 ? send(c->io.fd, pieces->iov_base, pieces->iov_len, MSG_NOSIGNAL)
+			       : sendmsg(c->io.fd, &message, MSG_NOSIGNAL);
 
 	return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : n;
 }

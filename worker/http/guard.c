@@ -4,6 +4,8 @@
 
 #include <ctype.h>
 
+#include "common/plain.h"
+
 enum chunk_state {
 	CHUNK_SIZE,
 	CHUNK_SIZE_LF,
@@ -104,7 +106,8 @@ struct guard_verdict guard_field_line(struct span line)
 	if (i == 0 || i == line.n || line.p[i] != ':')
 		return refused(400, "malformed header name");
 	for (i++; i < line.n; i++) {
-		if (!is_value((unsigned char)line.p[i]))
+		i += plain_length(line.p + i, line.n - i, PLAIN_PRINTABLE);
+		if (i < line.n && line.p[i] != '\t')
 			return refused(400, "forbidden character in a header value");
 	}
 	return passed;

@@ -1,0 +1,64 @@
+/*
+ * plain: how far a text goes on without a byte that needs a look.
+ *
+ * JSON strings, header values and log lines are mostly such bytes; they are passed over sixteen at
+ * a time where the processor can (SSE2 is part of x86-64), else one by one.
+ */
+#ifndef MARGAY_COMMON_PLAIN_H
+#define MARGAY_COMMON_PLAIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+enum plain {
+	PLAIN_STRING, /* what stands in a JSON string as it is (RFC 8259, 7): ASCII without quote,
+			 backslash and controls */
+	PLAIN_PRINTABLE, /* from space to tilde */
+};
+
+static inline bool plain_is(unsigned char c, enum plain which)
+{
+	return c >= 0x20 && c < 0x80 && (which == PLAIN_STRING ? c != '"' && c != '\\' : c != 0x7f);
+}
+
+#ifdef __SSE2__
+enum { PLAIN_BLOCK = 16 };
+
+/* One bit for each byte of a block that is not plain. */
+static inline unsigned plain_marks(const char *p, enum plain which)
+{
+	__m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
+	/* Bytes from 0x80 on are below zero here. */
+	__m128i marks = _mm_cmplt_epi8(v, _mm_set1_epi8(0x20));
+
+	if (which == PLAIN_STRING) {
+		marks = _mm_or_si128(marks, _mm_cmpeq_epi8(v, _mm_set1_epi8('"')));
+		marks = _mm_or_si128(marks, _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
+	} else {
+		marks = _mm_or_si128(marks, _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f)));
+	}
+	return (unsigned)_mm_movemask_epi8(marks);
+}
+#endif
+
+/* How many of the `n` bytes at `p` come before the first that is not plain. */
+static inline size_t plain_length(const char *p, size_t n, enum plain which)
+{
+	size_t i = 0;
+
+#ifdef __SSE2__
+	for (; n - i >= PLAIN_BLOCK; i += PLAIN_BLOCK) {
+		unsigned marks = plain_marks(p + i, which);
+		if (marks)
+			return i + (size_t)__builtin_ctz(marks);
+	}
+#endif
+	while (i < n && plain_is((unsigned char)p[i], which))
+		i++;
+	return i;
+}
+
+#endif
