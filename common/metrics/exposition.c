@@ -170,7 +170,7 @@ static int put_histogram(
 static int put_series(const struct exposition *e, const struct metric_row *row, struct metric_at at)
 {
 	char labels[SAMPLE_MAX / 2], value[24];
-	uint32_t cell = metric_cell(row, at);
+	uint32_t cell = metric_cell(&row->shape, at);
 
 	put_labels(e->metrics, row, at, labels, sizeof(labels));
 	if (row->kind == METRIC_HISTOGRAM)
@@ -196,7 +196,7 @@ static int put_family(const struct exposition *e, const struct metric_row *row)
 	int error = put_head(e->out, row->name, kind_names[row->kind], row->help);
 
 	for (int i = 0; i < 3; i++)
-		counts[i] = dimension_count(e->metrics, row->dimensions[i], row->sizes[i]);
+		counts[i] = dimension_count(e->metrics, row->dimensions[i], row->shape.sizes[i]);
 	for (at.a = 0; at.a < counts[0]; at.a++) {
 		for (at.b = 0; at.b < counts[1]; at.b++) {
 			for (at.c = 0; at.c < counts[2] && !error; at.c++)

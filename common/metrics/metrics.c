@@ -16,8 +16,7 @@ enum { METRICS_MAGIC = 0x4d47594d };
 
 const struct metric_row metric_rows[METRIC_ID_COUNT] = {
 #define METRIC(id, kind, name, help, a, b, c) \
-	[M_##id] = {                          \
-	    name, help, kind, {a, b, c}, BASE_##id, SIZE_##kind, {SIZE_##a, SIZE_##b, SIZE_##c}},
+	[M_##id] = {name, help, kind, {a, b, c}, METRIC_SHAPE(id)},
 #include "common/metrics/metrics.def"
 #undef METRIC
 };
@@ -49,8 +48,9 @@ static uint32_t layout_checksum(void)
 		const struct metric_row *row = &metric_rows[id];
 		for (const char *p = row->name; *p; p++)
 			sum = (sum ^ (uint8_t)*p) * 16777619u;
-		const uint32_t numbers[] = {(uint32_t)row->kind, row->base, row->width,
-		    row->sizes[0], row->sizes[1], row->sizes[2]};
+		const struct metric_shape *shape = &row->shape;
+		const uint32_t numbers[] = {(uint32_t)row->kind, shape->base, shape->width,
+		    shape->sizes[0], shape->sizes[1], shape->sizes[2]};
 		for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 			sum = (sum ^ numbers[i]) * 16777619u;
 	}
@@ -214,12 +214,12 @@ void metrics_slot_reaped(struct metrics *m, int slot)
 	struct metrics_slot *s = metrics_slot_at(m, slot);
 
 	for (size_t id = 0; id < METRIC_ID_COUNT; id++) {
-		const struct metric_row *row = &metric_rows[id];
-		if (row->kind != METRIC_GAUGE)
+		const struct metric_shape *shape = &metric_rows[id].shape;
+		if (metric_rows[id].kind != METRIC_GAUGE)
 			continue;
-		uint32_t count = row->sizes[0] * row->sizes[1] * row->sizes[2];
+		uint32_t count = shape->sizes[0] * shape->sizes[1] * shape->sizes[2];
 		for (uint32_t i = 0; i < count; i++)
-			atomic_store_explicit(&s->cells[row->base + i], 0, memory_order_relaxed);
+			metric_cell_set(s, shape->base + i, 0);
 	}
 	s->pid = 0;
 	s->kind = METRIC_SLOT_FREE;
@@ -255,38 +255,9 @@ void metrics_heartbeat(struct metrics_slot *slot, uint64_t monotonic_nanoseconds
 	atomic_store_explicit(&slot->heartbeat, monotonic_nanoseconds, memory_order_relaxed);
 }
 
-/* The only writer of this cell: no lock, no read-modify-write. */
-static inline void cell_add(struct metrics_slot *slot, uint32_t cell, uint64_t n)
+void metric_count(struct metrics_slot *slot, enum metric_id id)
 {
-	_Atomic uint64_t *c = &slot->cells[cell];
-
-	atomic_store_explicit(
-	    c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
-}
-
-void metric_add(struct metrics_slot *slot, enum metric_id id, struct metric_at at, uint64_t n)
-{
-	cell_add(slot, metric_cell(&metric_rows[id], at), n);
-}
-
-void metric_sub(struct metrics_slot *slot, enum metric_id id, struct metric_at at, uint64_t n)
-{
-	cell_add(slot, metric_cell(&metric_rows[id], at), -n);
-}
-
-void metric_set(struct metrics_slot *slot, enum metric_id id, struct metric_at at, uint64_t value)
-{
-	atomic_store_explicit(
-	    &slot->cells[metric_cell(&metric_rows[id], at)], value, memory_order_relaxed);
-}
-
-void metric_observe(
-    struct metrics_slot *slot, enum metric_id id, struct metric_at at, uint64_t value)
-{
-	uint32_t base = metric_cell(&metric_rows[id], at);
-
-	cell_add(slot, base + histogram_cell(value), 1);
-	cell_add(slot, base + HISTOGRAM_CELLS, value);
+	metric_cell_add(slot, metric_rows[id].shape.base, 1);
 }
 
 uint64_t metrics_slot_value(
@@ -294,7 +265,7 @@ uint64_t metrics_slot_value(
 {
 	const struct metric_row *row = &metric_rows[id];
 	const struct metrics_slot *s = metrics_slot_at(m, slot);
-	uint32_t base = metric_cell(row, at);
+	uint32_t base = metric_cell(&row->shape, at);
 	uint32_t cells = row->kind == METRIC_HISTOGRAM ? HISTOGRAM_CELLS : 1;
 	uint64_t sum = 0;
 

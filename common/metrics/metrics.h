@@ -75,6 +75,28 @@ enum metric_base {
 	METRIC_CELLS
 };
 
+/* Where the cells of a metric are: the first, how many each label set has, how many values each
+ * label. */
+struct metric_shape {
+	uint32_t base, width, sizes[3];
+};
+
+/* The shape of each, as constants. */
+enum {
+#define METRIC(id, kind, name, help, a, b, c)                                     \
+	WIDTH_##id = SIZE_##kind, SIZE_A_##id = SIZE_##a, SIZE_B_##id = SIZE_##b, \
+	SIZE_C_##id = SIZE_##c,
+#include "common/metrics/metrics.def"
+#undef METRIC
+};
+#define METRIC_SHAPE(id)                                      \
+	{                                                     \
+		BASE_##id, WIDTH_##id,                        \
+		{                                             \
+			SIZE_A_##id, SIZE_B_##id, SIZE_C_##id \
+		}                                             \
+	}
+
 enum metric_slot_kind {
 	METRIC_SLOT_FREE,
 	METRIC_SLOT_MASTER,
@@ -90,8 +112,18 @@ struct metric_at {
 	unsigned a, b, c;
 };
 
-struct metrics;      /* the segment */
-struct metrics_slot; /* one process' cells */
+/* One process' part of the segment. */
+struct metrics_slot {
+	_Alignas(128) _Atomic uint32_t used; /* some process had it */
+	_Atomic uint32_t kind; /* enum metric_slot_kind of its holder; FREE when there is none */
+	_Atomic uint32_t number, generation;
+	_Atomic int32_t pid;
+	_Atomic uint64_t heartbeat;
+	uint32_t last_kind, last_number; /* of the last holder: it gets the slot back */
+	_Alignas(128) _Atomic uint64_t cells[METRIC_CELLS];
+};
+
+struct metrics; /* the segment */
 
 /* Create and map a segment; *out is the caller's. 0 or -errno. */
 int metrics_create(struct metrics **out) MUST_CHECK;
@@ -124,22 +156,54 @@ void metrics_reap_gone(struct metrics *m);
 struct metrics_slot *metrics_slot_open(struct metrics *m, int slot, int32_t pid);
 void metrics_heartbeat(struct metrics_slot *slot, uint64_t monotonic_nanoseconds);
 
-/* The hot path: a few instructions each. `at` out of range is clamped to 0. */
-void metric_add(struct metrics_slot *slot, enum metric_id id, struct metric_at at, uint64_t n);
-void metric_set(struct metrics_slot *slot, enum metric_id id, struct metric_at at, uint64_t value);
-void metric_sub(struct metrics_slot *slot, enum metric_id id, struct metric_at at, uint64_t n);
-/* Histograms of durations take microseconds and are exported in seconds. */
-void metric_observe(
-    struct metrics_slot *slot, enum metric_id id, struct metric_at at, uint64_t value);
+/* The hot path: a few instructions each, as all but the labels is known when they are compiled. */
 
-#define METRIC_ADD(slot, id, n, ...) \
-	metric_add((slot), M_##id, (struct metric_at){__VA_ARGS__}, (n))
-#define METRIC_SUB(slot, id, n, ...) \
-	metric_sub((slot), M_##id, (struct metric_at){__VA_ARGS__}, (n))
-#define METRIC_SET(slot, id, n, ...) \
-	metric_set((slot), M_##id, (struct metric_at){__VA_ARGS__}, (n))
-#define METRIC_OBSERVE(slot, id, n, ...) \
-	metric_observe((slot), M_##id, (struct metric_at){__VA_ARGS__}, (n))
+/* First cell of one label set; what is out of range is 0. */
+static inline uint32_t metric_cell(const struct metric_shape *shape, struct metric_at at)
+{
+	unsigned a = at.a < shape->sizes[0] ? at.a : 0;
+	unsigned b = at.b < shape->sizes[1] ? at.b : 0;
+	unsigned c = at.c < shape->sizes[2] ? at.c : 0;
+
+	return shape->base + ((a * shape->sizes[1] + b) * shape->sizes[2] + c) * shape->width;
+}
+
+static inline void metric_cell_set(struct metrics_slot *slot, uint32_t cell, uint64_t value)
+{
+	atomic_store_explicit(&slot->cells[cell], value, memory_order_relaxed);
+}
+
+/* The only writer of this cell: no lock, no read-modify-write. */
+static inline void metric_cell_add(struct metrics_slot *slot, uint32_t cell, uint64_t n)
+{
+	metric_cell_set(
+	    slot, cell, atomic_load_explicit(&slot->cells[cell], memory_order_relaxed) + n);
+}
+
+/* Histograms of durations take microseconds and are exported in seconds. */
+static inline void metric_cell_observe(struct metrics_slot *slot, uint32_t cell, uint64_t value)
+{
+	metric_cell_add(slot, cell + histogram_cell(value), 1);
+	metric_cell_add(slot, cell + HISTOGRAM_CELLS, value);
+}
+
+#ifdef MARGAY_WITHOUT_METRICS /* to show what they cost: scripts/instructions */
+#define METRIC_DO(what, slot, id, n, ...) \
+	((void)(slot), (void)(n), (void)(struct metric_at){__VA_ARGS__})
+#else
+#define METRIC_DO(what, slot, id, n, ...)                                                       \
+	metric_cell_##what((slot),                                                              \
+	    metric_cell(                                                                        \
+		&(const struct metric_shape)METRIC_SHAPE(id), (struct metric_at){__VA_ARGS__}), \
+	    (n))
+#endif
+#define METRIC_ADD(slot, id, n, ...)     METRIC_DO(add, slot, id, n, __VA_ARGS__)
+#define METRIC_SUB(slot, id, n, ...)     METRIC_DO(add, slot, id, -(uint64_t)(n), __VA_ARGS__)
+#define METRIC_SET(slot, id, n, ...)     METRIC_DO(set, slot, id, n, __VA_ARGS__)
+#define METRIC_OBSERVE(slot, id, n, ...) METRIC_DO(observe, slot, id, n, __VA_ARGS__)
+
+/* One whose id is not a constant. */
+void metric_count(struct metrics_slot *slot, enum metric_id id);
 
 /* Sum over all slots of one cell (for status and tests). For histograms: the count. */
 uint64_t metrics_sum(const struct metrics *m, enum metric_id id, struct metric_at at);

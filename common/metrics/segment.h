@@ -13,16 +13,6 @@
 
 enum { METRICS_LAYOUT_VERSION = 1, METRICS_LABEL_MAX = 128, SLOT_ALIGNMENT = 4096 };
 
-struct metrics_slot {
-	_Alignas(128) _Atomic uint32_t used; /* some process had it */
-	_Atomic uint32_t kind; /* enum metric_slot_kind of its holder; FREE when there is none */
-	_Atomic uint32_t number, generation;
-	_Atomic int32_t pid;
-	_Atomic uint64_t heartbeat;
-	uint32_t last_kind, last_number; /* of the last holder: it gets the slot back */
-	_Alignas(128) _Atomic uint64_t cells[METRIC_CELLS];
-};
-
 struct metrics_labels {
 	_Atomic uint32_t count; /* rows after "other" */
 	char rows[SIZE_DIM_ROUTE][METRICS_LABEL_MAX];
@@ -48,20 +38,10 @@ struct metric_row {
 	const char *name, *help;
 	enum metric_kind kind;
 	enum metric_dimension dimensions[3];
-	uint32_t base, width, sizes[3];
+	struct metric_shape shape;
 };
 
 extern const struct metric_row metric_rows[METRIC_ID_COUNT];
 
 struct metrics_slot *metrics_slot_at(const struct metrics *m, int slot);
-/* First cell of one label set. */
-static inline uint32_t metric_cell(const struct metric_row *row, struct metric_at at)
-{
-	unsigned a = at.a < row->sizes[0] ? at.a : 0;
-	unsigned b = at.b < row->sizes[1] ? at.b : 0;
-	unsigned c = at.c < row->sizes[2] ? at.c : 0;
-
-	return row->base + ((a * row->sizes[1] + b) * row->sizes[2] + c) * row->width;
-}
-
 #endif

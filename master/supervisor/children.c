@@ -285,7 +285,7 @@ static void restart(struct child *c, double lifetime)
 	static const enum metric_id counters[] = {[ROLE_WORKER] = M_WORKER_RESTARTS,
 	    [ROLE_BROKER] = M_BROKER_RESTARTS,
 	    [ROLE_KEEPER] = M_KEEPER_RESTARTS};
-	metric_add(s->cells, counters[c->role], (struct metric_at){0}, 1);
+	metric_count(s->cells, counters[c->role]);
 	back_off(c, lifetime);
 }
 

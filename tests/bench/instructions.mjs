@@ -1,5 +1,5 @@
 // Instructions and allocations of a worker for one request of each kind, counted by callgrind and held
-// against instructions.json: scripts/instructions.
+// against instructions.json: scripts/instructions. A build without metrics shows what counting costs.
 //
 // The driver calls one after the other on one connection, so every run does the same. callgrind begins
 // a new file where a client's connection begins (--dump-before). A run of CALLS and one of twice as many
@@ -14,9 +14,11 @@ import { perRequest, readProfile } from './callgrind.mjs';
 const CALLS = 600;
 const WARM_UP = 30; // connections, sessions and children are there after it
 const SLACK = 0.05;
+const METRICS_MOST = 0.01; // of a request's instructions
 
 const recordFile = path.join(import.meta.dirname, 'instructions.json');
-const program = path.join(path.dirname(process.env.MARGAY_BIN), 'tests/margay-under-valgrind');
+const programIn = (build) => path.join(build, 'tests/margay-under-valgrind');
+const program = programIn(path.dirname(process.env.MARGAY_BIN));
 const stdioServer = path.join(import.meta.dirname, '../system/stdio/stateless.mjs');
 
 const KINDS = {
@@ -30,7 +32,7 @@ const KINDS = {
 
 const stdio = (era) => ({ stdio: { command: node, args: [stdioServer, era], sharing: 'shared' } });
 
-async function start(upstreams) {
+async function start(program, upstreams) {
 	const http = ({ url }) => ({ http: { url } });
 	const margay = await Margay.prepare({
 		program,
@@ -81,7 +83,7 @@ const profiles = (margay, pid) =>
 		.sort((a, b) => a[2] - b[2])
 		.map(([name]) => path.join(margay.dir, name));
 
-async function measure(margay) {
+async function measure(margay, kinds) {
 	const { workers } = await margay.status();
 	const pid = workers[0].pid;
 	const figures = {};
@@ -93,7 +95,7 @@ async function measure(margay) {
 			return files.length > before && files.at(-1);
 		});
 	};
-	for (const kind of Object.keys(KINDS)) {
+	for (const kind of kinds) {
 		await drive(margay, kind, WARM_UP);
 		await drive(margay, kind, CALLS);
 		const less = readProfile(await mark());
@@ -104,16 +106,16 @@ async function measure(margay) {
 	return figures;
 }
 
-async function main() {
+async function run(program, kinds) {
 	const upstreams = [
 		await startLoadUpstream(),
 		await startLoadUpstream('--bytes', 16384),
 		await startLoadUpstream('--sse'),
 	];
-	const margay = await start(upstreams);
+	const margay = await start(program, upstreams);
 	let figures;
 	try {
-		figures = await measure(margay);
+		figures = await measure(margay, kinds);
 	} finally {
 		await margay.stop({ deadline: 60_000 });
 		for (const upstream of upstreams) await upstream.stop();
@@ -121,7 +123,7 @@ async function main() {
 	return figures;
 }
 
-const figures = await main();
+const figures = await run(program, Object.keys(KINDS));
 if (process.argv[2] === '--record') {
 	const lines = Object.entries(figures).map(([kind, figure]) => {
 		const { instructions, allocations } = figure;
@@ -142,3 +144,14 @@ for (const [kind, { instructions, allocations, by }] of Object.entries(figures))
 	if (bad) process.exitCode = 1;
 }
 if (process.exitCode) console.log('If it must be so: scripts/instructions BUILD_DIR --record');
+
+const uncounted = await run(programIn(process.env.MARGAY_WITHOUT_METRICS), ['modern', 'legacy']);
+for (const [kind, { instructions }] of Object.entries(uncounted)) {
+	const share = figures[kind].instructions / instructions - 1;
+	const bad = !(share < METRICS_MOST);
+	console.log(
+		`${bad ? 'FAIL' : 'ok  '} ${kind.padEnd(13)} ${String(instructions).padStart(7)} instructions` +
+			` without metrics, which cost ${(100 * share).toFixed(2)} %`,
+	);
+	if (bad) process.exitCode = 1;
+}

@@ -118,7 +118,7 @@ Test(metrics, label_indices_out_of_range_count_as_the_first)
 	struct metrics_slot *s =
 	    metrics_slot_open(m, metrics_slot_take(m, METRIC_SLOT_WORKER, 0, 1), getpid());
 
-	metric_add(s, M_REQUESTS, (struct metric_at){9999, 9999, 9999}, 1);
+	METRIC_ADD(s, REQUESTS, 1, 9999, 9999, 9999);
 	cr_assert_eq(metrics_sum(m, M_REQUESTS, (struct metric_at){0}), 1);
 	metrics_close(m);
 }
