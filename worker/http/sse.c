@@ -1,8 +1,17 @@
 /* sse: see sse.h. Lines end in LF, CR LF or CR, mixed as the sender likes. */
 #include "worker/http/sse.h"
 
+#include <errno.h>
+
 void sse_feed(struct sse *s, const char *p, size_t n)
 {
+	/* How it ends is told by the last two bytes, given the one before them. */
+	if (n > 3) {
+		s->after_cr = p[n - 3] == '\r';
+		s->in_line = p[n - 3] != '\n' && p[n - 3] != '\r';
+		p += n - 2;
+		n = 2;
+	}
 	for (size_t i = 0; i < n; i++) {
 		bool second_half = s->after_cr && p[i] == '\n';
 		bool ends_line = p[i] == '\n' || p[i] == '\r';
@@ -105,35 +114,57 @@ static int end_event(struct sse_data *d, int (*each)(struct sse_data *, struct s
 	return status;
 }
 
-static int take_line(struct sse_data *d, size_t bound, int (*each)(struct sse_data *, struct span))
+/* `last` ends a line that may have begun in an earlier piece. */
+static int take_line(
+    struct sse_data *d, struct span last, size_t bound, int (*each)(struct sse_data *, struct span))
 {
-	struct span line = buffer_span(&d->line);
-	int status = line.n == 0 ? end_event(d, each) : take_field(d, line, bound);
+	size_t begun = buffer_length(&d->line);
+	struct span line = last;
 
-	buffer_consume(&d->line, line.n);
+	if (last.n > bound)
+		return -EMSGSIZE;
+	if (begun > 0) {
+		int error = buffer_append(&d->line, last.p, last.n, bound);
+		if (error)
+			return error;
+		line = buffer_span(&d->line);
+	}
+	int status = line.n == 0 ? end_event(d, each) : take_field(d, line, bound);
+	if (begun > 0)
+		buffer_consume(&d->line, line.n);
 	return status;
+}
+
+static const char *find(const char *p, const char *end, char c)
+{
+	const char *at = memchr(p, c, (size_t)(end - p));
+
+	return at ? at : end;
 }
 
 int sse_data_feed(struct sse_data *d, const char *p, size_t n, size_t bound,
     int (*each)(struct sse_data *d, struct span data))
 {
-	size_t start = 0;
+	const char *end = p + n, *lf = n > 0 ? find(p, end, '\n') : end;
 
-	for (size_t i = 0; i < n; i++) {
-		bool second_half = d->after_cr && p[i] == '\n';
-		d->after_cr = p[i] == '\r';
-		if (second_half)
-			start = i + 1;
-		if (second_half || (p[i] != '\n' && p[i] != '\r'))
-			continue;
-		int status = buffer_append(&d->line, p + start, i - start, bound);
-		if (!status)
-			status = take_line(d, bound, each);
+	while (p < end) {
+		bool second_half = d->after_cr && *p == '\n';
+		d->after_cr = false;
+		if (second_half && ++p == end)
+			break;
+		/* Looked for once: lines may end in CR alone, and no LF may come. */
+		if (lf < p)
+			lf = find(p, end, '\n');
+		const char *stop = find(p, lf, '\r');
+		if (stop == end)
+			return buffer_append(&d->line, p, (size_t)(end - p), bound);
+		d->after_cr = *stop == '\r';
+		int status = take_line(d, (struct span){p, (size_t)(stop - p)}, bound, each);
 		if (status)
 			return status;
-		start = i + 1;
+		p = stop + 1;
 	}
-	return buffer_append(&d->line, p + start, n - start, bound);
+	return 0;
 }
 
 void sse_data_release(struct sse_data *d)

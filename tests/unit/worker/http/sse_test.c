@@ -61,6 +61,49 @@ Test(sse, collects_the_data_of_each_event)
 	}
 }
 
+/* What follows, byte by byte. */
+static bool ends_at_boundary(const char *p, size_t n)
+{
+	bool in_line = false, in_event = false;
+
+	for (size_t i = 0; i < n; i++) {
+		if (p[i] == '\n' && i > 0 && p[i - 1] == '\r')
+			continue;
+		in_event = in_line || (p[i] != '\n' && p[i] != '\r');
+		in_line = p[i] != '\n' && p[i] != '\r';
+	}
+	return !in_event && !(n > 0 && p[n - 1] == '\r');
+}
+
+/* All texts of that many of these parts, each cut in two at each place. */
+Test(sse, is_the_same_wherever_a_piece_ends)
+{
+	enum { PARTS = 7, KINDS = 3 };
+	static const char *const kinds[KINDS] = {"data:ab", "\r", "\n"};
+
+	for (unsigned text = 0; text < 2187; text++) {
+		char stream[64] = "", whole[512];
+		for (unsigned i = 0, rest = text; i < PARTS; i++, rest /= KINDS)
+			strcat(stream, kinds[rest % KINDS]);
+		struct span s = span_of(stream);
+		for (size_t cut = 0; cut <= s.n; cut++) {
+			struct sse_data d = {0};
+			struct sse follow = {0};
+			seen[0] = '\0';
+			sse_feed(&follow, s.p, cut);
+			cr_assert_eq(sse_at_boundary(&follow), ends_at_boundary(s.p, cut));
+			sse_feed(&follow, s.p + cut, s.n - cut);
+			cr_assert_eq(sse_at_boundary(&follow), ends_at_boundary(s.p, s.n));
+			cr_assert_eq(sse_data_feed(&d, s.p, cut, 1024, on_event), 0);
+			cr_assert_eq(sse_data_feed(&d, s.p + cut, s.n - cut, 1024, on_event), 0);
+			if (cut == 0)
+				strcpy(whole, seen);
+			cr_assert_str_eq(seen, whole, "text %u cut at %zu", text, cut);
+			sse_data_release(&d);
+		}
+	}
+}
+
 static int keep_event(struct sse_data *d, struct span data)
 {
 	(void)data;
