@@ -274,6 +274,16 @@ void relay_piece(struct exchange *x, struct span piece)
 	conn_body(x->conn, piece);
 }
 
+static void join_lines(char *p, size_t n)
+{
+	char *at;
+
+	for (at = p; (at = memchr(at, '\n', n - (size_t)(at - p)));)
+		*at = ' ';
+	for (at = p; (at = memchr(at, '\r', n - (size_t)(at - p)));)
+		*at = ' ';
+}
+
 void relay_event(struct exchange *x, struct span message)
 {
 	static const struct span start = {"event: message\ndata: ", 21};
@@ -285,11 +295,8 @@ void relay_event(struct exchange *x, struct span message)
 	if (!error)
 		error = buffer_append(&event, message.p, message.n, bound);
 	/* Line ends in JSON can only stand between its tokens. */
-	for (size_t i = start.n; !error && i < start.n + message.n; i++) {
-		char *at = event.data + event.head + i;
-		if (*at == '\n' || *at == '\r')
-			*at = ' ';
-	}
+	if (!error)
+		join_lines(event.data + event.head + start.n, message.n);
 	if (!error)
 		error = buffer_append(&event, "\n\n", 2, bound);
 	if (!error)
