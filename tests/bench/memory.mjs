@@ -29,8 +29,12 @@ function unmappedFiles(pids) {
 	return [...files].reduce((sum, [ino, bytes]) => sum + (mapped.has(ino) ? 0 : bytes), 0);
 }
 
-const proportional = (pid) =>
-	Number(/^Pss:\s+(\d+) kB/m.exec(fs.readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1'))[1]) * 1024;
+// Without the pages of programs and libraries, whose share changes with whatever else runs on the machine.
+function proportional(pid) {
+	const text = fs.readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1');
+	const kibibytes = (name) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)[1]);
+	return (kibibytes('Pss_Anon') + kibibytes('Pss_Shmem')) * 1024;
+}
 
 export const memoryOf = (pids) => pids.reduce((sum, pid) => sum + proportional(pid), unmappedFiles(pids));
 
