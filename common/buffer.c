@@ -101,6 +101,24 @@ void buffer_consume(struct buffer *b, size_t n)
 		b->head = b->tail = 0;
 }
 
+void buffer_keep(struct buffer *b, struct span part)
+{
+	/* Not by realloc: what that cuts off serves no other buffer. */
+	char *data = part.n > 0 ? malloc(part.n) : NULL;
+
+	if (data) {
+		memcpy(data, part.p, part.n);
+		free(b->data);
+		*b = (struct buffer){.data = data, .tail = part.n, .capacity = part.n};
+	} else if (part.n > 0) {
+		memmove(b->data, part.p, part.n);
+		b->head = 0;
+		b->tail = part.n;
+	} else {
+		buffer_release(b);
+	}
+}
+
 void buffer_release(struct buffer *b)
 {
 	free(b->data);

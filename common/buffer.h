@@ -46,6 +46,8 @@ int buffer_printf(struct buffer *b, size_t bound, const char *format, ...)
     PRINTF_LIKE(3, 4) MUST_CHECK;
 /* Drop `n` bytes (at most all) from the head. Keeps the memory. */
 void buffer_consume(struct buffer *b, size_t n);
+/* Keep only this part of it, in no more memory than that takes. */
+void buffer_keep(struct buffer *b, struct span part);
 /* Give all memory back; the buffer is empty and usable. */
 void buffer_release(struct buffer *b);
 

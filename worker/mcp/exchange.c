@@ -305,17 +305,32 @@ static void on_leave(struct ev_loop *loop, ev_timer *timer, int events)
 		relay_end_stream(x);
 }
 
+bool exchange_is_endless(const struct exchange *x)
+{
+	return x->subscriber || x->call.stream || x->kind == EXCHANGE_STREAM;
+}
+
+void exchange_keep_id(struct exchange *x)
+{
+	if (!upstream_call_drop_request(&x->call))
+		return;
+	buffer_release(&x->forward);
+	buffer_release(&x->fields);
+	buffer_release(&x->cache_key);
+	buffer_keep(&x->body, x->id);
+	x->id = buffer_span(&x->body);
+}
+
 void exchange_drain(struct exchange *x)
 {
 	struct worker *w = x->worker;
-	bool endless = x->subscriber || x->call.stream || x->kind == EXCHANGE_STREAM;
 
 	if (x->http_sse) {
 		http_sse_drain(x);
 		return;
 	}
 	/* One that has not begun comes here when it does. */
-	if (!endless || !x->answering || x->leaving || x->conn->listener->inner)
+	if (!exchange_is_endless(x) || !x->answering || x->leaving || x->conn->listener->inner)
 		return;
 	ev_timer_stop(w->loop, &x->leave);
 	ev_timer_set(&x->leave, drain_wait(w), 0);

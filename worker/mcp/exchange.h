@@ -47,7 +47,7 @@ enum reply_id {
 
 enum exchange_kind { EXCHANGE_POST, EXCHANGE_STREAM, EXCHANGE_DELETE };
 
-enum { EXCHANGE_VERSION_MAX = 32, EXCHANGE_LOG_NAME_MAX = 64, EXCHANGE_TRACE_MAX = 64 };
+enum { EXCHANGE_VERSION_MAX = 16, EXCHANGE_LOG_NAME_MAX = 64, EXCHANGE_TRACE_MAX = 64 };
 
 struct exchange {
 	TAILQ_ENTRY(exchange) link;
@@ -59,10 +59,10 @@ struct exchange {
 	/* From the head. */
 	struct session_id session;
 	char version[EXCHANGE_VERSION_MAX]; /* MCP-Protocol-Version; empty: none */
-	struct buffer forward;              /* header lines that travel on */
-	struct buffer fields;               /* those of the stateless era: Mcp-Method and so on */
 	bool has_session, bad_session;
-	bool is_http_sse; /* of the transport of 2024-11-05 */
+	bool is_http_sse;      /* of the transport of 2024-11-05 */
+	struct buffer forward; /* header lines that travel on */
+	struct buffer fields;  /* those of the stateless era: Mcp-Method and so on */
 
 	/* From the body. */
 	struct buffer body;
@@ -71,15 +71,14 @@ struct exchange {
 	enum metric_method class;
 	bool is_initialize, is_request, is_batch, batch_has_requests, batch_taken;
 	bool modern;             /* of the stateless era */
-	struct buffer cache_key; /* under which its result may be kept */
 	bool has_capabilities;   /* of such a request: it names its client's */
+	struct buffer cache_key; /* under which its result may be kept */
 	unsigned capabilities;   /* those, as enum capability (translate.h) */
 	int log_level;           /* of messages it wants, see liaison_level */
 
 	/* On the way. */
 	struct session_call lookup;
 	struct era_wait era;
-	enum era upstream_era;
 	struct catalogue_wait catalogue;
 	struct liaison_wait liaison;
 	struct lease *lease; /* until an errand has it */
@@ -89,6 +88,7 @@ struct exchange {
 	struct inlet *batch;           /* makes requests of a batch, see batch.h */
 	struct http_sse *http_sse;     /* a client of that transport */
 	struct resume *resume;         /* of such a one that waits elsewhere */
+	enum era upstream_era;
 	enum mcp_version revision;
 	unsigned tries;        /* to change the session */
 	bool streaming;        /* the answer is SSE */
@@ -96,11 +96,11 @@ struct exchange {
 	bool answering;        /* conn_begin was called */
 	bool upstream_session; /* the upstream keeps a session, which it may lose */
 	bool noted;            /* the first piece of a JSON answer was looked at */
-	uint64_t expected;     /* bytes of a JSON answer; 0: unknown */
+	bool leaving;          /* at the next event boundary, see `leave` */
 	struct sse sse;
+	uint64_t expected; /* bytes of a JSON answer; 0: unknown */
 	struct timeout heartbeat, touch;
 	ev_timer leave;              /* the worker drains: the stream is to end then */
-	bool leaving;                /* at the next event boundary */
 	struct handshake *handshake; /* only for initialize */
 
 	/* For log and metrics. */
@@ -130,6 +130,10 @@ void exchange_free(struct exchange *x);
 /* Free those that are kept for the next requests. */
 void exchanges_close(struct worker *w);
 void exchange_timeouts_init(struct worker *w);
+/* Its answer is a stream without an end of its own. */
+bool exchange_is_endless(const struct exchange *x);
+/* Such an answer begins: of the request, keep its id only. */
+void exchange_keep_id(struct exchange *x);
 /* The worker drains: end a stream in a while (drain_wait), so that its client comes back to another
  * worker. */
 void exchange_drain(struct exchange *x);

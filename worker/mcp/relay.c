@@ -139,6 +139,8 @@ void relay_begin(struct exchange *x, unsigned status, int64_t length, bool sse, 
 		timeout_arm(&w->timeouts.sse_heartbeat, &x->heartbeat);
 		if (w->draining)
 			exchange_drain(x);
+		if (exchange_is_endless(x))
+			exchange_keep_id(x);
 	}
 	conn_begin(x->conn, status, length, types[sse], more);
 }

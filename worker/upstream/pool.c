@@ -254,6 +254,16 @@ void upstream_call_resume(struct upstream_call *call)
 		stdio_call_pause(call, false);
 }
 
+bool upstream_call_drop_request(struct upstream_call *call)
+{
+	if (call->connection && call->written < buffer_length(&call->head) + call->body.n)
+		return false;
+	buffer_release(&call->head);
+	call->body = (struct span){0};
+	call->written = 0;
+	return true;
+}
+
 void upstream_call_endless(struct upstream_call *call, bool endless)
 {
 	struct worker_timeouts *t = &call->upstream->worker->timeouts;

@@ -99,12 +99,12 @@ struct upstream_call {
 	struct upstream_connection *connection;
 	const struct upstream_call_ops *ops;
 	enum call_state state;
+	enum upstream_action action;
 	struct buffer head; /* request line and fields, complete */
 	struct span body;   /* the caller's */
-	enum upstream_action action;
 	struct session_id session;
-	const char *child_name; /* the upstream's session, valid while it starts; "": none */
 	bool single;            /* the body is one request, which has one answer */
+	const char *child_name; /* the upstream's session, valid while it starts; "": none */
 	/* The status that goes with a lone answer over HTTP; NULL: always 200. */
 	unsigned (*status_of)(struct span answer);
 	size_t written; /* of head and body */
@@ -120,12 +120,12 @@ struct upstream_call {
 	bool answered; /* its head was delivered */
 	bool paused;
 	/* By way of the keeper. */
-	UT_hash_handle hh; /* stdio's calls, by request */
-	uint32_t request;
-	uint64_t child;
-	int pending; /* answers to come */
 	bool by_keeper, sent, accepted;
 	bool settled; /* the keeper has nothing more for it */
+	int pending;  /* answers to come */
+	uint32_t request;
+	uint64_t child;
+	UT_hash_handle hh; /* stdio's calls, by request */
 };
 
 /* All upstreams of the configuration. *out is an array in its order. 0 or -ENOMEM. */
@@ -149,6 +149,8 @@ void upstream_call_cancel(struct upstream_call *call);
 /* Stop and start reading the answer. */
 void upstream_call_pause(struct upstream_call *call);
 void upstream_call_resume(struct upstream_call *call);
+/* Its answer has begun: give back what was sent. False while some of that is still to be sent. */
+bool upstream_call_drop_request(struct upstream_call *call);
 /* From now on its answer may take as long as it likes, or has its deadlines again. */
 void upstream_call_endless(struct upstream_call *call, bool endless);
 

@@ -35,6 +35,21 @@ Test(buffer, refuses_to_grow_beyond_its_bound_and_stays_unchanged)
 	buffer_release(&b);
 }
 
+Test(buffer, keeps_a_part_in_no_more_memory_than_that_takes)
+{
+	struct buffer b = {0};
+
+	cr_assert_eq(buffer_append(&b, "0123456789", 10, 600), 0);
+	buffer_consume(&b, 1);
+	buffer_keep(&b, (struct span){buffer_span(&b).p + 2, 4});
+	cr_assert(span_equal(buffer_span(&b), SPAN("3456")));
+	cr_assert_eq(b.capacity, 4);
+	cr_assert_eq(buffer_append(&b, "78", 2, 600), 0);
+	cr_assert(span_equal(buffer_span(&b), SPAN("345678")));
+	buffer_keep(&b, (struct span){0});
+	cr_assert_null(b.data);
+}
+
 Test(buffer, printf_counts_its_content_but_not_the_nul)
 {
 	struct buffer b = {0};
