@@ -128,7 +128,7 @@ static void take(
 		return;
 	}
 	const struct conn_handler *handler = listener->admin ? &admin_handler : &exchange_handler;
-	if (!conn_open(w, listener, handler, fd, peer, client))
+	if (!conn_open(w, listener, handler, fd, client))
 		clients_release(w->clients, client);
 }
 

@@ -220,7 +220,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) == 0);
 	struct client_count *client = clients_acquire(w->clients, &peer, 0);
-	must(client && conn_open(w, &listener, &exchange_handler, pair[1], &peer, client));
+	must(client && conn_open(w, &listener, &exchange_handler, pair[1], client));
 	must(send(pair[0], said, n, MSG_NOSIGNAL) == (ssize_t)n);
 	turn();
 	for (int i = 0; i < ROUNDS && serve_upstream(upstream_modern); i++)

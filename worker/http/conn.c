@@ -357,7 +357,7 @@ static void conn_next(struct conn *c)
 {
 	struct worker *w = c->worker;
 	struct reader_limits limits = {
-	    w->config->limits.header_size, w->config->limits.header_count};
+	    (uint32_t)w->config->limits.header_size, w->config->limits.header_count};
 
 	c->state = CONN_HEAD;
 	c->head_sent = false;
@@ -576,8 +576,7 @@ static void on_io(struct ev_loop *loop, ev_io *io, int events)
 }
 
 struct conn *conn_open(struct worker *w, const struct listener *listener,
-    const struct conn_handler *handler, int fd, const struct sockaddr_storage *peer,
-    struct client_count *client)
+    const struct conn_handler *handler, int fd, struct client_count *client)
 {
 	static const int on = 1;
 	struct conn *c = calloc(1, sizeof(*c));
@@ -590,7 +589,6 @@ struct conn *conn_open(struct worker *w, const struct listener *listener,
 	c->listener = listener;
 	c->handler = handler;
 	c->client = client;
-	c->peer = *peer;
 	c->opened = clock_microseconds();
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	ev_io_init(&c->io, on_io, fd, EV_READ);

@@ -12,7 +12,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <bsd/sys/queue.h>
-#include <sys/socket.h>
 
 #include "common/buffer.h"
 #include "common/listener.h"
@@ -61,8 +60,10 @@ struct conn {
 	struct worker *worker;
 	const struct listener *listener;
 	const struct conn_handler *handler;
-	struct exchange *exchange;     /* of the MCP handler */
-	const struct admin_page *page; /* of the admin handler */
+	union {
+		struct exchange *exchange;     /* of the MCP handler */
+		const struct admin_page *page; /* of the admin handler */
+	};
 	struct client_count *client;
 	struct reader reader;
 	struct buffer in;  /* received, not yet understood */
@@ -70,7 +71,6 @@ struct conn {
 	struct timeout deadline;
 	struct timeout_queue *deadline_queue;
 	struct timeout write_deadline;
-	struct sockaddr_storage peer;
 	uint64_t opened;          /* microseconds */
 	uint64_t request_started; /* microseconds: first byte of the request */
 	uint64_t bytes_in, bytes_out;
@@ -87,8 +87,7 @@ struct conn {
 
 /* Take over an accepted descriptor. NULL when memory is short (the descriptor is closed). */
 struct conn *conn_open(struct worker *w, const struct listener *listener,
-    const struct conn_handler *handler, int fd, const struct sockaddr_storage *peer,
-    struct client_count *client);
+    const struct conn_handler *handler, int fd, struct client_count *client);
 /* Close now; the handler's aborted() runs when a request was under way. Freed after the turn. */
 void conn_close(struct conn *c);
 void conn_free(struct conn *c);

@@ -28,11 +28,11 @@ struct guard_verdict guard_field_line(struct span line);
 
 /* The framing of a chunked body (RFC 9112, 7.1) without extensions. Zero-initialised. */
 struct guard_chunks {
+	uint64_t left;    /* bytes of the chunk's data still to come */
+	uint32_t trailer; /* bytes of the trailer section so far */
 	uint8_t state;
 	uint8_t digits;
-	bool done;        /* the last CRLF was seen */
-	uint64_t left;    /* bytes of the chunk's data still to come */
-	uint64_t trailer; /* bytes of the trailer section so far */
+	bool done; /* the last CRLF was seen */
 };
 
 /*

@@ -35,14 +35,14 @@ static struct reader *reader_of(http_parser *parser)
 
 static ssize_t refuse(struct reader *r, unsigned status, const char *reason)
 {
-	r->status = status;
+	r->status = (uint16_t)status;
 	r->error = reason;
 	return -EPROTO;
 }
 
 void reader_init(struct reader *r, enum reader_kind kind, struct reader_limits limits)
 {
-	*r = (struct reader){.kind = kind, .limits = limits};
+	*r = (struct reader){.kind = (uint8_t)kind, .limits = limits};
 	http_parser_init(&r->parser, kind == READER_REQUEST ? HTTP_REQUEST : HTTP_RESPONSE);
 	/* Heads are bounded by our own limit before the parser, whose bound is global to the
 	 * process, sees them. */
@@ -356,7 +356,7 @@ ssize_t reader_head(struct reader *r, struct span bytes, struct http_head *head)
 		struct guard_verdict verdict = guard_line(r, line, first);
 		if (verdict.reason)
 			return refuse(r, verdict.status, verdict.reason);
-		r->scanned = next;
+		r->scanned = (uint32_t)next;
 	}
 	size_t line = bytes.n - r->scanned;
 	if (bytes.n - r->start > r->limits.head_size)

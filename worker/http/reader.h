@@ -49,21 +49,22 @@ struct http_head {
 };
 
 struct reader_limits {
-	size_t head_size;      /* bytes */
-	unsigned header_count; /* at most HTTP_HEADERS_MAX */
+	uint32_t head_size;    /* bytes */
+	uint32_t header_count; /* at most HTTP_HEADERS_MAX */
 };
 
+/* Every connection has one, idle or not: members are ordered and sized to be small. */
 struct reader {
 	http_parser parser;
-	enum reader_kind kind;
 	struct reader_limits limits;
-	size_t start;   /* of the head: past an empty line before it */
-	size_t scanned; /* bytes of an incomplete head already searched for its end */
+	uint32_t start;    /* of the head: past an empty line before it */
+	uint32_t scanned;  /* bytes of an incomplete head already searched for its end */
+	const char *error; /* why the message was refused: a literal */
+	uint16_t status;   /* what to answer a client: 400, 414, 431, 501, 505 */
+	uint8_t kind;      /* enum reader_kind */
 	bool head_done, message_done;
 	bool repeated;        /* a field that may be there once is there twice */
 	bool close_delimited; /* response body ends with the connection */
-	const char *error;    /* why the message was refused: a literal */
-	unsigned status;      /* what to answer a client: 400, 414, 431, 501, 505 */
 	bool chunked;
 	struct guard_chunks chunks;
 	struct http_head *head;                                         /* while reader_head runs */

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "worker/mcp/inlet.h"
+#include "worker/policy/clients.h"
 #include "worker/route.h"
 
 static void on_message(struct inlet *i, struct span message)
@@ -51,7 +52,8 @@ void batch_start(struct exchange *x, const struct session_record *record)
 	struct conn *c = x->conn;
 	struct envelope_fault fault;
 
-	x->batch = inlet_open(w, x->route->config->path, &c->peer, &ops, x);
+	struct sockaddr_storage peer = clients_peer(c->client);
+	x->batch = inlet_open(w, x->route->config->path, &peer, &ops, x);
 	if (!x->batch) {
 		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
 		return;

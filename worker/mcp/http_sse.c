@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "worker/mcp/inlet.h"
+#include "worker/policy/clients.h"
 #include "worker/route.h"
 
 static const char purpose[] = "http+sse";
@@ -119,7 +120,8 @@ static void begin(struct http_sse *h)
 	struct conn *c = x->conn;
 	char token[SESSION_ID_TEXT + 1], event[512];
 
-	h->inlet = inlet_open(w, x->route->config->path, &c->peer, &ops, h);
+	struct sockaddr_storage peer = clients_peer(c->client);
+	h->inlet = inlet_open(w, x->route->config->path, &peer, &ops, h);
 	if (!h->inlet) {
 		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
 		return;

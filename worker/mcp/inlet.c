@@ -78,7 +78,7 @@ static int dial(struct upstream *u)
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
 	struct client_count *client = clients_acquire(w->clients, &i->peer, 0);
-	if (client && !conn_open(w, &inner, &exchange_handler, pair[1], &i->peer, client))
+	if (client && !conn_open(w, &inner, &exchange_handler, pair[1], client))
 		clients_release(w->clients, client);
 	else if (client)
 		return pair[0];

@@ -78,6 +78,22 @@ void clients_release(struct client_counts *c, struct client_count *row)
 	free(row);
 }
 
+struct sockaddr_storage clients_peer(const struct client_count *row)
+{
+	struct sockaddr_storage peer = {0};
+
+	if (IN6_IS_ADDR_V4MAPPED(&row->address)) {
+		struct sockaddr_in *in = (struct sockaddr_in *)(void *)&peer;
+		in->sin_family = AF_INET;
+		memcpy(&in->sin_addr, row->address.s6_addr + 12, sizeof(in->sin_addr));
+	} else {
+		struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)(void *)&peer;
+		in6->sin6_family = AF_INET6;
+		in6->sin6_addr = row->address;
+	}
+	return peer;
+}
+
 const char *clients_name(const struct client_count *row)
 {
 	return row->name;

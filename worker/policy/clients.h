@@ -21,6 +21,8 @@ void clients_close(struct client_counts *c);
 struct client_count *clients_acquire(
     struct client_counts *c, const struct sockaddr_storage *peer, unsigned max);
 void clients_release(struct client_counts *c, struct client_count *row);
+/* Where it connects from, without port. */
+struct sockaddr_storage clients_peer(const struct client_count *row);
 /* The address without port: "127.0.0.1". */
 const char *clients_name(const struct client_count *row);
 

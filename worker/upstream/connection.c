@@ -168,7 +168,7 @@ static void connection_begin(struct upstream_connection *uc)
 	uc->received = false;
 	uc->call->state = CALL_ACTIVE;
 	reader_init(&uc->reader, READER_RESPONSE,
-	    (struct reader_limits){limits->header_size, limits->header_count});
+	    (struct reader_limits){(uint32_t)limits->header_size, limits->header_count});
 	uc->posted = true;
 	TAILQ_INSERT_TAIL(&w->posted_upstreams, uc, link);
 }

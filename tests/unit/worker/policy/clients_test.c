@@ -32,5 +32,7 @@ Test(clients, one_address_is_bounded_and_others_are_not_touched)
 	clients_release(counts, first);
 	cr_assert_not_null(clients_acquire(counts, &a, 2));
 	clients_release(counts, other);
+	struct sockaddr_storage again = clients_peer(first);
+	cr_assert_eq(clients_acquire(counts, &again, 0), first);
 	clients_close(counts);
 }
