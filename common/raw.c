@@ -51,7 +51,8 @@ static size_t skip_value(struct span s, size_t at)
 	return at;
 }
 
-bool raw_next_member(struct span *rest, struct span *key, struct span *value)
+/* A key and its colon; `rest` is then at the value. */
+static bool next_key(struct span *rest, struct span *key)
 {
 	size_t at = skip_space(*rest, 0);
 
@@ -66,10 +67,24 @@ bool raw_next_member(struct span *rest, struct span *key, struct span *value)
 	if (at >= rest->n || rest->p[at] != ':')
 		return false;
 	at = skip_space(*rest, at + 1);
-	end = skip_value(*rest, at);
-	*value = (struct span){rest->p + at, end - at};
-	end = skip_space(*rest, end);
+	*rest = (struct span){rest->p + at, rest->n - at};
+	return true;
+}
+
+static struct span next_value(struct span *rest)
+{
+	struct span value = {rest->p, skip_value(*rest, 0)};
+	size_t end = skip_space(*rest, value.n);
+
 	*rest = (struct span){rest->p + end, rest->n - end};
+	return value;
+}
+
+bool raw_next_member(struct span *rest, struct span *key, struct span *value)
+{
+	if (!next_key(rest, key))
+		return false;
+	*value = next_value(rest);
 	return value->n > 0;
 }
 
@@ -110,6 +125,21 @@ bool raw_member(struct span object, const char *key, struct span *value)
 		}
 	}
 	return false;
+}
+
+int raw_first(struct span object, const char *const keys[])
+{
+	struct span key;
+
+	while (next_key(&object, &key)) {
+		for (int i = 0; keys[i]; i++) {
+			if (raw_key_is(key, keys[i]))
+				return i;
+		}
+		if (next_value(&object).n == 0)
+			break;
+	}
+	return -1;
 }
 
 bool raw_object(struct span object, const char *key, struct span *value)

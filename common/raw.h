@@ -22,6 +22,9 @@ bool raw_is_integer(struct span value);
 /* Walk over an object's members: `rest` is the object, then what is left of it. The key is given
  * without its quotes, as written. */
 bool raw_next_member(struct span *rest, struct span *key, struct span *value);
+/* The first of these keys (the last is NULL) that an object has: its index, or -1. What comes after
+ * that key, which may be long, is not looked at. */
+int raw_first(struct span object, const char *const keys[]);
 /* Whether a key as written, perhaps with escapes, means this one. */
 bool raw_key_is(struct span key, const char *name);
 bool raw_key_begins(struct span key, const char *beginning);

@@ -18,6 +18,7 @@
 #include "worker/mcp/modern.h"
 #include "worker/mcp/up.h"
 #include "common/decimal.h"
+#include "common/raw.h"
 #include "worker/mcp/virtual.h"
 #include "worker/route.h"
 
@@ -230,9 +231,13 @@ static void on_head(struct upstream_call *call, const struct http_head *head)
 /* So that log and metrics can tell a JSON-RPC error from a result; and for the cache. */
 static void note_message(struct exchange *x, struct span message)
 {
+	static const char *const kinds[] = {"result", "error", "method", NULL};
 	struct envelope *e = &x->worker->envelope;
 	struct envelope_fault fault;
 
+	/* A result is the longest, and nobody else wants to know what is in it. */
+	if (buffer_length(&x->cache_key) == 0 && raw_first(message, kinds) == 0)
+		return;
 	if (envelope_scan(message, x->worker->config->limits.json_depth, e, &fault))
 		return;
 	if (e->kind == ENVELOPE_ERROR)
