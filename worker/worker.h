@@ -25,7 +25,9 @@
 #include "worker/upstream/resolver.h"
 
 enum {
-	WORKER_SCRATCH = 65536,   /* bytes read per wake-up and descriptor */
+	/* Bytes read per wake-up of an upstream: with fewer, long answers wake their clients more
+	 * often, which took a third more CPU time for one of 256 KiB. */
+	WORKER_SCRATCH = 256 * 1024,
 	WORKER_READY_BUDGET = 64, /* connections with buffered requests served per turn */
 };
 

@@ -41,7 +41,7 @@ static void deadline_set(struct conn *c, struct timeout_queue *queue)
 
 static size_t in_max(const struct conn *c)
 {
-	return c->worker->config->limits.header_size + WORKER_SCRATCH;
+	return c->worker->config->limits.header_size + CONN_BUDGET;
 }
 
 static void update_events(struct conn *c)
@@ -220,7 +220,7 @@ void conn_flush(struct conn *c)
 static void conn_write_queued(struct conn *c)
 {
 	struct span rest = buffer_span(&c->out);
-	size_t budget = rest.n < WORKER_SCRATCH ? rest.n : WORKER_SCRATCH;
+	size_t budget = rest.n < CONN_BUDGET ? rest.n : CONN_BUDGET;
 
 	ssize_t n = send(c->io.fd, rest.p, budget, MSG_NOSIGNAL);
 	if (n < 0) {
@@ -536,7 +536,7 @@ static void read_ended(struct conn *c)
 static void conn_read(struct conn *c)
 {
 	struct worker *w = c->worker;
-	ssize_t n = recv(c->io.fd, w->scratch, sizeof(w->scratch), 0);
+	ssize_t n = recv(c->io.fd, w->scratch, CONN_BUDGET, 0);
 
 	if (n < 0) {
 		if (errno != EAGAIN && errno != EINTR)

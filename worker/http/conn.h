@@ -27,6 +27,7 @@ struct worker;
 enum {
 	CONN_HIGH_WATER = 256 * 1024, /* unsent bytes that pause the source of an answer */
 	CONN_LOW_WATER = 64 * 1024,
+	CONN_BUDGET = 64 * 1024,        /* bytes read, and written of what is queued, per wake-up */
 	CONN_OUT_MAX = 4 * 1024 * 1024, /* unsent bytes before a message that end the connection */
 };
 
