@@ -1,9 +1,8 @@
 // What waits costs memory: sessions, connections and event streams that do nothing. Each kind is opened
 // in a Margay of its own, a few first, so that what is counted is what each more costs.
-import fs from 'node:fs';
 import net from 'node:net';
 import { Driver, startLoadUpstream } from '../system/driver.mjs';
-import { until } from '../system/process.mjs';
+import { settledFootprint } from '../system/footprint.mjs';
 import { conditions } from './conditions.mjs';
 import { startMargay } from './peers.mjs';
 import { callText, getText, listenText, openSessions } from './messages.mjs';
@@ -12,37 +11,9 @@ import { chooseRows, conditionsTable, figure, table, writePart } from './table.m
 const OPENING = 16; // at a time
 const BATCH = 250; // clients of the driver, each of which opens a session
 
-// Memory files that nobody maps are in no process's figures, but somebody's memory all the same.
-function unmappedFiles(pids) {
-	const mapped = new Set();
-	const files = new Map();
-	for (const pid of pids) {
-		for (const line of fs.readFileSync(`/proc/${pid}/maps`, 'latin1').split('\n'))
-			mapped.add(Number(line.split(/\s+/)[4]));
-		for (const fd of fs.readdirSync(`/proc/${pid}/fd`)) {
-			const link = `/proc/${pid}/fd/${fd}`;
-			if (!fs.readlinkSync(link).startsWith('/memfd:')) continue;
-			const { ino, blocks } = fs.statSync(link);
-			files.set(ino, blocks * 512);
-		}
-	}
-	return [...files].reduce((sum, [ino, bytes]) => sum + (mapped.has(ino) ? 0 : bytes), 0);
-}
-
-// Without the pages of programs and libraries, whose share changes with whatever else runs on the machine.
-function proportional(pid) {
-	const text = fs.readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1');
-	const kibibytes = (name) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)[1]);
-	return (kibibytes('Pss_Anon') + kibibytes('Pss_Shmem')) * 1024;
-}
-
-export const memoryOf = (pids) => pids.reduce((sum, pid) => sum + proportional(pid), unmappedFiles(pids));
-
-// Once it does not change any more.
 async function settled(pids) {
-	let last = -1;
-	await until('memory is settled', () => last === (last = memoryOf(pids)), { timeout: 20_000, every: 300 });
-	return last;
+	const { memory, journal } = await settledFootprint(pids);
+	return memory + journal;
 }
 
 // A connection on which a request was answered, or a stream begun, and which stays.
@@ -127,7 +98,9 @@ const kinds = {
 	},
 };
 
-async function bytesEach({ open, first, count }, workers) {
+// { before, after, each }: bytes. `count`: how many more than the first.
+export async function measureKind(name, { count = kinds[name].count, workers = 1 } = {}) {
+	const { open, first } = kinds[name];
 	const upstream = await startLoadUpstream('--every', 3_600_000, '--sessions', 1_000_000);
 	const gateway = await startMargay({ workers, upstreams: { mcp_idle: { http: { url: upstream.url } } } });
 	const url = gateway.url('mcp_idle');
@@ -151,9 +124,9 @@ export async function runMemory({ only, isQuick, workers, dir, tell }) {
 	const chosen = chooseRows(kinds, only);
 	const where = await conditions({ workers });
 	const rows = [];
-	for (const [, kind] of chosen) {
+	for (const [name, kind] of chosen) {
 		const count = isQuick ? kind.count / 10 : kind.count;
-		const { before, after, each } = await bytesEach({ ...kind, count }, workers);
+		const { before, after, each } = await measureKind(name, { count, workers });
 		const kibibytes = [before, after].map((bytes) => figure(bytes / 1024));
 		rows.push([kind.label, figure(count), ...kibibytes, Math.round(each)]);
 		tell(rows.at(-1).join('  '));
