@@ -26,6 +26,7 @@ const KINDS = {
 	legacy: { era: 'legacy', upstream: 'small' },
 	modern_16k: { era: 'modern', upstream: 'large' },
 	modern_sse: { era: 'modern', upstream: 'events' },
+	modern_sse_16k: { era: 'modern', upstream: 'large_events' },
 	stdio_modern: { era: 'modern', upstream: 'stdio_modern' },
 	stdio_legacy: { era: 'legacy', upstream: 'stdio_legacy' },
 };
@@ -43,6 +44,7 @@ async function start(program, upstreams) {
 				small: http(upstreams[0]),
 				large: http(upstreams[1]),
 				events: http(upstreams[2]),
+				large_events: http(upstreams[3]),
 				stdio_modern: stdio('modern'),
 				stdio_legacy: stdio('legacy'),
 			},
@@ -111,6 +113,7 @@ async function run(program, kinds) {
 		await startLoadUpstream(),
 		await startLoadUpstream('--bytes', 16384),
 		await startLoadUpstream('--sse'),
+		await startLoadUpstream('--sse', '--bytes', 16384),
 	];
 	const margay = await start(program, upstreams);
 	let figures;
@@ -137,7 +140,7 @@ for (const [kind, { instructions, allocations, by }] of Object.entries(figures))
 	const change = before ? instructions / before.instructions - 1 : Infinity;
 	const bad = change > SLACK || allocations > before.allocations + 0.05;
 	console.log(
-		`${bad ? 'FAIL' : 'ok  '} ${kind.padEnd(13)} ${String(instructions).padStart(7)} instructions` +
+		`${bad ? 'FAIL' : 'ok  '} ${kind.padEnd(14)} ${String(instructions).padStart(7)} instructions` +
 			` (${(100 * change).toFixed(2)} %)  ${allocations} allocations`,
 		by,
 	);
