@@ -17,7 +17,7 @@
 #include "common/turn.h"
 #include "worker/upstream/upstream.h"
 
-enum { CALLS_WAITING_MAX = 10000, CHILD_TEXT = 24 };
+enum { CALLS_WAITING_MAX = 10000, CALL_ROWS = 256, CHILD_TEXT = 24 };
 
 struct stdio {
 	struct worker *worker;
@@ -27,13 +27,45 @@ struct stdio {
 	struct backoff backoff;
 	double connected_at;
 	uint32_t last_request;
-	struct upstream_call *calls; /* sent, by request */
+	struct upstream_call_list calls[CALL_ROWS]; /* sent, by request */
 	struct upstream_call_list waiting;
-	unsigned waiting_count;
+	unsigned call_count, waiting_count;
 };
 
 static void keeper_connect(struct stdio *s);
 static void send_call(struct stdio *s, struct upstream_call *call);
+
+/* --- the calls that it has
+ * ------------------------------------------------------------------------------ */
+
+/* Requests are numbered one by one, so rows are of equal length. */
+static struct upstream_call_list *row_of(struct stdio *s, uint32_t request)
+{
+	return &s->calls[request % CALL_ROWS];
+}
+
+static void calls_add(struct stdio *s, struct upstream_call *call)
+{
+	TAILQ_INSERT_TAIL(row_of(s, call->request), call, link);
+	s->call_count++;
+}
+
+static void calls_remove(struct stdio *s, struct upstream_call *call)
+{
+	TAILQ_REMOVE(row_of(s, call->request), call, link);
+	s->call_count--;
+}
+
+static struct upstream_call *calls_find(struct stdio *s, uint32_t request)
+{
+	struct upstream_call *call;
+
+	TAILQ_FOREACH (call, row_of(s, request), link) {
+		if (call->request == request)
+			break;
+	}
+	return call;
+}
 
 /* --- telling the keeper
  * ------------------------------------------------------------------------------ */
@@ -255,9 +287,8 @@ static const struct {
 static bool on_frame(struct stream *stream, const struct frame *frame, struct span payload)
 {
 	struct stdio *s = container_of(stream, struct stdio, stream);
-	struct upstream_call *call;
+	struct upstream_call *call = calls_find(s, frame->request);
 
-	HASH_FIND(hh, s->calls, &frame->request, sizeof(frame->request), call);
 	if (call && frame->type < sizeof(frames) / sizeof(frames[0]) && frames[frame->type].run)
 		frames[frame->type].run(call, frame, payload);
 	return s->connected;
@@ -284,25 +315,29 @@ static void try_later(struct stdio *s)
 	ev_timer_start(s->worker->loop, &s->reconnect);
 }
 
+static void lose_call(struct stdio *s, struct upstream_call *call)
+{
+	calls_remove(s, call);
+	if (call->action == UPSTREAM_LISTEN) {
+		wait_for_keeper(s, call);
+		return;
+	}
+	/* It may have been done: never again by itself. */
+	call->sent = false;
+	call->settled = true;
+	upstream_call_end(call, METRIC_REASON_CLOSED, "the keeper ended while this was in flight");
+}
+
 static void on_lost(struct stream *stream, const char *why)
 {
 	struct stdio *s = container_of(stream, struct stdio, stream);
-	struct upstream_call *call, *next;
 
 	s->connected = false;
 	LOG(s->worker->log, LOG_LEVEL_WARN, "the keeper is lost", LOG_STR("reason", why),
-	    LOG_UINT("calls", HASH_COUNT(s->calls)));
-	HASH_ITER (hh, s->calls, call, next) {
-		HASH_DEL(s->calls, call);
-		if (call->action == UPSTREAM_LISTEN) {
-			wait_for_keeper(s, call);
-			continue;
-		}
-		/* It may have been done: never again by itself. */
-		call->sent = false;
-		call->settled = true;
-		upstream_call_end(
-		    call, METRIC_REASON_CLOSED, "the keeper ended while this was in flight");
+	    LOG_UINT("calls", s->call_count));
+	for (unsigned i = 0; i < CALL_ROWS; i++) {
+		while (!TAILQ_EMPTY(&s->calls[i]))
+			lose_call(s, TAILQ_FIRST(&s->calls[i]));
 	}
 	try_later(s);
 }
@@ -372,6 +407,8 @@ int stdio_open(struct worker *w, struct stdio **out)
 	s->stream.frame = on_frame;
 	s->stream.ended = on_lost;
 	TAILQ_INIT(&s->waiting);
+	for (unsigned i = 0; i < CALL_ROWS; i++)
+		TAILQ_INIT(&s->calls[i]);
 	ev_timer_init(&s->reconnect, on_reconnect, 0, 0);
 	*out = s;
 	for (size_t i = 0; i < w->config->upstream_count; i++) {
@@ -425,7 +462,7 @@ static void send_call(struct stdio *s, struct upstream_call *call)
 		return;
 	}
 	call->sent = true;
-	HASH_ADD(hh, s->calls, request, sizeof(call->request), call);
+	calls_add(s, call);
 	if (call->action == UPSTREAM_OPEN)
 		send_to_upstream(s, KEEPER_OPEN, call);
 	else if (call->action == UPSTREAM_ASK)
@@ -468,9 +505,11 @@ static bool others_paused(const struct stdio *s, const struct upstream_call *cal
 {
 	const struct upstream_call *other;
 
-	for (other = s->calls; other; other = other->hh.next) {
-		if (other != call && other->paused && other->child == call->child)
-			return true;
+	for (unsigned i = 0; i < CALL_ROWS; i++) {
+		TAILQ_FOREACH (other, &s->calls[i], link) {
+			if (other != call && other->paused && other->child == call->child)
+				return true;
+		}
 	}
 	return false;
 }
@@ -491,7 +530,7 @@ void stdio_call_detach(struct upstream_call *call, bool cancel)
 	struct stdio *s = call->upstream->worker->stdio;
 
 	if (call->sent) {
-		HASH_DEL(s->calls, call);
+		calls_remove(s, call);
 		if (s->connected && call->paused)
 			stdio_call_pause(call, false);
 		if (s->connected && !call->settled)

@@ -13,7 +13,6 @@
 #include <ev.h>
 #include <stdbool.h>
 #include <bsd/sys/queue.h>
-#include <uthash.h>
 
 #include "common/buffer.h"
 #include "common/config/config.h"
@@ -94,7 +93,7 @@ enum upstream_action {
 };
 
 struct upstream_call {
-	TAILQ_ENTRY(upstream_call) link; /* upstream's waiting, or stdio's */
+	TAILQ_ENTRY(upstream_call) link; /* upstream's waiting, or stdio's: waiting or sent */
 	struct upstream *upstream;
 	struct upstream_connection *connection;
 	const struct upstream_call_ops *ops;
@@ -125,7 +124,6 @@ struct upstream_call {
 	int pending;  /* answers to come */
 	uint32_t request;
 	uint64_t child;
-	UT_hash_handle hh; /* stdio's calls, by request */
 };
 
 /* All upstreams of the configuration. *out is an array in its order. 0 or -ENOMEM. */
