@@ -40,12 +40,11 @@ int buffer_reserve(struct buffer *b, size_t n, size_t bound)
 
 int buffer_append(struct buffer *b, const void *bytes, size_t n, size_t bound)
 {
-	int error = buffer_reserve(b, n, bound);
+	int error = n > 0 ? buffer_reserve(b, n, bound) : 0;
 
-	if (error)
+	if (error || n == 0)
 		return error;
-	if (n > 0)
-		memcpy(b->data + b->tail, bytes, n);
+	memcpy(b->data + b->tail, bytes, n);
 	b->tail += n;
 	return 0;
 }

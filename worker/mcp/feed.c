@@ -442,7 +442,10 @@ static bool take_filter(struct subscriber *l, const struct envelope *e)
 		if (one.p[0] != '"')
 			return false;
 	}
-	return value.p[0] == '[' && !buffer_append(&l->uris, value.p, value.n, EVENT_MAX);
+	if (value.p[0] != '[' || buffer_append(&l->uris, value.p, value.n, EVENT_MAX))
+		return false;
+	buffer_keep(&l->uris, buffer_span(&l->uris));
+	return true;
 }
 
 void feed_listen(struct exchange *x)

@@ -88,6 +88,7 @@ static void send_listen(struct errand *r, const struct session_record *record)
 		ask_later(r);
 		return;
 	}
+	buffer_keep(&l->uris, buffer_span(&l->uris));
 	/* Between the one and the next, changes go unseen. */
 	l->gap |= l->acknowledged;
 	l->acknowledged = false;
