@@ -52,7 +52,21 @@ async function driveSessions(url, count) {
 	}
 }
 
-// Each opens `first`, then `count` more; `mark` is called between the two.
+async function openGetStreams({ url, port, first, count, mark, held }) {
+	const sessions = await openSessions([url], first + count);
+	const stream = (from) => (n) => getText('/mcp_idle', sessions[from + n]);
+	await holdMany(port, first, stream(0), hasHead, held);
+	await mark();
+	await holdMany(port, count, stream(first), hasHead, held);
+}
+
+async function openListenStreams({ port, first, count, mark, held }) {
+	await holdMany(port, first, () => listenText('/mcp_idle'), hasHead, held);
+	await mark();
+	await holdMany(port, count, () => listenText('/mcp_idle'), hasHead, held);
+}
+
+// Each opens `first`, then `count` more; `mark` is called between the two. `era`: of the upstream, if not both.
 const kinds = {
 	session: {
 		label: 'idle session',
@@ -74,34 +88,33 @@ const kinds = {
 			await holdMany(port, count, () => callText('/mcp_idle'), isWhole, held);
 		},
 	},
-	get_stream: {
-		label: 'idle event stream (GET, legacy)',
-		count: 5000,
-		first: 64,
-		async open({ url, port, first, count, mark, held }) {
-			const sessions = await openSessions([url], first + count);
-			const stream = (from) => (n) => getText('/mcp_idle', sessions[from + n]);
-			await holdMany(port, first, stream(0), hasHead, held);
-			await mark();
-			await holdMany(port, count, stream(first), hasHead, held);
-		},
-	},
+	get_stream: { label: 'idle event stream (GET, legacy)', count: 5000, first: 64, open: openGetStreams },
 	listen_stream: {
 		label: 'idle event stream (subscriptions/listen, modern)',
 		count: 5000,
 		first: 64,
-		async open({ port, first, count, mark, held }) {
-			await holdMany(port, first, () => listenText('/mcp_idle'), hasHead, held);
-			await mark();
-			await holdMany(port, count, () => listenText('/mcp_idle'), hasHead, held);
-		},
+		open: openListenStreams,
+	},
+	get_stream_translated: {
+		label: 'the same (GET), to a modern upstream',
+		count: 5000,
+		first: 64,
+		era: 'modern',
+		open: openGetStreams,
+	},
+	listen_stream_translated: {
+		label: 'the same (subscriptions/listen), to a legacy upstream',
+		count: 5000,
+		first: 64,
+		era: 'legacy',
+		open: openListenStreams,
 	},
 };
 
 // { before, after, each }: bytes. `count`: how many more than the first.
 export async function measureKind(name, { count = kinds[name].count, workers = 1 } = {}) {
-	const { open, first } = kinds[name];
-	const upstream = await startLoadUpstream('--every', 3_600_000, '--sessions', 1_000_000);
+	const { open, first, era = 'both' } = kinds[name];
+	const upstream = await startLoadUpstream('--era', era, '--every', 3_600_000, '--sessions', 1_000_000);
 	const gateway = await startMargay({ workers, upstreams: { mcp_idle: { http: { url: upstream.url } } } });
 	const url = gateway.url('mcp_idle');
 	const held = [];

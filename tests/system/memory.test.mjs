@@ -15,10 +15,12 @@ const rows = [
 	['connection', 1000, 1024],
 	['get_stream', 1000, 2048],
 	['listen_stream', 1000, 2048],
+	['listen_stream_translated', 1000, 2048],
+	['get_stream_translated', 1000, 4608], // has a subscription of its own at the upstream
 ];
 
 for (const [kind, count, bytes] of rows)
-	test(`an idle ${kind.replace('_', ' ')} costs at most ${bytes} bytes`, OPTIONS, async (t) => {
+	test(`an idle ${kind.replaceAll('_', ' ')} costs at most ${bytes} bytes`, OPTIONS, async (t) => {
 		const { measureKind } = await import('../bench/memory.mjs');
 		const { each } = await measureKind(kind, { count });
 		t.diagnostic(`${Math.round(each)} bytes`);
