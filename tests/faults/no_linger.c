@@ -1,8 +1,9 @@
 /*
- * no_linger: Margay as it must not be, to prove that the tests of reload would see it.
+ * no_linger: Margay as it must not be, to prove that the storm would see it.
  *
- * A worker that drains does not say `Connection: close`, and closes idle connections at once,
- * whatever is on its way on them. Takes the place of conn_begin and conn_drain at link time.
+ * A worker that drains closes idle connections at once, and others after the answer that is under
+ * way, without `Connection: close`: whatever is on its way on them is lost. Takes the place of
+ * conn_begin and conn_drain at link time.
  */
 #include "worker/http/conn.h"
 #include "worker/worker.h"
@@ -18,6 +19,7 @@ void __wrap_conn_begin(struct conn *c, unsigned status, int64_t length, struct s
 	c->worker->draining = false;
 	__real_conn_begin(c, status, length, headers);
 	c->worker->draining = draining;
+	c->close_after |= draining;
 }
 
 void __wrap_conn_drain(struct conn *c)

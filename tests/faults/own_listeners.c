@@ -1,5 +1,5 @@
 /*
- * own_listeners: Margay as it must not be, to prove that the tests of reload would see it.
+ * own_listeners: Margay as it must not be, to prove that the storm would see it.
  *
  * Each worker opens listeners of its own beside the master's, which only hold the address, and
  * closes them when it drains: what waits in their queues is reset. Takes the place of accept_open,
@@ -72,7 +72,8 @@ int __wrap_accept_open(struct worker *w, struct accept_slots **out)
 
 void __wrap_accept_leave(struct accept_slots *a, uint32_t listeners)
 {
-	__real_accept_leave(a, listeners);
+	(void)listeners;
+	__real_accept_leave(a, 0); /* closed at once, they can't be served to their end */
 	for (size_t i = 0; i < own.count; i++) {
 		for (unsigned slot = own_boot.number; slot < LISTENER_SLOTS;
 		     slot += own_boot.workers)
