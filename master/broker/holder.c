@@ -65,13 +65,10 @@ static void unwatch(struct holder *h)
 	h->pidfd = -1;
 }
 
-static void on_master_death(struct ev_loop *loop, ev_io *io, int events)
+static void master_died(struct holder *h)
 {
-	struct holder *h = container_of(io, struct holder, death);
 	const struct master_record *state = state_of(h);
 
-	turn_enter("master");
-	(void)events;
 	unwatch(h);
 	h->dead = true;
 	if (!h->whole || !state) {
@@ -82,7 +79,15 @@ static void on_master_death(struct ev_loop *loop, ev_io *io, int events)
 	    LOG_INT("master_pid", h->master),
 	    LOG_UINT("orphan_timeout", (uint64_t)state->orphan_timeout));
 	ev_timer_set(&h->orphan, state->orphan_timeout, 0);
-	ev_timer_start(loop, &h->orphan);
+	ev_timer_start(h->loop, &h->orphan);
+}
+
+static void on_master_death(struct ev_loop *loop, ev_io *io, int events)
+{
+	turn_enter("master");
+	(void)loop;
+	(void)events;
+	master_died(container_of(io, struct holder, death));
 }
 
 /* From now on this process is the master. */
@@ -169,7 +174,9 @@ static void follow(struct holder *h)
 	if (!state || state->pid == h->master)
 		return;
 	int error = watch(h, state->pid);
-	if (error)
+	if (error == -ESRCH)
+		master_died(h); /* before we have heard its last words */
+	else if (error)
 		LOG(h->log, LOG_LEVEL_ERROR, "the new master can't be watched", LOG_ERRNO(-error));
 }
 

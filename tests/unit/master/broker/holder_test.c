@@ -167,6 +167,22 @@ Test(holder, keeps_the_old_copy_until_a_successor_has_told_all)
 	cr_assert_eq(holder.manifest.count, 2);
 }
 
+Test(holder, hears_of_a_successor_after_its_death)
+{
+	put_state(0.05);
+	put(1);
+	tell();
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	hear(100);
+	cr_assert(holder.dead);
+	cr_assert_eq(inherit(), 2);
+	/* It is waited for, and not for ever. */
+	while (holder.whole)
+		ev_run(loop, EVRUN_ONCE);
+	cr_assert_eq(inherit(), -1);
+}
+
 Test(holder, lets_go_after_orphan_timeout_for_good)
 {
 	int pipes[2];
