@@ -49,12 +49,12 @@ export async function within(what, promise, timeout = 10_000) {
 	}
 }
 
-const stateOf = (pid) => /^State:\s+(\S)/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))[1];
+export const stateOfProcess = (pid) => /^State:\s+(\S)/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))[1];
 
 // Whether a process exists and is more than a zombie.
 export function isAlive(pid) {
 	try {
-		return !'ZX'.includes(stateOf(pid));
+		return !'ZX'.includes(stateOfProcess(pid));
 	} catch {
 		return false;
 	}
@@ -74,7 +74,7 @@ export function killPid(pid, signal) {
 // else runs meanwhile, so that it is short.
 export function freeze(pid) {
 	if (!killPid(pid, 'SIGSTOP')) return false;
-	while (!'TZX'.includes(stateOf(pid)));
+	while (!'TZX'.includes(stateOfProcess(pid)));
 	return true;
 }
 
