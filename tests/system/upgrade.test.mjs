@@ -587,7 +587,7 @@ describe('rollback', OPTIONS, () => {
 	});
 
 	// Control: a new master without a deadline stays retired, and nobody is the master.
-	test('does not wait for an old master that is dead', async () => {
+	test('does not wait for ever for an old master that hangs', async () => {
 		const bench = await start({ killed: true });
 		const { margay } = bench;
 		const driver = await bench.load();
@@ -595,12 +595,9 @@ describe('rollback', OPTIONS, () => {
 		const old = margay.pid;
 		const { pid } = await upgraded(bench);
 		killPid(old, 'SIGSTOP');
-		const answer = ask(margay, 'rollback', { timeout: 30_000 });
-		await until('it has begun', () =>
-			margay.log().some(({ message }) => message === 'rolled back to the old master'),
-		);
-		killPid(old, 'SIGKILL');
-		const { ok, message } = await answer;
+		// Killed after 20 seconds: two would be one too many.
+		const { ok, message } = await ask(margay, 'rollback', { timeout: 30_000 });
+		assert.ok(!isAlive(old));
 		assert.deepEqual([ok, message], [false, 'the old master ended meanwhile']);
 		assert.equal((await margay.status()).pid, pid);
 		await goesOn(driver);
