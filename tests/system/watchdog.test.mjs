@@ -3,7 +3,18 @@
 import { after, afterEach, before, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import { binary, isAlive, killPid, Margay, RawSession, request, ScriptedServer, until } from './harness.mjs';
+import {
+	binary,
+	Child,
+	isAlive,
+	killPid,
+	Margay,
+	RawSession,
+	request,
+	ScriptedServer,
+	stateOfProcess,
+	until,
+} from './harness.mjs';
 import { Control } from './control.mjs';
 
 const OPTIONS = { timeout: 120_000, skip: binary ? false : 'needs MARGAY_BIN' };
@@ -101,9 +112,13 @@ describe('a worker that does not turn', OPTIONS, () => {
 		assert.equal(logged(margay, 'ended', pid).how, 'killed by signal 6');
 	});
 
-	test('for long is killed and restarted', async () => {
-		const margay = await bench.start({ workers: 2 });
-		const [{ pid, number }] = (await margay.status()).workers;
+	// Control: without the exception the one that is traced is aborted first.
+	test('for long is killed and restarted, but not one that is traced', async () => {
+		const margay = await bench.start({ workers: 3 });
+		const [{ pid, number }, traced] = (await margay.status()).workers;
+		const strace = new Child('strace', ['-e', 'trace=none', '-p', String(traced.pid)]);
+		await strace.output(/attached/);
+		bench.pause(traced.pid);
 		const began = Date.now();
 		bench.pause(pid);
 		await until('it is gone', () => !isAlive(pid), { timeout: 20_000 });
@@ -111,10 +126,15 @@ describe('a worker that does not turn', OPTIONS, () => {
 		bench.stopped.delete(pid);
 		// SIGABRT waits for a process that is stopped; SIGKILL does not.
 		assert.ok(took > 10_000 && took < 16_000, `killed after ${took} ms`);
-		await until('another one accepts', async () => {
-			const now = (await margay.status()).workers.find((one) => one.number === number);
-			return now.state === 'accepting' && now.pid !== pid && now.slots === 16;
+		assert.equal(stateOfProcess(traced.pid), 't');
+		bench.resume(traced.pid);
+		await strace.stop({ signal: 'SIGINT' });
+		await until('others accept', async () => {
+			const { workers } = await margay.status();
+			const now = workers.find((one) => one.number === number);
+			return workers.every(({ state, silent }) => state === 'accepting' && !silent) && now.pid !== pid;
 		});
+		assert.ok((await margay.status()).workers.some((one) => one.pid === traced.pid));
 		assert.ok(logged(margay, ABORTED, pid));
 		assert.equal(await aborts(margay), 1);
 		assert.equal((await margay.metrics()).sum('margay_worker_restarts_total'), 1);
