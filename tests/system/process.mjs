@@ -78,6 +78,13 @@ export function freeze(pid) {
 	return true;
 }
 
+// Asleep whenever looked at, for a while: they wait for somebody else.
+export async function rest(pids) {
+	let times = 0;
+	const sleep = () => pids.every((pid) => stateOfProcess(pid) === 'S');
+	await until(`${pids} rest`, () => (times = sleep() ? times + 1 : 0) >= 20, { every: 10 });
+}
+
 export const descriptors = (pid) => fs.readdirSync(`/proc/${pid}/fd`);
 
 // Client ports of the TCP connections that a process serves on `port`. Those that are queued and not

@@ -14,6 +14,7 @@ import {
 	killPid,
 	Margay,
 	RawSession,
+	rest,
 	ScriptedServer,
 	stateOfProcess,
 	until,
@@ -185,15 +186,6 @@ const exchanged = (margay, before) =>
 
 const pidIn = (file) => Number(fs.readFileSync(file, 'utf8'));
 const isStopped = (pid) => pid > 0 && stateOfProcess(pid) === 'T';
-// Asleep whenever looked at, for a while: they wait for somebody else.
-async function rests(pids) {
-	let times = 0;
-	await until(
-		`${pids} rest`,
-		() => (times = pids.every((pid) => stateOfProcess(pid) === 'S') ? times + 1 : 0) >= 20,
-		{ every: 10 },
-	);
-}
 const gone = (pid) => until(`process ${pid} is gone`, () => !isAlive(pid), { timeout: 20_000 });
 // A process that is gone is a zombie until node has asked for its status.
 const succeeded = async ({ child: { process } }) => {
@@ -438,12 +430,12 @@ describe('an upgrade changes nothing with', OPTIONS, () => {
 			if (when !== 'its workers start') {
 				stop(before.pid);
 				goOn(before.broker);
-				await rests([pid, ...started().map((line) => line.child_pid)]);
+				await rest([pid, ...started().map((line) => line.child_pid)]);
 			}
 			if (when === 'it is handed everything') {
 				stop(pid);
 				goOn(before.pid);
-				await rests([before.pid]);
+				await rest([before.pid]);
 			}
 			killPid(pid, 'SIGKILL');
 			stopped.forEach(goOn);

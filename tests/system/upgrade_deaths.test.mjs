@@ -1,35 +1,115 @@
-// A keeper that is dead at the very moment of an upgrade's hand-over: the new master fills its place. Missing
-// that, it runs on without one for good. (A broker is waited for before, by the new workers.)
-import { test } from 'node:test';
+// A broker or keeper that is dead, or only just started, at the very moment of an upgrade's hand-over: the new master
+// fills its place. Others are stopped so that the moment is met.
+import { describe, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { binary, killPid, Margay, until } from './harness.mjs';
+import fs from 'node:fs';
+import path from 'node:path';
+import { binary, freeze, isAlive, killPid, Margay, rest, until } from './harness.mjs';
 import { Control } from './control.mjs';
 
-const WAIT = 1500; // ms between two starts, longer than an upgrade takes
+const OPTIONS = { timeout: 60_000, skip: binary ? false : 'needs MARGAY_BIN' };
 
-test('an upgrade while the keeper waits to be started again', {
-	timeout: 60_000,
-	skip: binary ? false : 'needs MARGAY_BIN',
-}, async (t) => {
+async function start(t) {
 	const margay = await Margay.start({ config: { workers: 2 } });
-	t.after(() => margay.stop());
-	const waits = () =>
-		margay.log().filter((line) => line.message === 'will be restarted' && line.child === 'keeper');
-	const serving = async () => {
-		const { pid, keeper } = await margay.status();
-		return keeper.state === 'accepting' && { master: pid, keeper: keeper.pid };
+	const stopped = [];
+	const bench = {
+		margay,
+		stop: (pid) => {
+			stopped.push(pid);
+			assert.ok(freeze(pid));
+		},
+		resume: (pid) => killPid(pid, 'SIGCONT'),
 	};
-	// Each death makes the next wait longer.
-	for (let deaths = 0; (waits().at(-1)?.after_ms ?? 0) < WAIT; deaths++) {
-		const { keeper } = await until('the keeper serves', serving);
-		killPid(keeper, 'SIGKILL');
-		await until('its death is seen', () => waits().length > deaths);
-	}
-	const old = margay.pid;
+	t.after(async () => {
+		stopped.forEach(bench.resume);
+		await margay.stop();
+	});
+	return bench;
+}
+
+async function ask(margay, command, more) {
 	const control = await Control.open(margay);
-	const { ok, message } = await control.ask('upgrade');
-	control.close();
-	assert.ok(ok, message);
-	const { master } = await until('the new master has a keeper', serving, { timeout: 5000 });
-	assert.notEqual(master, old);
+	try {
+		return await control.ask(command, more);
+	} finally {
+		control.close();
+	}
+}
+
+// The new master has both, of its own.
+async function isWhole({ margay }, old, gone) {
+	const status = await until('the new master has a broker and a keeper', async () => {
+		const now = await margay.status();
+		return [now.broker, now.keeper].every(({ state }) => state === 'accepting') && now;
+	}, { timeout: 5000 });
+	assert.notEqual(status.pid, old);
+	assert.ok(![status.broker.pid, status.keeper.pid].includes(gone));
+	await until('the old master has ended', () => !isAlive(old));
+}
+
+describe('an upgrade', OPTIONS, () => {
+	// Control: a new master that does not look for whom it was not given runs on without, for good.
+	for (const what of ['broker', 'keeper'])
+		test(`at whose hand-over the ${what} is dead`, async (t) => {
+			const bench = await start(t);
+			const { margay } = bench;
+			const before = await margay.status();
+			// No worker is READY without a broker that answers.
+			bench.stop(before.broker.pid);
+			const answer = ask(margay, 'upgrade');
+			const started = () =>
+				margay.log().filter(({ message, child, generation }) =>
+					message === 'started' && /^worker/.test(child) && generation === before.generation + 1,
+				);
+			await until('its workers start', () => started().length === 2);
+			bench.stop(before.pid);
+			bench.resume(before.broker.pid);
+			await rest([started()[0].pid, ...started().map((line) => line.child_pid)]);
+			killPid(before[what].pid, 'SIGKILL');
+			await until('it is dead', () => !isAlive(before[what].pid));
+			// It sees the death before it hears that all is ready.
+			bench.resume(before.pid);
+			const { ok, message } = await answer;
+			assert.ok(ok, message);
+			await isWhole(bench, before.pid, before[what].pid);
+		});
+
+	// Control: one that is not killed lives on beside that of the new master.
+	test('at whose hand-over the keeper is just starting', async (t) => {
+		const bench = await start(t);
+		const { margay } = bench;
+		const old = margay.pid;
+		const go = path.join(margay.dir, 'go');
+		const waits = path.join(margay.dir, 'waits');
+		fs.writeFileSync(waits, `#!/bin/sh\nuntil [ -e ${go} ]; do sleep 0.05; done\nexec ${binary} "$@"\n`, { mode: 0o755 });
+		const answer = ask(margay, 'upgrade', { path: waits });
+		await until('it has begun', () => margay.log().some(({ message }) => message === 'upgrade begins'));
+		const pid = await until('a keeper is stopped while it starts', async () => {
+			const { keeper } = await margay.status();
+			if (keeper.state !== 'accepting') return false;
+			const next = stopNext(old, () => killPid(keeper.pid, 'SIGKILL'));
+			bench.stop(next);
+			if ((await margay.status()).keeper.state === 'starting') return next;
+			bench.resume(next);
+			return false;
+		});
+		fs.writeFileSync(go, '');
+		const { ok, message } = await answer;
+		assert.ok(ok, message);
+		await until('it is killed', () => !isAlive(pid));
+		await isWhole(bench, old, pid);
+	});
 });
+
+// Stop the next process that `master` starts, before it has done anything: nothing else runs here meanwhile.
+function stopNext(master, cause) {
+	const children = () =>
+		fs.readFileSync(`/proc/${master}/task/${master}/children`, 'utf8').trim().split(/\s+/).map(Number);
+	const before = new Set(children());
+	cause();
+	for (const end = Date.now() + 5000; Date.now() < end;) {
+		const pid = children().find((one) => !before.has(one));
+		if (pid && freeze(pid)) return pid;
+	}
+	throw new Error('nothing was started');
+}
