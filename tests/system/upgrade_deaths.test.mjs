@@ -3,15 +3,20 @@
 import { describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
+import http from 'node:http';
 import path from 'node:path';
-import { binary, freeze, isAlive, killPid, Margay, rest, until } from './harness.mjs';
+import { binary, freeze, isAlive, killPid, Margay, RawSession, request, rest, ScriptedServer, until } from './harness.mjs';
 import { Control } from './control.mjs';
 
 const OPTIONS = { timeout: 60_000, skip: binary ? false : 'needs MARGAY_BIN' };
 const TRIES = 12;
+const COMMITTED = 6; // messages after the one that it serves
 
-async function start(t) {
-	const margay = await Margay.start({ config: { workers: 2 } });
+async function start(t, upstream) {
+	const margay = await Margay.start({
+		upstream,
+		config: { workers: 2, timeouts: { keepalive_linger: '60s' } },
+	});
 	const stopped = [];
 	const bench = {
 		margay,
@@ -133,3 +138,47 @@ function stopNext(master, cause) {
 	}
 	throw new Error('nothing was started');
 }
+
+// Upgrade to a master that strace kills at its message number `n`: the answer.
+function upgradeUntil(n, { margay }) {
+	const script = path.join(margay.dir, 'killed');
+	const kill = `-e trace=sendmsg -e inject=sendmsg:signal=KILL:when=${n} -o ${margay.dir}/trace`;
+	fs.writeFileSync(script, `#!/bin/sh\nexec strace -D -qq ${kill} ${binary} "$@"\n`, { mode: 0o755 });
+	return ask(margay, 'upgrade', { path: script });
+}
+
+// Control: a new master that commits before it has said that it serves takes the old one's workers with it.
+test('the new master of an upgrade is killed at each of its messages', { ...OPTIONS, timeout: 120_000 }, async (t) => {
+	const server = await ScriptedServer.start();
+	t.after(() => server.stop());
+	const agents = [];
+	t.after(() => agents.forEach((agent) => agent.destroy()));
+	let bench;
+	const begin = async () => {
+		bench = await start(t, server.url);
+		// It keeps a worker, and so the old master.
+		agents.push(new http.Agent({ keepAlive: true, maxSockets: 1 }));
+		bench.session = await RawSession.open(bench.margay.url, { agent: agents.at(-1) });
+		bench.old = await bench.margay.status();
+	};
+	await begin();
+	const pids = ({ workers }) => workers.map(({ pid }) => pid);
+	let served = 0;
+	for (let n = 1; served < COMMITTED; n++) {
+		const { margay, session, old } = bench;
+		const { ok, message } = await upgradeUntil(n, bench);
+		if (!ok) assert.match(message, /killed by signal 9/);
+		const now = await until(`the old master is back after message ${n}`, async () => {
+			const status = await margay.status();
+			return status.pid === old.pid && status.workers.some(({ state }) => state === 'accepting') && status;
+		});
+		if (!ok) assert.deepEqual(pids(now), pids(old), `message ${n}`);
+		const replies = await Promise.all(Array.from({ length: 16 }, () => request(`${margay.origin}/none`)));
+		assert.ok(replies.every(({ status }) => status === 404));
+		assert.equal((await session.call('echo')).status, 200);
+		if (!ok) continue;
+		t.diagnostic(`message ${n}: ${message}`);
+		served++;
+		await begin();
+	}
+});
