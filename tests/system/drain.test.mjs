@@ -51,6 +51,14 @@ async function reload(margay, change) {
 	assert.equal(code, 0, stderr);
 }
 
+// Its answer comes when the old workers are told, not when they have heard it.
+async function reloadAndBeHeard(margay) {
+	const heard = () => margay.log().filter(({ message }) => message === 'draining').length;
+	const before = heard();
+	await reload(margay);
+	await until('the old workers drain', () => heard() === before + margay.config.workers);
+}
+
 const generations = async (margay) => [
 	...new Set((await margay.status()).workers.map(({ generation }) => generation)),
 ];
@@ -96,7 +104,7 @@ describe('connections that are kept', OPTIONS, () => {
 	test('serve one more request, and say then that it was the last', async () => {
 		const margay = await bench.start();
 		const client = await keepAlive(await RawSession.open(margay.url));
-		await reload(margay);
+		await reloadAndBeHeard(margay);
 		assert.match(await client.ask(), /Connection: close/i);
 		await until('it is closed', () => client.ended);
 		assert.equal(client.error, undefined);
@@ -119,13 +127,13 @@ describe('connections that are kept', OPTIONS, () => {
 
 	// Control: when the deadline closes without a look at what came, the request is lost.
 	test('are served when their request came before the goodbye, however late that is', async () => {
-		const margay = await bench.start({ keepalive_linger: '1s' });
+		const margay = await bench.start({ keepalive_linger: '2s' });
 		const client = await keepAlive(await RawSession.open(margay.url));
 		const { workers } = await margay.status();
-		await reload(margay);
+		await reloadAndBeHeard(margay);
 		workers.forEach(({ pid }) => killPid(pid, 'SIGSTOP'));
 		const answer = client.ask();
-		await new Promise((resolve) => setTimeout(resolve, 1500)); // outlasts keepalive_linger
+		await new Promise((resolve) => setTimeout(resolve, 2500)); // outlasts keepalive_linger
 		assert.equal(client.ended, undefined);
 		workers.forEach(({ pid }) => killPid(pid, 'SIGCONT'));
 		assert.match(await answer, /Connection: close/i);
@@ -147,7 +155,7 @@ describe('connections that are kept', OPTIONS, () => {
 		const session = await RawSession.open(margay.url, { agent });
 		const answer = session.call('slow');
 		await until('the call is at the upstream', () => finish);
-		await reload(margay);
+		await reloadAndBeHeard(margay);
 		finish();
 		assert.ok((await within('the answer', answer)).message.result);
 		let opened = 0;
@@ -286,9 +294,10 @@ describe('event streams', OPTIONS, () => {
 		const sessions = await Promise.all(Array.from({ length: 20 }, () => RawSession.open(margay.url)));
 		const clients = await Promise.all(sessions.map(listener));
 		await until('all hear', () => clients.every(({ heard }) => heard.length > 5));
-		const began = Date.now();
-		await reload(margay);
-		const took = Date.now() - began;
+		await reloadAndBeHeard(margay);
+		const began = Math.min(
+			...margay.log().filter(({ message }) => message === 'draining').map(({ time }) => Date.parse(time)),
+		);
 		await until('all were sent away', () => clients.every(({ ends }) => ends.length > 0));
 		const before = clients.map(({ heard }) => heard.length);
 		await until('all go on', () => clients.every(({ heard }, i) => heard.length > before[i] + 10));
@@ -303,9 +312,9 @@ describe('event streams', OPTIONS, () => {
 		}
 		assert.ok(new Set(clients.map(({ retries }) => retries[0])).size > 10, 'they are jittered');
 		const after = clients.map(({ ends }) => ends[0] - began).sort((a, b) => a - b);
-		assert.ok(after.at(-1) < took + 3500, String(after));
-		for (const [from, to] of [[0, 1000], [1000, 2000], [2000, 3500 + took]])
-			assert.ok(after.some((ms) => ms >= from && ms < to), String(after));
+		assert.ok(after.at(-1) < 5000, String(after));
+		// Neither half is without any, but once in a million times.
+		assert.ok(after[0] < 1500 && after.at(-1) > 1500, String(after));
 		await only(margay, 1);
 		assert.equal(await forced(margay), 0);
 	});

@@ -107,7 +107,7 @@ describe('death', OPTIONS, () => {
 					state === 'accepting',
 			);
 		}).then(() => Date.now() - killed);
-		assert.ok(back <= 1000, `back after ${back} ms`);
+		assert.ok(back <= (margay.sanitized ? 5000 : 1000), `back after ${back} ms`);
 		await load.more(20);
 		await load.stop();
 		const all = load.servedBy(margay);
@@ -122,13 +122,13 @@ describe('death', OPTIONS, () => {
 	});
 
 	// Control: without adoption half of the new connections wait in the queues of the worker that is not
-	// there, until its back-off (over a second by then) ends.
+	// there, until its back-off (three seconds by then) ends.
 	test('a worker that backs off leaves no new client waiting', async () => {
 		const margay = await bench.start({ config: { workers: 2 } });
 		const [session] = await openSessions(margay, 1);
 		const second = async () =>
 			(await margay.status()).workers.find(({ number }) => number === 1);
-		for (let kills = 1; kills <= 6; kills++) {
+		for (let kills = 1; kills <= 7; kills++) {
 			const { pid } = await until('worker 1 accepts', async () => {
 				const worker = await second();
 				return worker.state === 'accepting' && worker;
@@ -136,14 +136,11 @@ describe('death', OPTIONS, () => {
 			killPid(pid, 'SIGKILL');
 			await until('its end is noticed', async () => (await second()).pid !== pid);
 		}
-		const began = Date.now();
 		const answers = await Promise.all(
 			Array.from({ length: 64 }, () => session.request('ping')),
 		);
-		const took = Date.now() - began;
 		assert.ok(answers.every(({ status }) => status === 200));
-		assert.equal((await second()).state, 'backoff', 'the test was quick enough to mean something');
-		assert.ok(took < 800, `answered after ${took} ms`);
+		assert.equal((await second()).state, 'backoff', 'nobody waited for its end');
 	});
 
 	// Control: a broker that forgot would make workers that did not cache the session answer 404.
@@ -161,7 +158,7 @@ describe('death', OPTIONS, () => {
 			const now = (await margay.status()).broker;
 			return now?.pid > 0 && now.pid !== broker.pid;
 		}).then(() => Date.now() - killed);
-		assert.ok(back <= 1000, `back after ${back} ms`);
+		assert.ok(back <= (margay.sanitized ? 5000 : 1000), `back after ${back} ms`);
 		await load.more(20);
 		// From many connections, so from workers that must ask the new broker.
 		for (const session of uncached) {

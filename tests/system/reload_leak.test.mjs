@@ -3,6 +3,7 @@
 import { after, before, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
 import { binary, freePorts, Margay, RawSession, residentBytes, ScriptedServer, until } from './harness.mjs';
 import { Control } from './control.mjs';
 import { Load } from './load.mjs';
@@ -88,7 +89,20 @@ describe('many reloads', OPTIONS, () => {
 		const pids = { master: pid, broker: broker.pid, keeper: keeper.pid, worker: workers[0].pid };
 		const names = Object.keys(pids);
 		const each = (probe) => Object.fromEntries(names.map((name) => [name, probe(pids[name])]));
-		return { generation: status.generation, held: each(holdings), memory: each(residentBytes) };
+		// Whose worker is gone is seen by one after the other.
+		let held = each(holdings);
+		let same = 0;
+		await until(
+			'all have closed what they close',
+			() => {
+				const before = held;
+				held = each(holdings);
+				same = isDeepStrictEqual(held, before) ? same + 1 : 0;
+				return same > 5;
+			},
+			{ every: 50 },
+		);
+		return { generation: status.generation, held, memory: each(residentBytes) };
 	}
 
 	// Control: a descriptor of each generation that is not closed (the copy of its configuration, say)

@@ -74,7 +74,8 @@ describe('a worker that does not turn', OPTIONS, () => {
 		const replies = await connects(margay);
 		const took = Date.now() - began;
 		assert.ok(replies.every(({ status }) => status === 404));
-		assert.ok(took < 3000, `answered after ${took} ms`);
+		// A master that has just begun judges nobody for two seconds.
+		assert.ok(took < 6000, `answered after ${took} ms`);
 		const row = await worker();
 		assert.deepEqual([row.silent, row.slots], [true, 0]);
 		assert.ok(logged(margay, SILENT, pid));
@@ -98,7 +99,7 @@ describe('a worker that does not turn', OPTIONS, () => {
 		const margay = await bench.start({ workers: 2 }, fault('margay-endless'));
 		const lost = request(`${margay.origin}/endless`, { timeout: 30_000 }).catch(() => 'lost');
 		const began = Date.now();
-		await until('it is stood in for', () => logged(margay, SILENT), { timeout: 3000 });
+		await until('it is stood in for', () => logged(margay, SILENT), { timeout: 6000 });
 		const { child_pid: pid } = logged(margay, SILENT);
 		assert.ok((await connects(margay)).every(({ status }) => status === 404));
 		await until('it is gone', () => !isAlive(pid), { timeout: 20_000 });
