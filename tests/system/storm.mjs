@@ -38,7 +38,7 @@ export const DEFAULTS = {
 	reloads: 12,
 	upgrades: 2,
 	kills: 10,
-	takeovers: 1, // kill -9 of the master, and another one started
+	takeovers: 1, // kill -9 of the master during a reload, and another one started
 	keepalive: 24,
 	connects: 8,
 	streams: 12,
@@ -199,16 +199,22 @@ class Storm {
 		});
 	}
 
-	takeOver() {
+	// The master dies `after` milliseconds of a reload.
+	takeOver({ after, ...reload }) {
 		return this.dying(async () => {
 			const { pid } = this.margay;
 			const event = { what: 'kill master', at: Date.now() };
 			this.events.push(event);
+			const other = this.reload(reload);
+			other.catch(() => {});
+			await delay(after);
+			event.at = Date.now();
 			killPid(pid, 'SIGKILL');
 			await until('it is dead', () => !isAlive(pid), { every: 1 });
 			await this.margay.run();
 			event.over = Date.now();
 			this.note(`kill master ${pid}: ${event.over - event.at} ms until ${this.margay.pid} served`);
+			await other;
 		});
 	}
 }
@@ -232,13 +238,16 @@ function plan({ seed, seconds, reloads, upgrades, kills, takeovers }) {
 	const counts = [WORKERS_MAX, 3, 1];
 	const operator = spread(acts.length).map((at, i) => ({ at, act: acts[i] }));
 	operator
-		.filter(({ act }) => act === 'reload')
+		.filter(({ act }) => act !== 'upgrade')
 		.forEach((one, i) => Object.assign(one, { workers: counts[i % 3], extra: i % 2 === 0 }));
 	const death = (_, i) => ({ what: VICTIMS[i % VICTIMS.length], share: share() });
 	// Some die in the middle of a reload or an upgrade.
 	operator
 		.filter(({ act }, i) => act !== 'takeOver' && (i % 4 === 1 || act === 'upgrade'))
 		.forEach((one, i) => (one.death = { ...death(one, i), after: share() * TRANSACTION }));
+	operator
+		.filter(({ act }) => act === 'takeOver')
+		.forEach((one) => (one.after = share() * TRANSACTION));
 	const fate = spread(kills).map((at, i) => ({ at, ...death(at, i) }));
 	return { operator, fate };
 }
