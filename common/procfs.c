@@ -58,6 +58,18 @@ int procfs_stat(pid_t pid, struct procfs_stat *out)
 	return 0;
 }
 
+int procfs_descriptors(pid_t pid)
+{
+	static const char name[] = "\nFDSize:";
+	char text[4096];
+
+	ssize_t n = read_file(pid, "status", text, sizeof(text), NULL);
+	if (n < 0)
+		return (int)n;
+	const char *line = strstr(text, name);
+	return line ? (int)strtol(line + sizeof(name) - 1, NULL, 10) : -EPROTO;
+}
+
 int procfs_each(void (*each)(void *context, const struct procfs_stat *process), void *context)
 {
 	struct procfs_stat process;

@@ -20,6 +20,8 @@ struct procfs_stat {
 
 /* 0, or -errno: -ENOENT when there is no such process. */
 int procfs_stat(pid_t pid, struct procfs_stat *out) MUST_CHECK;
+/* How many descriptors its table has room for: all that are open have lower numbers. Or -errno. */
+int procfs_descriptors(pid_t pid) MUST_CHECK;
 /* Call `each` for every process there is, in no order. 0 or -errno. */
 int procfs_each(
     void (*each)(void *context, const struct procfs_stat *process), void *context) MUST_CHECK;

@@ -90,6 +90,7 @@ struct child *child_create(
 	c->state = CHILD_BACKOFF;
 	c->backoff = BACKOFF_PROCESS;
 	ev_timer_init(&c->restart, on_restart, 0, 0);
+	hangup_init(&c->hangup);
 	return c;
 }
 
@@ -308,6 +309,7 @@ static void clear(struct child *c)
 	ev_child_stop(s->loop, &c->exit);
 	ev_io_stop(s->loop, &c->end);
 	ev_timer_stop(s->loop, &c->restart);
+	hangup_stop(c);
 	ev_io_stop(s->loop, &c->io);
 	/* A descriptor that is closed can't be told. */
 	inventory_process_gone(s, c);

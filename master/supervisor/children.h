@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "common/ipc/state.h"
+#include "master/supervisor/hangup.h"
 #include "master/supervisor/supervisor.h"
 
 enum child_state {
@@ -39,8 +40,9 @@ struct child {
 	int metrics_slot;
 	double started; /* clock_coarse() */
 	unsigned restarts;
-	bool expected;     /* its end was asked for */
-	bool silent;       /* its loop does not turn (watchdog.c) */
+	bool expected; /* its end was asked for */
+	bool silent;   /* its loop does not turn (watchdog.c) */
+	struct hangup hangup;
 	double aborted;    /* when the watchdog did: clock_coarse(), 0: not */
 	bool replacing;    /* asked to make room for another; replace.c */
 	struct vault left; /* what it has for that one (common/handover.h) */

@@ -19,7 +19,8 @@
  *   inventory.c   all of it written down for another master; inherit.c the other direction
  *   takeover.c    from a master that died
  *   upgrade.c     to another binary, the old side of it; heir.c the new one
- *   watchdog.c    who lives but does not turn; probation.c who crashes again and again
+ *   watchdog.c    who lives but does not turn; hangup.c its clients
+ *   probation.c   who crashes again and again
  */
 #ifndef MARGAY_MASTER_SUPERVISOR_SUPERVISOR_H
 #define MARGAY_MASTER_SUPERVISOR_SUPERVISOR_H

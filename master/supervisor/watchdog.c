@@ -2,9 +2,11 @@
  * watchdog: processes that live but do not turn.
  *
  * Each process stores a heartbeat in its metrics slot. A worker that is silent for a second is
- * stood in for by its siblings; it gets its slots back when it is heard again. Any process that is
- * silent for WATCHDOG_ABORT seconds is aborted, for the core, and killed soon after; then it is
- * restarted like any that crashed. One that is being traced is left to whoever traces it.
+ * stood in for by its siblings; it gets its slots back when it is heard again. After two seconds
+ * its clients are sent to the siblings, too (hangup.h): they need not wait to learn whether it will
+ * ever turn again. Any process that is silent for ten seconds is aborted, for the core, and killed
+ * soon after; then it is restarted like any that crashed. One that is being traced is left to
+ * whoever traces it, and so are its clients.
  *
  * When the master itself was late (a machine that slept, a stopped master), nobody is judged.
  */
@@ -14,7 +16,9 @@
 #include "common/procfs.h"
 #include "master/supervisor/children.h"
 
-static const double silent_after = 1, abort_after = 10, kill_after = 2; /* seconds */
+/* Seconds. Clients wait for hangup_after, one more check, and the time that a hangup takes: less
+ * than 3. */
+static const double silent_after = 1, hangup_after = 2, abort_after = 10, kill_after = 2;
 static const double late = 1, reap_every = 5;
 
 /* Seconds since it was heard, or since it began to live. */
@@ -78,6 +82,10 @@ static void check(struct child *c, double now)
 	if (c->role == ROLE_WORKER && c->state == CHILD_ACCEPTING &&
 	    c->silent != (seconds > silent_after))
 		set_silent(c, !c->silent, seconds);
+	if (seconds <= hangup_after)
+		hangup_stop(c);
+	else if (c->role == ROLE_WORKER && !c->hangup.begun && !is_traced(c->pid))
+		hangup_begin(c);
 	if (seconds > abort_after)
 		end(c, now, seconds);
 }
