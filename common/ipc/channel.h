@@ -36,6 +36,8 @@ enum channel_type {
 			   key */
 	/* master to broker */
 	CHANNEL_SESSIONS_MAX, /* payload u32: as many sessions from now on, at most */
+	CHANNEL_SILENT, /* payload i32: this process does not turn, what is under way there is lost
+			 */
 };
 
 struct channel_generation {

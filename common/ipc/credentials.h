@@ -16,4 +16,13 @@ static inline bool credentials_trusted(int fd)
 	       (peer.uid == 0 || peer.uid == geteuid());
 }
 
+/* The process that connected; 0: not known. */
+static inline pid_t credentials_pid(int fd)
+{
+	struct ucred peer = {0};
+	socklen_t length = sizeof(peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 ? peer.pid : 0;
+}
+
 #endif

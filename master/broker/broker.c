@@ -158,6 +158,11 @@ static void obey(struct broker *b, const struct frame *order, const char *payloa
 		b->retiring = true;
 	if (order->type == CHANNEL_SESSIONS_MAX && order->length == sizeof(b->sessions_max))
 		memcpy(&b->sessions_max, payload, sizeof(b->sessions_max));
+	if (order->type == CHANNEL_SILENT && order->length == sizeof(int32_t)) {
+		int32_t pid;
+		memcpy(&pid, payload, sizeof(pid));
+		clients_give_up(b, pid);
+	}
 	/* Nothing of ours is in flight longer than a turn: draining is stopping. */
 	if (order->type == CHANNEL_DRAIN || order->type == CHANNEL_STOP)
 		ev_break(b->loop, EVBREAK_ALL);

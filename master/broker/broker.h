@@ -56,6 +56,8 @@ bool clients_any(const struct broker *b);
 /* The workers but `asker` (or NULL) that may cache the session, one bit each. */
 uint64_t clients_caching(
     const struct broker *b, const struct session *s, const struct client *asker);
+/* The worker with this pid does not turn: whoever has mail for it learns that it is not there. */
+void clients_give_up(struct broker *b, int32_t pid);
 /* Tell these that what they have is no longer true; `change`: which they are to answer (change.h),
  * or 0: none. */
 void clients_invalidate(

@@ -46,6 +46,15 @@ void client_close(struct client *c)
 	LIST_INSERT_HEAD(&c->broker->dead, c, dead);
 }
 
+void clients_give_up(struct broker *b, int32_t pid)
+{
+	for (unsigned i = 0; i < BROKER_CLIENTS; i++) {
+		struct client *c = b->clients[i];
+		if (c && credentials_pid(c->readable.fd) == pid)
+			mail_forget(&b->mail, c);
+	}
+}
+
 static void client_frame_drop(struct client *c, struct client_frame *f)
 {
 	TAILQ_REMOVE(&c->queue, f, link);

@@ -25,7 +25,7 @@ int mail_box_open(struct mail *m, const struct mail_box_id *id, struct client *o
 void mail_box_close(struct mail *m, const struct mail_box_id *id, const struct client *owner);
 /* NULL: there is no such box. */
 struct client *mail_box_owner(const struct mail *m, const struct mail_box_id *id);
-/* The owner is gone. */
+/* The owner is gone, or does not turn: its boxes are not there any more. */
 void mail_forget(struct mail *m, const struct client *owner);
 
 #endif

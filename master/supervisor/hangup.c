@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/address.h"
+#include "common/ipc/channel.h"
 #include "common/procfs.h"
 #include "master/supervisor/children.h"
 
@@ -117,6 +118,8 @@ void hangup_begin(struct child *c)
 	h->begun = true;
 	h->count = 0;
 	h->next = 0;
+	const int32_t pid = c->pid;
+	child_tell(c->supervisor->broker, CHANNEL_SILENT, &pid, sizeof(pid), -1);
 	h->end = procfs_descriptors(c->pid);
 	if (h->end < 0) {
 		over(c, -h->end);

@@ -5,7 +5,9 @@
  * a pidfd of the worker, and by that can have duplicates of its sockets (pidfd_getfd(2)): those
  * whose local address is a listener of the worker's generation are ended as the system would end
  * them had the worker died. Their clients come back, and siblings accept them. A worker that turns
- * again finds connections that have ended, as at any time. Nothing else of it is touched.
+ * again finds connections that have ended, as at any time. Nothing else of it is touched. The
+ * broker is told, so that a client that asks a sibling for what was under way there need not wait
+ * either.
  *
  * A step takes a few descriptors, the next one comes in a later turn of the loop.
  */

@@ -127,13 +127,13 @@ describe('connections that are kept', OPTIONS, () => {
 
 	// Control: when the deadline closes without a look at what came, the request is lost.
 	test('are served when their request came before the goodbye, however late that is', async () => {
-		const margay = await bench.start({ keepalive_linger: '2s' });
+		const margay = await bench.start({ keepalive_linger: '1s' });
 		const client = await keepAlive(await RawSession.open(margay.url));
 		const { workers } = await margay.status();
 		await reloadAndBeHeard(margay);
 		workers.forEach(({ pid }) => killPid(pid, 'SIGSTOP'));
 		const answer = client.ask();
-		await new Promise((resolve) => setTimeout(resolve, 2500)); // outlasts keepalive_linger
+		await new Promise((resolve) => setTimeout(resolve, 1200)); // outlasts keepalive_linger, and not the watchdog's patience
 		assert.equal(client.ended, undefined);
 		workers.forEach(({ pid }) => killPid(pid, 'SIGCONT'));
 		assert.match(await answer, /Connection: close/i);

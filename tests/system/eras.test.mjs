@@ -2,7 +2,7 @@
 // the answer in the words of the other, in sessions that Margay keeps.
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { binary, events, killPid, Margay, messagesOf, post, RawSession, reply, ScriptedServer, until } from './harness.mjs';
+import { binary, events, freeze, killPid, Margay, messagesOf, post, RawSession, reply, ScriptedServer, servedPorts, until, within } from './harness.mjs';
 import { metaOf, P, send } from './modern.mjs';
 import { hostile } from './stdio.mjs';
 
@@ -1051,6 +1051,32 @@ describe('legacy clients and a modern upstream', OPTIONS, () => {
 			gone.request.destroy();
 			return gone.status === 400;
 		});
+	});
+
+	// Control: when the broker is not told, the client listens to a worker that says nothing.
+	test('a client whose worker does not turn is told that its call is lost', async () => {
+		const { workers } = await until('the watchdog is awake', async () => {
+			const status = await margay.status();
+			return status.uptime_seconds > 4 && status;
+		});
+		const session = await RawSession.open(margay.url);
+		const { sent } = await openCall(session);
+		const port = sent.request.socket.localPort;
+		const said = events(sent.response);
+		const { value: prime } = await said.next();
+		const { pid } = workers.find((one) => servedPorts(one.pid, margay.port).has(port));
+		try {
+			freeze(pid);
+			await within('its client is let go', assert.rejects(said.next()), 3000);
+			const began = Date.now();
+			const again = await session.get({ 'last-event-id': prime.id });
+			again.request.destroy();
+			assert.equal(again.status, 400);
+			assert.ok(Date.now() - began < 1000);
+			assert.equal((await session.request('ping')).status, 200);
+		} finally {
+			killPid(pid, 'SIGCONT');
+		}
 	});
 
 	test('an answer that nobody heard waits for its client, for its own only', async () => {
