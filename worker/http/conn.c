@@ -47,8 +47,9 @@ static size_t in_max(const struct conn *c)
 static void update_events(struct conn *c)
 {
 	int events = 0;
-	bool full = c->state == CONN_ANSWERING &&
-		    buffer_length(&c->in) >= c->worker->config->limits.header_size;
+	/* Whole requests wait: for an answer to be made or written, or for their turn. */
+	bool waits = c->state == CONN_ANSWERING || c->head_sent || c->in_ready;
+	bool full = waits && buffer_length(&c->in) >= c->worker->config->limits.header_size;
 
 	if (!c->read_ended && !full)
 		events |= EV_READ;
