@@ -155,12 +155,14 @@ static void on_channel(struct ev_loop *loop, ev_io *io, int events)
 		close(fd);
 }
 
+/* Each once: who still has requests is behind the others, and behind what comes from outside. */
 static void serve_ready(struct worker *w)
 {
-	struct conn *c;
+	const struct conn *last = TAILQ_LAST(&w->ready, conn_list);
+	struct conn *c = NULL;
 
-	for (int budget = WORKER_READY_BUDGET; budget > 0 && (c = TAILQ_FIRST(&w->ready));
-	     budget--) {
+	for (int budget = WORKER_READY_BUDGET;
+	     budget > 0 && c != last && (c = TAILQ_FIRST(&w->ready)); budget--) {
 		TAILQ_REMOVE(&w->ready, c, ready);
 		c->in_ready = false;
 		conn_serve_buffered(c);
