@@ -79,6 +79,7 @@ void config_free(struct config *config)
 	free(config->runtime_dir);
 	free(config->user);
 	free(config->log.file);
+	buffer_release(&config->outside);
 	free(config);
 }
 

@@ -24,6 +24,7 @@ enum {
 	CONFIG_UPSTREAMS_MAX = 256,
 	CONFIG_LISTENS_MAX = 16,
 	CONFIG_PLACE_MAX = 32,
+	CONFIG_SEALED_MAX = 16 * 1024 * 1024,
 	CONFIG_SHA256_TEXT = 65
 };
 
@@ -169,6 +170,7 @@ struct config {
 	struct config_sessions sessions;
 	struct config_cache cache;
 	struct config_log log;
+	struct buffer outside; /* what was read beside the file: see config_seal */
 };
 
 /* One thing that is wrong, said so that the operator can mend it. */
@@ -191,7 +193,7 @@ struct config_defaults {
 	const char *listen; /* HOST:PORT */
 	bool connected;     /* nobody can connect: the only client is there (desktop.h) */
 	bool quiet;   /* log warnings only, as text, and no requests; wait for no other master */
-	bool checked; /* these bytes passed before: what is outside of them is not looked at */
+	bool checked; /* these bytes are sealed: what is outside of them is not looked at */
 	const char *running_dir; /* runtime_dir of a Margay that runs: another is an error */
 };
 
@@ -208,7 +210,11 @@ void config_stdio_digest(const struct config_stdio *stdio, char out[CONFIG_SHA25
 /* Read a whole file, at most 4 MiB, into `out`. 0 or -errno. `again`: nothing but a regular file,
  * which never keeps its reader waiting; anything else is -ESPIPE. */
 int config_read(const char *path, bool again, struct buffer *out) MUST_CHECK;
-/* SHA-256 of the bytes in hexadecimal: which configuration a generation serves by. */
+/* What a generation serves by: the bytes of the file and the texts of what they name, which may be
+ * secret. Sealed bytes stay as they are. config_parse reads them again with `checked`. 0 or
+ * -errno. */
+int config_seal(const struct config *config, struct span bytes, struct buffer *out) MUST_CHECK;
+/* SHA-256 of sealed bytes in hexadecimal: which configuration that is. */
 void config_sha256(struct span bytes, char out[CONFIG_SHA256_TEXT]);
 /* Only the runtime_dir of a configuration that may have errors elsewhere; NULL when there is none.
  * The caller's. */

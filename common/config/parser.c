@@ -376,6 +376,8 @@ int config_parse(struct span bytes, const struct config_defaults *defaults, stru
 		config->log.access = false;
 		config->orphan_timeout = 0;
 	}
+	if (p.defaults->checked)
+		bytes = parse_outside_split(&p, bytes);
 	if (!p.no_memory)
 		take_document(&p, bytes.p, bytes.n);
 	if (!p.no_memory && errors->count == 0) {

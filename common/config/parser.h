@@ -42,6 +42,12 @@ bool parse_expect(struct parse *p, const struct node *node, const char *key, enu
 bool parse_is_repeated(
     struct parse *p, const struct node *parent, const struct node *node, const char *key);
 char *parse_copy(struct parse *p, const char *text);
+/* A text that was read for `key` from outside of the file. */
+void parse_outside_keep(struct parse *p, const char *key, struct span text);
+/* The one that was kept; NULL: none was. For bytes that passed their check before. */
+const char *parse_outside(const struct parse *p, const char *key);
+/* Take what is behind the bytes of the file; those without it. */
+struct span parse_outside_split(struct parse *p, struct span bytes);
 
 /* The structures: listeners.c, upstreams.c, stdio.c. */
 void parse_listens(struct parse *p, const struct node *node);

@@ -186,6 +186,22 @@ static bool is_reserved(const char *name)
 	return false;
 }
 
+/* The value of a header with its references resolved; once, for all who parse these bytes later. */
+static int header_value(struct parse *p, const struct node *node, const char *key,
+    struct buffer *out, char *why, size_t size)
+{
+	bool refers = strstr(node->text, "${") != NULL;
+
+	if (refers && p->defaults->checked) {
+		const char *kept = parse_outside(p, key);
+		return buffer_append(out, kept ? kept : "", kept ? strlen(kept) : 0, REFERENCE_MAX);
+	}
+	int error = reference_expand(node->text, out, why, size);
+	if (refers && !error)
+		parse_outside_keep(p, key, buffer_span(out));
+	return error;
+}
+
 static void take_header(
     struct parse *p, const struct node *node, const char *key, struct buffer *lines)
 {
@@ -197,9 +213,9 @@ static void take_header(
 		    p, node->key_line, key, "remove it", "is no header field that can be set here");
 		return;
 	}
-	if (!parse_expect(p, node, key, NODE_SCALAR) || p->defaults->checked)
+	if (!parse_expect(p, node, key, NODE_SCALAR))
 		return;
-	int error = reference_expand(node->text, &value, why, sizeof(why));
+	int error = header_value(p, node, key, &value, why, sizeof(why));
 	struct span text = buffer_span(&value);
 	for (size_t i = 0; !error && i < text.n; i++) {
 		unsigned char c = (unsigned char)text.p[i];

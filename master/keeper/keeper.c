@@ -22,7 +22,7 @@
 #include "common/turn.h"
 #include "master/keeper/estate.h"
 
-enum { ACCEPT_BUDGET = 8, MEMORY_BUDGET = 16, CONFIG_MAX = 4 * 1024 * 1024 };
+enum { ACCEPT_BUDGET = 8, MEMORY_BUDGET = 16 };
 
 static const double tick_every = 0.25, accept_pause = 0.1; /* seconds */
 static const double drain_grace = 2;   /* beyond what the workers take to drain */
@@ -142,7 +142,7 @@ static void take_config(struct keeper *k, int fd)
 	struct config *config = NULL;
 	struct stat status;
 
-	size_t n = fd >= 0 && fstat(fd, &status) == 0 && status.st_size <= CONFIG_MAX
+	size_t n = fd >= 0 && fstat(fd, &status) == 0 && status.st_size <= CONFIG_SEALED_MAX
 		       ? (size_t)status.st_size
 		       : 0;
 	char *text = n > 0 ? malloc(n) : NULL;

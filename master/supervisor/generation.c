@@ -84,7 +84,9 @@ static bool make_workers(struct generation *g)
 	return true;
 }
 
-/* The bytes that the keeper parses again when they come to serve. -1 when there is no room. */
+/* The sealed bytes, which the keeper parses again when they come to serve. -1 when there is no
+ * room.
+ */
 static int config_memfd(struct span bytes)
 {
 	int fd = memfd_create("margay-config", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -109,6 +111,7 @@ struct generation *generation_create(
     struct supervisor *s, struct config *config, struct span bytes, struct config_errors *errors)
 {
 	struct generation *g = calloc(1, sizeof(*g));
+	struct buffer sealed = {0};
 
 	if (!g) {
 		config_free(config);
@@ -117,9 +120,13 @@ struct generation *generation_create(
 	g->supervisor = s;
 	g->config = config;
 	g->number = s->last_generation + 1;
-	g->config_fd = config_memfd(bytes);
+	g->config_fd = -1;
 	g->fallback_fd = -1;
-	config_sha256(bytes, g->sha256);
+	if (config_seal(config, bytes, &sealed) == 0) {
+		g->config_fd = config_memfd(buffer_span(&sealed));
+		config_sha256(buffer_span(&sealed), g->sha256);
+	}
+	buffer_release(&sealed);
 	TAILQ_INIT(&g->workers);
 	TAILQ_INSERT_TAIL(&s->generations, g, link);
 	memset(g->adopter, -1, sizeof(g->adopter));

@@ -32,8 +32,8 @@ struct generation {
 	unsigned number;
 	enum generation_state state;
 	struct config *config;
-	int config_fd;                   /* memfd of the file's bytes, for the keeper; -1: none */
-	char sha256[CONFIG_SHA256_TEXT]; /* of the file's bytes */
+	int config_fd;                   /* memfd of the sealed bytes (config_seal); -1: none */
+	char sha256[CONFIG_SHA256_TEXT]; /* of the sealed bytes */
 	struct listener_set listeners;
 	struct child_list workers;
 	int fallback_fd; /* the configuration to go back to; -1: none */

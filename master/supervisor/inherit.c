@@ -11,8 +11,6 @@
 #include "master/supervisor/inventory.h"
 #include "master/supervisor/upgrade.h"
 
-enum { CONFIG_MAX = 8 * 1024 * 1024 }; /* bytes of a configuration */
-
 static int take_state(struct supervisor *s)
 {
 	const struct manifest_record *r = manifest_find(&s->heritage.manifest, MANIFEST_STATE, 0);
@@ -51,7 +49,7 @@ static int read_config(int fd, struct buffer *bytes)
 	ssize_t n;
 
 	for (off_t at = 0; (n = pread(fd, block, sizeof(block), at)) > 0; at += n) {
-		int error = buffer_append(bytes, block, (size_t)n, CONFIG_MAX);
+		int error = buffer_append(bytes, block, (size_t)n, CONFIG_SEALED_MAX);
 		if (error)
 			return error;
 	}

@@ -422,11 +422,23 @@ static int open_estate(struct supervisor *s, const struct config *config)
 	return EXIT_FAILED;
 }
 
+/* Whether another configuration serves than the one that was read now. */
+static bool differs(const struct generation *g, const struct config *config, struct span bytes)
+{
+	char sha256[CONFIG_SHA256_TEXT] = "";
+	struct buffer sealed = {0};
+
+	if (config_seal(config, bytes, &sealed) == 0)
+		config_sha256(buffer_span(&sealed), sha256);
+	buffer_release(&sealed);
+	return strcmp(sha256, g->sha256) != 0;
+}
+
 /* The processes of a dead master go on under this one; then what the file says now is taken. */
-static void take_over(struct supervisor *s, struct span bytes)
+static void take_over(struct supervisor *s, const struct config *config, struct span bytes)
 {
 	struct generation *g, *next;
-	char why[200], sha256[CONFIG_SHA256_TEXT];
+	char why[200];
 
 	int error = inherit_all(s, why, sizeof(why));
 	if (!error && !s->current)
@@ -459,8 +471,7 @@ static void take_over(struct supervisor *s, struct span bytes)
 	}
 	supervisor_serving(s);
 	notify_tell(&s->notify, "READY=1\nSTATUS=generation %u serves on", s->current->number);
-	config_sha256(bytes, sha256);
-	if (strcmp(sha256, s->current->sha256) != 0)
+	if (differs(s->current, config, bytes))
 		reload_request(s);
 }
 
@@ -492,7 +503,7 @@ static int supervisor_run(
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	watchers_start(s);
 	if (s->heritage.alive) {
-		take_over(s, bytes);
+		take_over(s, config, bytes);
 		config_free(config);
 	} else {
 		start_first(s, config, bytes);
