@@ -17,6 +17,8 @@
 #include "common/turn.h"
 #include "worker/admin/admin.h"
 #include "worker/http/conn.h"
+#include "worker/http/handshake.h"
+#include "worker/http/tls.h"
 #include "worker/mcp/exchange.h"
 #include "worker/policy/clients.h"
 #include "worker/worker.h"
@@ -44,7 +46,8 @@ struct accept_slots {
 	uint32_t leaving; /* bit of each listener that goes and is served to its end */
 	int reserve;      /* a descriptor to give up when none is left */
 	bool accepting;
-	size_t count; /* listeners * LISTENER_SLOTS */
+	struct tls_server *tls[CONFIG_LISTENS_MAX + 1]; /* of each listener; NULL: plain */
+	size_t count;                                   /* listeners * LISTENER_SLOTS */
 	struct slot rows[];
 };
 
@@ -86,16 +89,23 @@ static void slots_update(struct accept_slots *a)
 	}
 }
 
-static void refuse(struct worker *w, int fd)
+static struct tls_server *tls_of(const struct slot *s)
 {
-	METRIC_ADD(w->metrics, CONNECTIONS_REFUSED, 1, 0);
-	if (send(fd, refusal, sizeof(refusal) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
+	return s->slots->tls[(s - s->slots->rows) / LISTENER_SLOTS];
+}
+
+/* A handshake is more than a client gets that there is no room for. */
+static void refuse(const struct slot *s, int fd)
+{
+	METRIC_ADD(s->slots->worker->metrics, CONNECTIONS_REFUSED, 1, 0);
+	if (!tls_of(s) && send(fd, refusal, sizeof(refusal) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
 		shutdown(fd, SHUT_WR);
 	close(fd);
 }
 
-static void out_of_descriptors(struct accept_slots *a, int listener)
+static void out_of_descriptors(const struct slot *s)
 {
+	struct accept_slots *a = s->slots;
 	struct worker *w = a->worker;
 
 	METRIC_ADD(w->metrics, ACCEPT_PAUSES, 1, 0);
@@ -104,9 +114,9 @@ static void out_of_descriptors(struct accept_slots *a, int listener)
 	    LOG_UINT("connections", w->conn_count));
 	if (a->reserve >= 0) {
 		close(a->reserve);
-		int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int fd = accept4(s->io.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd >= 0)
-			refuse(w, fd);
+			refuse(s, fd);
 		a->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	}
 	ev_timer_set(&a->pause, accept_pause, 0);
@@ -114,9 +124,10 @@ static void out_of_descriptors(struct accept_slots *a, int listener)
 	slots_update(a);
 }
 
-static void take(
-    struct worker *w, const struct listener *listener, int fd, const struct sockaddr_storage *peer)
+static void take(const struct slot *s, int fd, const struct sockaddr_storage *peer)
 {
+	struct worker *w = s->slots->worker;
+	const struct listener *listener = s->listener;
 	const struct config_limits *limits = &w->config->limits;
 	/* An operator must reach a worker that is full of clients. */
 	bool full = !listener->admin && w->conn_count >= limits->connections;
@@ -124,18 +135,20 @@ static void take(
 	struct client_count *client = full ? NULL : clients_acquire(w->clients, peer, most);
 
 	if (!client) {
-		refuse(w, fd);
+		refuse(s, fd);
 		return;
 	}
 	const struct conn_handler *handler = listener->admin ? &admin_handler : &exchange_handler;
-	if (!conn_open(w, listener, handler, fd, client))
+	struct conn *c = conn_open(w, listener, handler, fd, client);
+	if (!c)
 		clients_release(w->clients, client);
+	else if (tls_of(s))
+		handshake_begin(c, tls_of(s));
 }
 
 /* False when there is nobody, or no slot, any more. */
 static bool slot_serve(struct slot *s)
 {
-	struct accept_slots *a = s->slots;
 	ev_io *io = &s->io;
 
 	for (int budget = ACCEPT_BUDGET; budget > 0; budget--) {
@@ -144,11 +157,11 @@ static bool slot_serve(struct slot *s)
 		int fd = accept4(
 		    io->fd, (struct sockaddr *)&peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd >= 0) {
-			take(a->worker, s->listener, fd, &peer);
+			take(s, fd, &peer);
 			continue;
 		}
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-			out_of_descriptors(a, io->fd);
+			out_of_descriptors(s);
 			return true;
 		}
 		if (errno == EAGAIN || errno == EINVAL)
@@ -202,6 +215,22 @@ static void on_leave(struct ev_loop *loop, ev_timer *timer, int events)
 		slots_update(a);
 }
 
+static int open_tls(struct accept_slots *a, const struct listener_set *set)
+{
+	int error = 0;
+
+	for (size_t i = 0; i < set->count && !error; i++) {
+		const struct config_tls *config = &set->rows[i].config->tls;
+		if (config->on)
+			error = tls_server_open(config, &a->tls[i]);
+		if (error)
+			LOG(a->worker->log, LOG_LEVEL_ERROR, "a certificate can't be used",
+			    LOG_STR("address", set->rows[i].config->address.text),
+			    LOG_ERRNO(-error));
+	}
+	return error;
+}
+
 int accept_open(struct worker *w, struct accept_slots **out)
 {
 	const struct listener_set *set = w->boot->listeners;
@@ -222,7 +251,7 @@ int accept_open(struct worker *w, struct accept_slots **out)
 		ev_io_init(&s->io, on_slot, s->listener->fds[i % LISTENER_SLOTS], EV_READ);
 	}
 	*out = a;
-	return 0;
+	return open_tls(a, set);
 }
 
 void accept_close(struct accept_slots *a)
@@ -234,6 +263,8 @@ void accept_close(struct accept_slots *a)
 	ev_timer_stop(a->worker->loop, &a->pause);
 	if (a->reserve >= 0)
 		close(a->reserve);
+	for (size_t i = 0; i < sizeof(a->tls) / sizeof(a->tls[0]); i++)
+		tls_server_close(a->tls[i]);
 	free(a);
 }
 

@@ -2,6 +2,7 @@
 #include "common/config/config.h"
 
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,9 +23,18 @@ void config_sha256(struct span bytes, char out[CONFIG_SHA256_TEXT])
 		snprintf(out + 2 * i, 3, "%02x", digest[i]);
 }
 
+static void free_secret(char *text, size_t n)
+{
+	if (n > 0)
+		OPENSSL_cleanse(text, n);
+	free(text);
+}
+
 static void free_listen(struct config_listen *listen)
 {
 	free(listen->address.text);
+	free(listen->tls.certificate);
+	free_secret(listen->tls.key, listen->tls.key ? strlen(listen->tls.key) : 0);
 	for (size_t i = 0; i < listen->host_count; i++)
 		free(listen->hosts[i]);
 	for (size_t i = 0; i < listen->origin_count; i++)
@@ -79,7 +89,8 @@ void config_free(struct config *config)
 	free(config->runtime_dir);
 	free(config->user);
 	free(config->log.file);
-	buffer_release(&config->outside);
+	free_secret(config->outside.data, config->outside.tail);
+	config_errors_free(&config->warnings);
 	free(config);
 }
 

@@ -36,8 +36,16 @@ struct config_address {
 	char key[CONFIG_PLACE_MAX]; /* "listen[0].address" */
 };
 
+/* What a listener needs to speak TLS: PEM. */
+struct config_tls {
+	bool on;
+	char *certificate; /* the server's own, then those that signed it */
+	char *key;
+};
+
 struct config_listen {
 	struct config_address address;
+	struct config_tls tls;
 	char **hosts; /* Host values served beside the address itself; empty on loopback means
 			 localhost names */
 	size_t host_count;
@@ -151,6 +159,19 @@ struct config_log {
 	bool access; /* one line per request */
 };
 
+/* One thing that is wrong, said so that the operator can mend it. */
+struct config_error {
+	unsigned line; /* 1-based; 0 when the file as a whole is meant */
+	char *key;     /* dotted path: "timeouts.client_header" */
+	char *problem; /* what is wrong */
+	char *remedy;  /* what would be right */
+};
+
+struct config_errors {
+	struct config_error *rows;
+	size_t count;
+};
+
 struct config {
 	char *runtime_dir;
 	char *user;            /* NULL: stay who we are */
@@ -171,19 +192,8 @@ struct config {
 	struct config_cache cache;
 	struct config_log log;
 	struct buffer outside; /* what was read beside the file: see config_seal */
-};
-
-/* One thing that is wrong, said so that the operator can mend it. */
-struct config_error {
-	unsigned line; /* 1-based; 0 when the file as a whole is meant */
-	char *key;     /* dotted path: "timeouts.client_header" */
-	char *problem; /* what is wrong */
-	char *remedy;  /* what would be right */
-};
-
-struct config_errors {
-	struct config_error *rows;
-	size_t count;
+	struct config_errors
+	    warnings; /* what an operator should know, and nothing is refused for */
 };
 
 /* What takes the place of keys that a file without them leaves out: how `margay run` serves with

@@ -116,8 +116,8 @@ static void take_address(struct parse *p, const struct node *node, const char *k
 	snprintf(address->key, sizeof(address->key), "%s", key);
 }
 
-static const struct field fields[] = {
-    {"address", take_address}, {"hosts", take_hosts}, {"origins", take_origins}};
+static const struct field fields[] = {{"address", take_address}, {"hosts", take_hosts},
+    {"origins", take_origins}, {"tls", parse_tls}};
 
 static void take_listen(
     struct parse *p, const struct node *node, const char *prefix, struct config_listen *listen)

@@ -53,6 +53,17 @@ void parse_error(
 	va_end(args);
 }
 
+void parse_warning(
+    struct parse *p, unsigned line, const char *key, const char *remedy, const char *problem, ...)
+{
+	va_list args;
+
+	va_start(args, problem);
+	if (config_errors_vadd(&p->config->warnings, line, key, remedy, problem, args))
+		p->no_memory = true;
+	va_end(args);
+}
+
 char *parse_copy(struct parse *p, const char *text)
 {
 	char *copy = strdup(text);

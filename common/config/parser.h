@@ -26,6 +26,9 @@ struct field {
 /* Note one error; `problem` is a format. Beyond CONFIG_ERRORS_MAX they are not kept. */
 void parse_error(struct parse *p, unsigned line, const char *key, const char *remedy,
     const char *problem, ...) PRINTF_LIKE(5, 6);
+/* Note something that is no error. */
+void parse_warning(struct parse *p, unsigned line, const char *key, const char *remedy,
+    const char *problem, ...) PRINTF_LIKE(5, 6);
 /* Hand each entry of a mapping to its field; unknown and repeated keys are errors. */
 void parse_fields(struct parse *p, const struct node *node, const char *prefix,
     const struct field *fields, size_t count, void *into);
@@ -49,13 +52,14 @@ const char *parse_outside(const struct parse *p, const char *key);
 /* Take what is behind the bytes of the file; those without it. */
 struct span parse_outside_split(struct parse *p, struct span bytes);
 
-/* The structures: listeners.c, upstreams.c, stdio.c. */
+/* The structures: listeners.c, tls.c, upstreams.c, stdio.c. */
 void parse_listens(struct parse *p, const struct node *node);
 void parse_admin(struct parse *p, const struct node *node);
 void parse_upstreams(struct parse *p, const struct node *node);
 void parse_mcp_servers(struct parse *p, const struct node *node);
 /* After parse_upstreams and parse_mcp_servers. */
 void parse_routes(struct parse *p, const struct node *node);
+void parse_tls(struct parse *p, const struct node *node, const char *key, void *listen);
 /* The listener that `defaults` names. */
 void parse_default_listen(struct parse *p);
 /* An error unless it is the URL of an upstream; and what would be right. */

@@ -2,6 +2,7 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,17 @@ static int print_keys(void)
 	return error ? EXIT_FAILED : EXIT_OK;
 }
 
+static void print_warnings(const char *path, const struct config *config)
+{
+	struct buffer text = {0};
+	char name[PATH_MAX + 16];
+
+	snprintf(name, sizeof(name), "warning: %s", path);
+	if (config_errors_print(&config->warnings, name, &text) == 0)
+		fwrite(buffer_span(&text).p, 1, buffer_length(&text), stderr);
+	buffer_release(&text);
+}
+
 static int check_file(const char *path)
 {
 	struct buffer bytes = {0}, text = {0};
@@ -44,6 +56,7 @@ static int check_file(const char *path)
 	if (error == 0) {
 		printf("%s: good: %zu upstreams, %zu routes, %u workers\n", path,
 		    config->upstream_count, config->route_count, config->workers);
+		print_warnings(path, config);
 		config_free(config);
 		code = EXIT_OK;
 	} else if (error == -EINVAL) {
@@ -164,8 +177,9 @@ static void print_status(const cJSON *status)
 	    reply_text(reload, "message"));
 	print_generations(status);
 	cJSON_ArrayForEach(row, cJSON_GetObjectItemCaseSensitive(status, "listen")) printf(
-	    "%-8s %s\n", cJSON_IsTrue(cJSON_GetObjectItem(row, "admin")) ? "admin" : "listen",
-	    reply_text(row, "address"));
+	    "%-8s %s%s\n", cJSON_IsTrue(cJSON_GetObjectItem(row, "admin")) ? "admin" : "listen",
+	    reply_text(row, "address"),
+	    cJSON_IsTrue(cJSON_GetObjectItem(row, "tls")) ? " (TLS)" : "");
 	printf("sessions %.0f active, %.0f created\n\n", reply_number(sessions, "active"),
 	    reply_number(sessions, "created"));
 	print_children(status);

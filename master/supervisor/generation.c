@@ -107,6 +107,17 @@ static int config_memfd(struct span bytes)
 	return fd;
 }
 
+static void log_warnings(struct supervisor *s, const struct config *config)
+{
+	for (size_t i = 0; i < config->warnings.count; i++) {
+		const struct config_error *row = &config->warnings.rows[i];
+		LOG(s->log, LOG_LEVEL_WARN, "configuration warning",
+		    LOG_STR("file", source_name(&s->source)), LOG_UINT("line", row->line),
+		    LOG_STR("key", row->key), LOG_STR("problem", row->problem),
+		    LOG_STR("remedy", row->remedy));
+	}
+}
+
 struct generation *generation_create(
     struct supervisor *s, struct config *config, struct span bytes, struct config_errors *errors)
 {
@@ -122,6 +133,7 @@ struct generation *generation_create(
 	g->number = s->last_generation + 1;
 	g->config_fd = -1;
 	g->fallback_fd = -1;
+	log_warnings(s, config);
 	if (config_seal(config, bytes, &sealed) == 0) {
 		g->config_fd = config_memfd(buffer_span(&sealed));
 		config_sha256(buffer_span(&sealed), g->sha256);

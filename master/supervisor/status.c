@@ -165,6 +165,7 @@ static cJSON *listen_report(const struct generation *g)
 		cJSON *row = cJSON_CreateObject();
 		cJSON_AddStringToObject(row, "address", l->config->address.text);
 		cJSON_AddBoolToObject(row, "admin", l->admin);
+		cJSON_AddBoolToObject(row, "tls", l->config->tls.on);
 		add_number(row, "slots", LISTENER_SLOTS);
 		cJSON_AddItemToArray(rows, row);
 	}

@@ -18,7 +18,9 @@
 #include "common/decimal.h"
 #include "common/turn.h"
 #include "worker/http/date.h"
+#include "worker/http/handshake.h"
 #include "worker/http/status.h"
+#include "worker/http/tls.h"
 #include "worker/policy/clients.h"
 #include "worker/worker.h"
 
@@ -44,17 +46,32 @@ static size_t in_max(const struct conn *c)
 	return c->worker->config->limits.header_size + CONN_BUDGET;
 }
 
-static void update_events(struct conn *c)
+/* What comes while lingering is dropped as it is. */
+static struct tls *tls_of(const struct conn *c)
 {
-	int events = 0;
+	return c->state == CONN_LINGER ? NULL : c->tls;
+}
+
+static bool wants_more(const struct conn *c)
+{
 	/* Whole requests wait: for an answer to be made or written, or for their turn. */
 	bool waits = c->state == CONN_ANSWERING || c->head_sent || c->in_ready;
 	bool full = waits && buffer_length(&c->in) >= c->worker->config->limits.header_size;
 
-	if (!c->read_ended && !full)
-		events |= EV_READ;
+	return !c->read_ended && !full;
+}
+
+static void update_events(struct conn *c)
+{
+	int events = wants_more(c) ? EV_READ : 0;
+
 	if (buffer_length(&c->out) > 0)
 		events |= EV_WRITE;
+	if (c->tls && tls_of(c)) {
+		if ((events & EV_READ) && tls_more(c->tls))
+			worker_ready(c->worker, c);
+		events = tls_wanted(c->tls, events);
+	}
 	if (events == (c->io.events & (EV_READ | EV_WRITE)) && ev_is_active(&c->io))
 		return;
 	ev_io_stop(c->worker->loop, &c->io);
@@ -74,6 +91,8 @@ void conn_close(struct conn *c)
 	c->closed = true;
 	if (c->state == CONN_BODY || c->state == CONN_ANSWERING)
 		c->handler->aborted(c);
+	else if (c->tls && buffer_length(&c->out) == 0)
+		tls_end(c->tls);
 	ev_io_stop(w->loop, &c->io);
 	close(c->io.fd);
 	deadline_set(c, NULL);
@@ -93,11 +112,11 @@ void conn_free(struct conn *c)
 	buffer_release(&c->in);
 	buffer_release(&c->out);
 	clients_release(c->worker->clients, c->client);
+	tls_free(c->tls);
 	free(c);
 }
 
-/* Nothing more will be read for the handler: say goodbye, wait for the client's, within bounds. */
-static void conn_linger(struct conn *c)
+void conn_linger(struct conn *c)
 {
 	c->state = CONN_LINGER;
 	buffer_release(&c->in);
@@ -105,6 +124,9 @@ static void conn_linger(struct conn *c)
 		conn_close(c);
 		return;
 	}
+	if (c->tls)
+		tls_end(c->tls);
+	c->securing = false;
 	shutdown(c->io.fd, SHUT_WR);
 	deadline_set(c, &c->worker->timeouts.client_linger);
 	update_events(c);
@@ -135,8 +157,9 @@ static bool answer_ended(const struct conn *c)
 static ssize_t send_now(struct conn *c, struct iovec *pieces, unsigned count)
 {
 	struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
-	ssize_t n = count == 1 ? send(c->io.fd, pieces->iov_base, pieces->iov_len, MSG_NOSIGNAL)
-			       : sendmsg(c->io.fd, &message, MSG_NOSIGNAL);
+	ssize_t n = c->tls       ? tls_write(c->tls, pieces, count)
+		    : count == 1 ? send(c->io.fd, pieces->iov_base, pieces->iov_len, MSG_NOSIGNAL)
+				 : sendmsg(c->io.fd, &message, MSG_NOSIGNAL);
 
 	return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : n;
 }
@@ -223,9 +246,12 @@ static void conn_write_queued(struct conn *c)
 	struct span rest = buffer_span(&c->out);
 	size_t budget = rest.n < CONN_BUDGET ? rest.n : CONN_BUDGET;
 
-	ssize_t n = send(c->io.fd, rest.p, budget, MSG_NOSIGNAL);
-	if (n < 0) {
-		if (errno != EAGAIN && errno != EINTR)
+	if (rest.n == 0) /* TLS had something to write for itself */
+		return;
+	struct iovec piece = {(char *)rest.p, budget};
+	ssize_t n = send_now(c, &piece, 1);
+	if (n <= 0) {
+		if (n < 0)
 			conn_failed(c);
 		return;
 	}
@@ -353,6 +379,13 @@ static struct timeout_queue *idle_queue(struct worker *w)
 	return w->drain.last ? &t->client_linger : &t->client_parting;
 }
 
+void conn_await(struct conn *c)
+{
+	struct worker *w = c->worker;
+
+	deadline_set(c, c->securing ? &w->timeouts.client_header : idle_queue(w));
+}
+
 /* Ready for another request on this connection. */
 static void conn_next(struct conn *c)
 {
@@ -379,8 +412,7 @@ static void conn_next(struct conn *c)
 	update_events(c);
 }
 
-/* The bytes are no request that we serve: say why, and never trust this connection again. */
-static void conn_refuse(struct conn *c, unsigned status, const char *reason)
+void conn_refuse(struct conn *c, unsigned status, const char *reason)
 {
 	struct worker *w = c->worker;
 	struct buffer body = {0};
@@ -398,12 +430,15 @@ static void conn_refuse(struct conn *c, unsigned status, const char *reason)
 }
 
 /* The client waits for a word before it sends the body (RFC 9110, 10.1.1). Lost, it only costs a
- * wait. */
+ * wait, but TLS has to go on where it was. */
 static void send_continue(struct conn *c)
 {
-	static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+	static char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+	struct iovec piece = {text, sizeof(text) - 1};
 
-	if (send(c->io.fd, text, sizeof(text) - 1, MSG_NOSIGNAL) < 0 && errno != EAGAIN)
+	ssize_t n = send_now(c, &piece, 1);
+	if (n < 0 || (n == 0 && c->tls &&
+			 buffer_append(&c->out, piece.iov_base, piece.iov_len, CONN_OUT_MAX)))
 		conn_close(c);
 }
 
@@ -509,7 +544,7 @@ static void keep_rest(struct conn *c, struct span rest)
 		worker_ready(c->worker, c);
 }
 
-void conn_serve_buffered(struct conn *c)
+static void serve_in(struct conn *c)
 {
 	size_t used = conn_serve(c, buffer_span(&c->in));
 
@@ -537,10 +572,14 @@ static void read_ended(struct conn *c)
 static void conn_read(struct conn *c)
 {
 	struct worker *w = c->worker;
-	ssize_t n = recv(c->io.fd, w->scratch, CONN_BUDGET, 0);
+	ssize_t n = tls_of(c) ? tls_read(c->tls, w->scratch, CONN_BUDGET)
+			      : recv(c->io.fd, w->scratch, CONN_BUDGET, 0);
+	int error = errno;
 
+	if (c->securing && !handshake_step(c))
+		return;
 	if (n < 0) {
-		if (errno != EAGAIN && errno != EINTR)
+		if (error != EAGAIN && error != EINTR)
 			conn_close(c);
 		return;
 	}
@@ -555,11 +594,21 @@ static void conn_read(struct conn *c)
 		if (buffer_append(&c->in, bytes.p, bytes.n, in_max(c)))
 			conn_close(c);
 		else if (c->state != CONN_ANSWERING)
-			conn_serve_buffered(c);
+			serve_in(c);
 		return;
 	}
 	size_t used = conn_serve(c, bytes);
 	keep_rest(c, (struct span){bytes.p + used, bytes.n - used});
+}
+
+void conn_serve_buffered(struct conn *c)
+{
+	serve_in(c);
+	if (c->closed || !tls_of(c) || !tls_more(c->tls) || !wants_more(c))
+		return;
+	conn_read(c);
+	if (!c->closed)
+		update_events(c);
 }
 
 static void on_io(struct ev_loop *loop, ev_io *io, int events)
@@ -568,6 +617,8 @@ static void on_io(struct ev_loop *loop, ev_io *io, int events)
 
 	turn_enter("client");
 	(void)loop;
+	if (c->tls && tls_of(c))
+		events = tls_came(c->tls, events);
 	if (events & EV_WRITE)
 		conn_write_queued(c);
 	if (!c->closed && (events & EV_READ))
@@ -630,7 +681,9 @@ static void on_deadline(struct timeout_queue *queue, struct timeout *timeout)
 	struct worker *w = c->worker;
 
 	c->deadline_queue = NULL;
-	if (queue == &w->timeouts.client_header) {
+	if (queue == &w->timeouts.client_header && c->securing) {
+		handshake_failed(c);
+	} else if (queue == &w->timeouts.client_header) {
 		conn_refuse(
 		    c, 408, "the request's head did not arrive within timeouts.client_header");
 	} else if (queue == &w->timeouts.client_body) {

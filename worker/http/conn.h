@@ -22,6 +22,8 @@ struct admin_page;
 struct client_count;
 struct conn;
 struct exchange;
+struct tls;
+struct tls_server;
 struct worker;
 
 enum {
@@ -66,6 +68,7 @@ struct conn {
 		const struct admin_page *page; /* of the admin handler */
 	};
 	struct client_count *client;
+	struct tls *tls; /* NULL: plain */
 	struct reader reader;
 	struct buffer in;  /* received, not yet understood */
 	struct buffer out; /* to be sent */
@@ -84,6 +87,7 @@ struct conn {
 	bool above_water;
 	bool request_open; /* its first byte came */
 	bool read_ended, in_ready, closed;
+	bool securing; /* a TLS handshake is under way */
 };
 
 /* Take over an accepted descriptor. NULL when memory is short (the descriptor is closed). */
@@ -124,5 +128,13 @@ static inline bool conn_congested(const struct conn *c)
 void conn_serve_buffered(struct conn *c);
 void conn_drain(struct conn *c);
 void conn_timeouts_init(struct worker *w);
+
+/* For handshake.c. The bytes are no request that we serve: say why, and never trust this connection
+ * again. */
+void conn_refuse(struct conn *c, unsigned status, const char *reason);
+/* Nothing more will be read for the handler: say goodbye, wait for the client's, within bounds. */
+void conn_linger(struct conn *c);
+/* How long a handshake, or the next request, may take to come. */
+void conn_await(struct conn *c);
 
 #endif
