@@ -207,6 +207,7 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
 	turn_enter("end of turn");
 	(void)loop;
 	(void)events;
+	w->handshakes = WORKER_HANDSHAKES;
 	serve_ready(w);
 	upstreams_send_posted(w);
 	stdio_flush(w->stdio);

@@ -29,6 +29,7 @@ enum {
 	 * often, which took a third more CPU time for one of 256 KiB. */
 	WORKER_SCRATCH = 256 * 1024,
 	WORKER_READY_BUDGET = 64, /* connections with buffered requests served per turn */
+	WORKER_HANDSHAKES = 8,    /* steps of TLS handshakes per turn: each may cost milliseconds */
 };
 
 TAILQ_HEAD(conn_list, conn);
@@ -85,6 +86,7 @@ struct worker {
 	struct conn_list conns; /* open */
 	struct conn_list ready; /* with whole requests in their buffer */
 	unsigned conn_count;
+	unsigned handshakes;            /* steps that this turn still has */
 	struct exchange_list exchanges; /* in flight */
 	struct exchange_list spare_exchanges;
 	unsigned spare_count;

@@ -572,6 +572,9 @@ static void read_ended(struct conn *c)
 static void conn_read(struct conn *c)
 {
 	struct worker *w = c->worker;
+
+	if (c->securing && !handshake_turn(c))
+		return;
 	ssize_t n = tls_of(c) ? tls_read(c->tls, w->scratch, CONN_BUDGET)
 			      : recv(c->io.fd, w->scratch, CONN_BUDGET, 0);
 	int error = errno;

@@ -17,6 +17,16 @@ void handshake_begin(struct conn *c, struct tls_server *server)
 	conn_await(c);
 }
 
+bool handshake_turn(struct conn *c)
+{
+	struct worker *w = c->worker;
+
+	if (w->handshakes == 0)
+		return false;
+	w->handshakes--;
+	return true;
+}
+
 bool handshake_step(struct conn *c)
 {
 	enum tls_stage stage = tls_stage(c->tls);

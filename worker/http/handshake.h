@@ -14,7 +14,9 @@ struct tls_server;
 
 /* On a connection that was opened just now; it is closed when memory is short. */
 void handshake_begin(struct conn *c, struct tls_server *server);
-/* After a read while c->securing. False when there is nothing to serve, yet or ever. */
+/* Before a read while c->securing: whether this turn of the loop has time for it. Else the next. */
+bool handshake_turn(struct conn *c);
+/* After it. False when there is nothing to serve, yet or ever. */
 bool handshake_step(struct conn *c);
 void handshake_failed(struct conn *c);
 
