@@ -1,6 +1,7 @@
 // HTTP as the tests need it: every header under the test's control, bytes as they came, raw sockets
 // for requests that no client library would send, SSE read event by event.
 import http from 'node:http';
+import https from 'node:https';
 import net from 'node:net';
 
 const TIMEOUT = 20_000;
@@ -23,7 +24,8 @@ export function request(url, options = {}) {
 		timeout = TIMEOUT,
 	} = options;
 	return new Promise((resolve, reject) => {
-		const sent = http.request(url, { method, headers, agent }, (response) => {
+		const { request: send } = String(url).startsWith('https:') ? https : http;
+		const sent = send(url, { method, headers, agent }, (response) => {
 			const head = { status: response.statusCode, headers: response.headers };
 			if (stream) return resolve({ ...head, response, request: sent });
 			const chunks = [];

@@ -2,6 +2,7 @@
 // and call as fast as they are answered. Nothing is retried in silence: every failure is kept with
 // the connection it happened on, so that a test can tell whose connection died with whom.
 import http from 'node:http';
+import https from 'node:https';
 import { setTimeout as delay } from 'node:timers/promises';
 import { until } from './process.mjs';
 
@@ -19,7 +20,8 @@ class LoadClient {
 
 	#reconnect() {
 		this.agent?.destroy();
-		this.agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+		const { Agent } = this.session.url.startsWith('https:') ? https : http;
+		this.agent = new Agent({ keepAlive: true, maxSockets: 1 });
 		// A connection that was closed politely is replaced without ado and has a name of its own.
 		const create = this.agent.createConnection;
 		this.agent.createConnection = (...args) => {
