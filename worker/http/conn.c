@@ -10,16 +10,12 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "common/clock.h"
-#include "common/decimal.h"
 #include "common/turn.h"
-#include "worker/http/date.h"
 #include "worker/http/handshake.h"
-#include "worker/http/status.h"
 #include "worker/http/tls.h"
 #include "worker/policy/clients.h"
 #include "worker/worker.h"
@@ -32,7 +28,7 @@ enum {
 static void conn_next(struct conn *c);
 static void send_posted(struct conn *c);
 
-static void deadline_set(struct conn *c, struct timeout_queue *queue)
+void conn_deadline(struct conn *c, struct timeout_queue *queue)
 {
 	if (c->deadline_queue)
 		timeout_disarm(c->deadline_queue, &c->deadline);
@@ -95,7 +91,7 @@ void conn_close(struct conn *c)
 		tls_end(c->tls);
 	ev_io_stop(w->loop, &c->io);
 	close(c->io.fd);
-	deadline_set(c, NULL);
+	conn_deadline(c, NULL);
 	timeout_disarm(&w->timeouts.client_write, &c->write_deadline);
 	if (c->in_ready)
 		TAILQ_REMOVE(&w->ready, c, ready);
@@ -128,18 +124,11 @@ void conn_linger(struct conn *c)
 		tls_end(c->tls);
 	c->securing = false;
 	shutdown(c->io.fd, SHUT_WR);
-	deadline_set(c, &c->worker->timeouts.client_linger);
+	conn_deadline(c, &c->worker->timeouts.client_linger);
 	update_events(c);
 }
 
-static void conn_failed(struct conn *c)
-{
-	gather_reset(&c->worker->gather);
-	conn_close(c);
-}
-
-/* The last byte of an answer is with the kernel. */
-static void answer_sent(struct conn *c)
+void conn_answered(struct conn *c)
 {
 	/* One that was not told of the end may be sending its next request. */
 	if (c->close_after || c->worker->drain.last)
@@ -207,7 +196,7 @@ static void send_posted(struct conn *c)
 	if (!send_or_queue(c, &piece, 1, piece.iov_len))
 		conn_close(c);
 	else if (answer_ended(c) && buffer_length(&c->out) == 0)
-		answer_sent(c);
+		conn_answered(c);
 }
 
 void conns_send_posted(struct worker *w)
@@ -252,7 +241,7 @@ static void conn_write_queued(struct conn *c)
 	ssize_t n = send_now(c, &piece, 1);
 	if (n <= 0) {
 		if (n < 0)
-			conn_failed(c);
+			conn_break(c);
 		return;
 	}
 	buffer_consume(&c->out, (size_t)n);
@@ -269,104 +258,9 @@ static void conn_write_queued(struct conn *c)
 			c->handler->drained(c);
 	}
 	if (!c->closed && left == 0 && answer_ended(c))
-		answer_sent(c);
+		conn_answered(c);
 	if (!c->closed)
 		update_events(c);
-}
-
-static bool put_length(struct gather *g, int64_t length)
-{
-	char text[DECIMAL_TEXT];
-
-	return gather_copy(g, SPAN("Content-Length: ")) &&
-	       gather_copy(g, decimal(text, (uint64_t)length)) && gather_copy(g, SPAN("\r\n"));
-}
-
-void conn_begin(
-    struct conn *c, unsigned status, int64_t content_length, struct span headers, struct span more)
-{
-	static const struct span none = {0};
-	struct gather *g = &c->worker->gather;
-
-	if (c->closed)
-		return;
-	c->state = CONN_ANSWERING;
-	deadline_set(c, NULL);
-	c->chunked = content_length == CONN_LENGTH_UNKNOWN && !c->http10;
-	if (!c->reader.message_done || c->worker->draining ||
-	    (content_length == CONN_LENGTH_UNKNOWN && c->http10))
-		c->close_after = true;
-	struct span connection = c->close_after ? SPAN("Connection: close\r\n")
-				 : c->http10    ? SPAN("Connection: keep-alive\r\n")
-						: none;
-	gather_reset(g);
-	if (!gather_copy(g, status_line(status)) ||
-	    !gather_copy(g, date_line(&c->worker->date, (time_t)ev_now(c->worker->loop))) ||
-	    !gather_copy(g, connection) ||
-	    !gather_copy(g, c->chunked ? SPAN("Transfer-Encoding: chunked\r\n") : none) ||
-	    (content_length >= 0 && !put_length(g, content_length)) || !gather_copy(g, headers) ||
-	    !gather_copy(g, more) || !gather_copy(g, SPAN("\r\n")))
-		conn_failed(c);
-}
-
-/* One piece as it stands, or as a chunk of its own (RFC 9112, 7.1). */
-static bool add_piece(struct conn *c, struct span piece)
-{
-	struct gather *g = &c->worker->gather;
-	char size[20];
-
-	if (!c->chunked)
-		return gather_add(g, piece);
-	int n = snprintf(size, sizeof(size), "%zx\r\n", piece.n);
-	if (g->count + 3 > GATHER_PIECES || GATHER_TEXT - g->text_used < sizeof(size) + 2)
-		return false;
-	return gather_copy(g, (struct span){size, (size_t)n}) && gather_add(g, piece) &&
-	       gather_copy(g, SPAN("\r\n"));
-}
-
-void conn_body(struct conn *c, struct span piece)
-{
-	if (c->closed || piece.n == 0 || add_piece(c, piece))
-		return;
-	conn_flush(c);
-	if (!c->closed && !add_piece(c, piece))
-		conn_failed(c);
-}
-
-void conn_end(struct conn *c)
-{
-	if (c->closed)
-		return;
-	if (c->chunked && !gather_copy(&c->worker->gather, SPAN("0\r\n\r\n"))) {
-		conn_flush(c);
-		if (c->closed)
-			return;
-		if (!gather_copy(&c->worker->gather, SPAN("0\r\n\r\n"))) {
-			conn_failed(c);
-			return;
-		}
-	}
-	conn_flush(c);
-	if (c->closed)
-		return;
-	c->state = CONN_HEAD;
-	c->head_sent = true;
-	if (buffer_length(&c->out) == 0 && !c->posted.p)
-		answer_sent(c);
-}
-
-void conn_break(struct conn *c)
-{
-	gather_reset(&c->worker->gather);
-	conn_close(c);
-}
-
-void conn_answer(struct conn *c, unsigned status, struct span headers, struct span body)
-{
-	conn_begin(c, status, status == 202 && body.n == 0 ? 0 : (int64_t)body.n, headers,
-	    (struct span){0});
-	conn_body(c, body);
-	conn_end(c);
 }
 
 /* How long it may wait for its next request. */
@@ -383,7 +277,7 @@ void conn_await(struct conn *c)
 {
 	struct worker *w = c->worker;
 
-	deadline_set(c, c->securing ? &w->timeouts.client_header : idle_queue(w));
+	conn_deadline(c, c->securing ? &w->timeouts.client_header : idle_queue(w));
 }
 
 /* Ready for another request on this connection. */
@@ -403,30 +297,13 @@ static void conn_next(struct conn *c)
 		worker_ready(w, c);
 	} else {
 		buffer_release(&c->in);
-		deadline_set(c, idle_queue(w));
+		conn_deadline(c, idle_queue(w));
 		if (c->read_ended) {
 			conn_close(c);
 			return;
 		}
 	}
 	update_events(c);
-}
-
-void conn_refuse(struct conn *c, unsigned status, const char *reason)
-{
-	struct worker *w = c->worker;
-	struct buffer body = {0};
-
-	METRIC_ADD(w->metrics, REQUESTS, 1, 0, METRIC_METHOD_OTHER, METRIC_OUTCOME_REJECTED);
-	LOG(w->log, LOG_LEVEL_INFO, "request refused", LOG_STR("client", clients_name(c->client)),
-	    LOG_UINT("status", status), LOG_STR("reason", reason));
-	c->close_after = true;
-	if (status_error_body(&body, (struct span){0}, -32600, reason, (struct span){0}))
-		conn_close(c);
-	else
-		conn_answer(
-		    c, status, SPAN("Content-Type: application/json\r\n"), buffer_span(&body));
-	buffer_release(&body);
 }
 
 /* The client waits for a word before it sends the body (RFC 9110, 10.1.1). Lost, it only costs a
@@ -450,7 +327,7 @@ static size_t take_head(struct conn *c, struct span bytes)
 		c->request_open = true;
 		c->request_started = clock_microseconds();
 		c->bytes_in = c->bytes_out = 0;
-		deadline_set(c, &w->timeouts.client_header);
+		conn_deadline(c, &w->timeouts.client_header);
 	}
 	ssize_t n = reader_head(&c->reader, bytes, &w->head);
 	if (n == 0)
@@ -466,7 +343,7 @@ static size_t take_head(struct conn *c, struct span bytes)
 	c->http10 = w->head.minor == 0;
 	c->close_after = !w->head.keep_alive || (most > 0 && c->requests >= most);
 	c->bytes_in += (size_t)n;
-	deadline_set(c, c->reader.message_done ? NULL : &w->timeouts.client_body);
+	conn_deadline(c, c->reader.message_done ? NULL : &w->timeouts.client_body);
 	bool expects = head_find(&w->head, HTTP_EXPECT) != NULL;
 	c->handler->head(c, &w->head);
 	if (c->closed || c->state != CONN_BODY)
@@ -501,7 +378,7 @@ static size_t take_body(struct conn *c, struct span bytes)
 	}
 	c->bytes_in += (size_t)n;
 	if (c->reader.message_done) {
-		deadline_set(c, NULL);
+		conn_deadline(c, NULL);
 		c->state = CONN_ANSWERING;
 		c->handler->complete(c);
 	}
@@ -665,7 +542,7 @@ void conn_drain(struct conn *c)
 {
 	/* Closing an idle connection races with its next request: leave it a moment. */
 	if (conn_idle(c))
-		deadline_set(c, idle_queue(c->worker));
+		conn_deadline(c, idle_queue(c->worker));
 }
 
 /* A client that was told of no end goes: what it sent before ours is still served. */

@@ -129,7 +129,13 @@ void conn_serve_buffered(struct conn *c);
 void conn_drain(struct conn *c);
 void conn_timeouts_init(struct worker *w);
 
-/* For handshake.c. The bytes are no request that we serve: say why, and never trust this connection
+/* Between conn.c, answer.c and handshake.c. */
+
+/* What it waits for must come within the queue's time; NULL: it waits for nothing. */
+void conn_deadline(struct conn *c, struct timeout_queue *queue);
+/* The last byte of an answer is with the kernel. */
+void conn_answered(struct conn *c);
+/* The bytes are no request that we serve: say why, and never trust this connection
  * again. */
 void conn_refuse(struct conn *c, unsigned status, const char *reason);
 /* Nothing more will be read for the handler: say goodbye, wait for the client's, within bounds. */
