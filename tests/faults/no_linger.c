@@ -8,16 +8,17 @@
 #include "worker/http/conn.h"
 #include "worker/worker.h"
 
-void __real_conn_begin(struct conn *c, unsigned status, int64_t length, struct span headers);
-void __wrap_conn_begin(struct conn *c, unsigned status, int64_t length, struct span headers);
-void __wrap_conn_drain(struct conn *c);
+/* Of the same type as what they stand for. */
+__typeof__(conn_begin) __real_conn_begin, __wrap_conn_begin;
+__typeof__(conn_drain) __wrap_conn_drain;
 
-void __wrap_conn_begin(struct conn *c, unsigned status, int64_t length, struct span headers)
+void __wrap_conn_begin(
+    struct conn *c, unsigned status, int64_t length, struct span headers, struct span more)
 {
 	bool draining = c->worker->draining;
 
 	c->worker->draining = false;
-	__real_conn_begin(c, status, length, headers);
+	__real_conn_begin(c, status, length, headers, more);
 	c->worker->draining = draining;
 	c->close_after |= draining;
 }
