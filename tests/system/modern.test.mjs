@@ -231,6 +231,26 @@ describe('modern clients and a modern upstream', OPTIONS, () => {
 		await until('the upstream sees that nobody listens', () => closed);
 	});
 
+	// Of the request no more than the id is kept.
+	test('a stream of notifications that breaks ends with an error for its request', async () => {
+		const id = `the "first" ${'x'.repeat(600)}`;
+		let fall;
+		server.on['subscriptions/listen'] = ({ response }) => {
+			response.writeHead(200, { 'content-type': 'text/event-stream' });
+			response.write('data: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n\n');
+			fall = () => response.destroy();
+		};
+		const { response } = await send(margay.url, 'subscriptions/listen', {
+			params: { notifications: { toolsListChanged: true } },
+			id,
+			stream: true,
+		});
+		const said = [];
+		for await (const { data } of events(response)) if (said.push(JSON.parse(data)) === 1) fall();
+		assert.equal(said[0].method, 'notifications/tools/list_changed');
+		assert.deepEqual([said[1].id, said[1].error.code], [id, -32603]);
+	});
+
 	test('legacy clients of the same path are told in their own words', async () => {
 		server.on = {};
 		const session = await RawSession.open(margay.url);
