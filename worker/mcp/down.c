@@ -107,10 +107,13 @@ static int keep_session(struct errand *r, const struct session_record *record)
 	struct exchange *x = r->exchange;
 	struct span info = {0};
 
+	r->record = r->record ? r->record : malloc(sizeof(*r->record));
+	if (!r->record)
+		return -ENOMEM;
 	raw_object(record->state, "serverInfo", &info);
 	int error = buffer_append(&r->kept, info.p ? info.p : "", info.n, SESSION_STATE_MAX);
-	r->record = *record;
-	r->record.state = (struct span){0};
+	*r->record = *record;
+	r->record->state = (struct span){0};
 	r->translation.server_info = buffer_span(&r->kept);
 	r->translation.revision = (enum mcp_version)record->version;
 	r->translation.keep_log = x->log_level >= 0;
@@ -130,7 +133,7 @@ static int build(struct errand *r, const struct envelope *e)
 	if (c.error)
 		return c.error;
 	struct span body = buffer_span(&r->body);
-	return relay_build_head(&r->call.head, "POST", x->route->upstream, &r->record,
+	return relay_build_head(&r->call.head, "POST", x->route->upstream, r->record,
 	    (struct span){0}, buffer_span(&x->forward), &body);
 }
 
@@ -166,7 +169,7 @@ static void refuse_question(struct errand *r, const struct envelope *e)
 
 	to_legacy_refusal(&c, e);
 	if (!c.error)
-		aside_post(r->call.upstream, &r->record, buffer_span(&body));
+		aside_post(r->call.upstream, r->record, buffer_span(&body));
 	buffer_release(&body);
 }
 
@@ -220,7 +223,7 @@ static bool on_refused(struct errand *r, unsigned status, bool json)
 	struct worker *w = r->worker;
 
 	(void)json;
-	if (status != 404 || !r->record.upstream_session[0] || !x)
+	if (status != 404 || !r->record->upstream_session[0] || !x)
 		return false;
 	LOG(w->log, LOG_LEVEL_INFO, "upstream forgot its session",
 	    LOG_STR("upstream", x->route->upstream->config->name));

@@ -85,6 +85,7 @@ void errands_free_closed(struct worker *w)
 		buffer_release(&r->outgoing);
 		buffer_release(&r->kept);
 		sse_data_release(&r->events);
+		free(r->record);
 		free(r);
 	}
 }
@@ -134,8 +135,8 @@ void errand_send(struct errand *r)
 	    .repeatable = method->repeatable,
 	    .stream = method->stream,
 	    .action = r->way->action,
-	    .session = r->record.id,
-	    .child_name = r->record.upstream_session,
+	    .session = r->record ? r->record->id : (struct session_id){{0}},
+	    .child_name = r->record ? r->record->upstream_session : "",
 	    .single = true};
 	r->tries++;
 	if (r->exchange)
@@ -155,7 +156,7 @@ void errand_cancel(struct errand *r)
 	    "cancelled\",\"params\":{\"requestId\":%s,"
 	    "\"reason\":\"the client went\"}}",
 	    r->id);
-	aside_post(r->call.upstream, &r->record, (struct span){text, (size_t)n});
+	aside_post(r->call.upstream, r->record, (struct span){text, (size_t)n});
 }
 
 /* --- towards the client --- */

@@ -56,13 +56,14 @@ struct errand {
 	struct buffer kept;     /* backs spans of `translation` that must outlive a callback */
 	struct sse_data events;
 	struct translation translation;
-	struct session_id client;     /* session of a legacy client */
-	struct span state, request;   /* that one's state (virtual.h), its message; kept */
-	struct session_record record; /* the upstream's session; without state */
-	unsigned capabilities;        /* of that session */
-	unsigned missing;             /* what the upstream asked beyond these */
-	struct lease *lease;          /* its session, if it is nobody else's */
-	char id[24];                  /* towards the upstream: a number */
+	struct session_id client;   /* session of a legacy client */
+	struct span state, request; /* that one's state (virtual.h), its message; kept */
+	struct session_record
+	    *record;           /* the upstream's session, without state; NULL: it has none */
+	unsigned capabilities; /* of that session */
+	unsigned missing;      /* what the upstream asked beyond these */
+	struct lease *lease;   /* its session, if it is nobody else's */
+	char id[24];           /* towards the upstream: a number */
 	unsigned tries, answer_status;
 	bool sse, answered, delivered, closed, cancelled;
 	bool again; /* to be sent once more, when the upstream has said all */

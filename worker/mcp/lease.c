@@ -117,7 +117,7 @@ void lease_send(struct lease *l, struct errand *r)
 	l->events = (struct sse_data){0};
 	buffer_consume(&head, buffer_length(&head));
 	int error =
-	    relay_build_head(&head, "GET", u, &r->record, (struct span){0}, (struct span){0}, NULL);
+	    relay_build_head(&head, "GET", u, r->record, (struct span){0}, (struct span){0}, NULL);
 	l->call = (struct upstream_call){.upstream = u,
 	    .ops = &lease_ops,
 	    .head = head,

@@ -59,7 +59,7 @@ static void respond(struct errand *r, const struct ask *a, const char *kind, str
 	compose_member(&c, kind, value);
 	compose_close(&c, '}');
 	if (!c.error)
-		aside_post(r->call.upstream, &r->record, buffer_span(&body));
+		aside_post(r->call.upstream, r->record, buffer_span(&body));
 	buffer_release(&body);
 }
 
