@@ -79,7 +79,7 @@ struct conn {
 	uint64_t request_started; /* microseconds: first byte of the request */
 	uint64_t bytes_in, bytes_out;
 	unsigned requests;
-	enum conn_state state;
+	uint8_t state; /* enum conn_state */
 	bool http10;
 	bool close_after; /* after this answer */
 	bool head_sent;   /* some of this answer was given to the socket or its queue */

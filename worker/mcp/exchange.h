@@ -47,7 +47,7 @@ enum reply_id {
 
 enum exchange_kind { EXCHANGE_POST, EXCHANGE_STREAM, EXCHANGE_DELETE };
 
-enum { EXCHANGE_VERSION_MAX = 16, EXCHANGE_LOG_NAME_MAX = 64, EXCHANGE_TRACE_MAX = 64 };
+enum { EXCHANGE_VERSION_MAX = 16, EXCHANGE_LOG_NAME_MAX = 64, EXCHANGE_TRACE_MAX = 56 };
 
 struct exchange {
 	TAILQ_ENTRY(exchange) link;
@@ -109,7 +109,7 @@ struct exchange {
 	uint64_t upstream_started, upstream_micros;
 	char name[EXCHANGE_LOG_NAME_MAX]; /* params.name, cut */
 	char method_name[EXCHANGE_LOG_NAME_MAX];
-	char trace[EXCHANGE_TRACE_MAX]; /* traceparent */
+	char trace[EXCHANGE_TRACE_MAX]; /* traceparent, of 55 characters */
 };
 
 extern const struct conn_handler exchange_handler;
