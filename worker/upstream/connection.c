@@ -19,6 +19,8 @@
 #include "common/turn.h"
 #include "worker/upstream/upstream.h"
 
+enum { WRITE_MAX = 64 * 1024 /* of a body, per wake-up */ };
+
 static void on_io(struct ev_loop *loop, ev_io *io, int events);
 
 void upstream_connection_update(struct upstream_connection *uc)
@@ -142,9 +144,10 @@ static void call_write(struct upstream_connection *uc)
 		pieces[count++] =
 		    (struct iovec){(char *)head.p + call->written, head.n - call->written};
 	size_t body_sent = call->written > head.n ? call->written - head.n : 0;
-	if (body_sent < call->body.n)
-		pieces[count++] =
-		    (struct iovec){(char *)call->body.p + body_sent, call->body.n - body_sent};
+	size_t rest = call->body.n - body_sent;
+	if (rest > 0)
+		pieces[count++] = (struct iovec){
+		    (char *)call->body.p + body_sent, rest < WRITE_MAX ? rest : WRITE_MAX};
 	struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)count};
 	ssize_t n = sendmsg(uc->io.fd, &message, MSG_NOSIGNAL);
 	if (n < 0) {
