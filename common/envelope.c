@@ -10,6 +10,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "common/escape.h"
 #include "common/plain.h"
@@ -87,6 +88,12 @@ struct frame {
 
 struct scan {
 	const char *start, *p, *end;
+	const char *pause;   /* -EAGAIN there, or a little behind it; `end`: never */
+	const char *message; /* where it begins; NULL: not there yet */
+	const char *string;  /* the inside of the one that p is in, or NULL */
+	bool escaped;        /* that one has escapes */
+	bool key_next;       /* a key and its colon, or what is left of them, and then a value */
+	enum member member;  /* what that value is */
 	unsigned depth, limit;
 	struct envelope *out;
 	struct envelope_fault *fault;
@@ -132,25 +139,24 @@ static int scan_escape(struct scan *s)
 	return 0;
 }
 
-/* s->p is behind the opening quote; afterwards behind the closing one. `out` gets the raw inside.
- */
-static int scan_string(struct scan *s, struct span *out, bool *escaped)
+/* s->p is within the string; afterwards behind its closing quote. `out` gets the raw inside. */
+static int scan_string(struct scan *s, struct span *out)
 {
-	const char *start = s->p;
 	int error;
 
-	*escaped = false;
 	for (;;) {
-		s->p += plain_length(s->p, (size_t)(s->end - s->p), PLAIN_STRING);
-		if (s->p == s->end)
-			return not_json(s, "unterminated string");
+		if (s->p < s->pause)
+			s->p += plain_length(s->p, (size_t)(s->pause - s->p), PLAIN_STRING);
+		if (s->p >= s->pause)
+			return s->p == s->end ? not_json(s, "unterminated string") : -EAGAIN;
 		unsigned char c = (unsigned char)*s->p;
 		if (c == '"') {
-			*out = (struct span){start, (size_t)(s->p++ - start)};
+			*out = (struct span){s->string, (size_t)(s->p++ - s->string)};
+			s->string = NULL;
 			return 0;
 		}
 		if (c == '\\') {
-			*escaped = true;
+			s->escaped = true;
 			if ((error = scan_escape(s)))
 				return error;
 		} else if (c < 0x20) {
@@ -163,6 +169,12 @@ static int scan_string(struct scan *s, struct span *out, bool *escaped)
 			s->p += n;
 		}
 	}
+}
+
+static void open_string(struct scan *s)
+{
+	s->string = ++s->p;
+	s->escaped = false;
 }
 
 static size_t digits(struct scan *s)
@@ -306,20 +318,21 @@ static int open_container(struct scan *s, enum member m)
 	return 0;
 }
 
-/* A key and its colon; the next thing is the value of *m. */
+/* A key and its colon, or what is left of them; the next thing is the value of *m. */
 static int scan_key(struct scan *s, enum member *m)
 {
 	struct span key;
-	bool escaped;
 
-	skip_space(s);
-	if (s->p == s->end || *s->p != '"')
-		return not_json(s, "a key is expected");
-	s->p++;
-	int error = scan_string(s, &key, &escaped);
+	if (!s->string) {
+		skip_space(s);
+		if (s->p == s->end || *s->p != '"')
+			return not_json(s, "a key is expected");
+		open_string(s);
+	}
+	int error = scan_string(s, &key);
 	if (error)
 		return error;
-	*m = find_member((enum place)s->stack[s->depth - 1].place, key, escaped);
+	*m = find_member((enum place)s->stack[s->depth - 1].place, key, s->escaped);
 	if (*m != NO_MEMBER && (s->seen & 1u << *m))
 		return fail(s, -32600, "duplicate key");
 	s->seen |= 1u << *m;
@@ -330,25 +343,29 @@ static int scan_key(struct scan *s, enum member *m)
 	return 0;
 }
 
+static int scan_text(struct scan *s, enum member m)
+{
+	struct span text;
+
+	if (!s->string)
+		open_string(s);
+	int error = scan_string(s, &text);
+	if (error)
+		return error;
+	return keep_member(s, m, (struct span){text.p - 1, text.n + 2}, &text, s->escaped);
+}
+
 static int scan_scalar(struct scan *s, enum member m)
 {
 	const char *start = s->p;
-	struct span text;
-	bool escaped = false, is_text = *s->p == '"';
-	int error;
 
-	if (is_text) {
-		s->p++;
-		error = scan_string(s, &text, &escaped);
-	} else if (*s->p == '-' || (*s->p >= '0' && *s->p <= '9')) {
-		error = scan_number(s);
-	} else {
-		error = scan_literal(s);
-	}
+	if (s->string || *s->p == '"')
+		return scan_text(s, m);
+	bool is_number = *s->p == '-' || (*s->p >= '0' && *s->p <= '9');
+	int error = is_number ? scan_number(s) : scan_literal(s);
 	if (error)
 		return error;
-	return keep_member(
-	    s, m, (struct span){start, (size_t)(s->p - start)}, is_text ? &text : NULL, escaped);
+	return keep_member(s, m, (struct span){start, (size_t)(s->p - start)}, NULL, false);
 }
 
 /* After a value: close what is closed here. *more: a comma came, so that another value follows. */
@@ -378,18 +395,24 @@ static int scan_after_value(struct scan *s, bool *more)
 	return 0;
 }
 
-/* One JSON value, to its end. */
+/* One JSON value, to its end or to the pause. */
 static int scan_value(struct scan *s)
 {
-	enum member m = NO_MEMBER;
-	bool more;
+	enum member m = s->member;
+	bool more, key = s->key_next;
 	int error;
 
 	for (;;) {
-		skip_space(s);
-		if (s->p == s->end)
-			return not_json(s, "unexpected end");
-		if (*s->p == '{' || *s->p == '[') {
+		if (key && (error = scan_key(s, &m)))
+			break;
+		key = false;
+		if (!s->string)
+			skip_space(s);
+		if (s->p >= s->pause) {
+			error = s->p == s->end ? not_json(s, "unexpected end") : -EAGAIN;
+			break;
+		}
+		if (!s->string && (*s->p == '{' || *s->p == '[')) {
 			if ((error = open_container(s, m)))
 				return error;
 			struct frame *f = &s->stack[s->depth - 1];
@@ -397,21 +420,20 @@ static int scan_value(struct scan *s)
 			bool empty = s->p < s->end && *s->p == (f->object ? '}' : ']');
 			m = NO_MEMBER;
 			if (!empty) {
-				if (f->object && (error = scan_key(s, &m)))
-					return error;
+				key = f->object;
 				continue;
 			}
 		} else if ((error = scan_scalar(s, m))) {
-			return error;
+			break;
 		}
 		m = NO_MEMBER;
-		if ((error = scan_after_value(s, &more)))
+		if ((error = scan_after_value(s, &more)) || !more)
 			return error;
-		if (!more)
-			return 0;
-		if (s->stack[s->depth - 1].object && (error = scan_key(s, &m)))
-			return error;
+		key = s->stack[s->depth - 1].object;
 	}
+	s->member = m;
+	s->key_next = key;
+	return error;
 }
 
 /* An id is a string or an integer (MCP, basic). */
@@ -457,7 +479,10 @@ static void scan_start(struct scan *s, struct span text, unsigned depth, struct 
 {
 	/* The stack is written before it is read; clearing it would cost more than a scan. */
 	s->start = s->p = text.p;
-	s->end = text.p + text.n;
+	s->end = s->pause = text.p + text.n;
+	s->message = s->string = NULL;
+	s->key_next = false;
+	s->member = NO_MEMBER;
 	s->depth = 0;
 	s->limit = depth < DEPTH_MAX ? depth : DEPTH_MAX;
 	s->out = out;
@@ -468,25 +493,42 @@ static void scan_start(struct scan *s, struct span text, unsigned depth, struct 
 	memset(out, 0, offsetof(struct envelope, unescaped));
 }
 
-/* One message at s->p. */
+/* One message at s->p, or what is left of it. */
 static int scan_message(struct scan *s)
 {
-	skip_space(s);
-	if (s->p < s->end && *s->p != '{') {
-		int error = scan_value(s);
-		return error ? error : fail(s, -32600, "a message is an object");
+	if (!s->message) {
+		skip_space(s);
+		s->message = s->p;
 	}
-	const char *start = s->p;
 	int error = scan_value(s);
-	if (error && s->out->id.p && !is_valid_id(s->out->id))
-		s->out->id = (struct span){0};
-	if (error)
+	if (error == -EAGAIN)
 		return error;
-	s->out->text = (struct span){start, (size_t)(s->p - start)};
-	error = judge(s);
+	if (!error && *s->message != '{')
+		return fail(s, -32600, "a message is an object");
+	if (!error) {
+		s->out->text = (struct span){s->message, (size_t)(s->p - s->message)};
+		error = judge(s);
+	}
 	if (error && s->out->id.p && !is_valid_id(s->out->id))
 		s->out->id = (struct span){0};
 	return error;
+}
+
+/* The text as one message, or what is left of it. */
+static int scan_whole(struct scan *s)
+{
+	if (!s->message) {
+		skip_space(s);
+		if (s->p < s->end && *s->p == '[') {
+			fail(s, -32600, "a batch");
+			return -E2BIG;
+		}
+	}
+	int error = scan_message(s);
+	if (error)
+		return error;
+	skip_space(s);
+	return s->p == s->end ? 0 : not_json(s, "something follows the message");
 }
 
 int envelope_scan(
@@ -495,16 +537,47 @@ int envelope_scan(
 	struct scan s;
 
 	scan_start(&s, text, depth, out, fault);
-	skip_space(&s);
-	if (s.p < s.end && *s.p == '[') {
-		fail(&s, -32600, "a batch");
-		return -E2BIG;
-	}
-	int error = scan_message(&s);
-	if (error)
+	return scan_whole(&s);
+}
+
+struct envelope_steps {
+	struct scan scan;
+	struct envelope found;
+	struct envelope_fault fault;
+};
+
+struct envelope_steps *envelope_steps_begin(struct span text, unsigned depth)
+{
+	struct envelope_steps *steps = malloc(sizeof(*steps));
+
+	if (steps)
+		scan_start(&steps->scan, text, depth, &steps->found, &steps->fault);
+	return steps;
+}
+
+int envelope_step(
+    struct envelope_steps *steps, size_t bytes, struct envelope *out, struct envelope_fault *fault)
+{
+	struct scan *s = &steps->scan;
+	size_t left = (size_t)(s->end - s->p);
+
+	s->pause = s->p + (left < bytes ? left : bytes);
+	int error = scan_whole(s);
+	if (error == -EAGAIN)
 		return error;
-	skip_space(&s);
-	return s.p == s.end ? 0 : not_json(&s, "something follows the message");
+	envelope_steps_found(steps, out);
+	*fault = steps->fault;
+	return error;
+}
+
+void envelope_steps_found(const struct envelope_steps *steps, struct envelope *out)
+{
+	*out = steps->found;
+}
+
+void envelope_steps_free(struct envelope_steps *steps)
+{
+	free(steps);
 }
 
 int envelope_batch(struct span text, unsigned depth,

@@ -66,4 +66,19 @@ int envelope_batch(struct span text, unsigned depth,
     int (*each)(void *context, const struct envelope *message), void *context,
     struct envelope_fault *fault) MUST_CHECK;
 
+/*
+ * A long text, some bytes at a time: it must stay where it is. NULL when memory is short.
+ *
+ * envelope_step: -EAGAIN when there is more to do, else what envelope_scan would return; then *out
+ * and *fault are filled, and spans of *out may be within `steps`. Not to be called again after
+ * that. A run of digits or of space is not divided.
+ */
+struct envelope_steps;
+struct envelope_steps *envelope_steps_begin(struct span text, unsigned depth) MUST_CHECK;
+int envelope_step(struct envelope_steps *steps, size_t bytes, struct envelope *out,
+    struct envelope_fault *fault) MUST_CHECK;
+/* What the last step found, once more. */
+void envelope_steps_found(const struct envelope_steps *steps, struct envelope *out);
+void envelope_steps_free(struct envelope_steps *steps);
+
 #endif

@@ -38,6 +38,26 @@ static void compare(const char *text, size_t size, const struct envelope *e)
 	cJSON_Delete(json);
 }
 
+/* A few bytes at a time, it is what it is in one go. */
+static void compare_steps(
+    struct span text, int status, const struct envelope *e, const struct envelope_fault *fault)
+{
+	struct envelope_steps *steps = envelope_steps_begin(text, 64);
+	struct envelope again;
+	struct envelope_fault other = {0};
+	int error = -EAGAIN;
+
+	if (!steps)
+		return;
+	while (error == -EAGAIN)
+		error = envelope_step(steps, 1 + text.n % 7, &again, &other);
+	if (error != status || (error == -EINVAL && other.code != fault->code) ||
+	    (error == 0 && (again.kind != e->kind || again.id.p != e->id.p ||
+			       again.method.n != e->method.n || again.text.n != e->text.n)))
+		abort();
+	envelope_steps_free(steps);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct envelope e;
@@ -53,6 +73,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		compare(copy, size, &e);
 	else if (fault.offset > size)
 		abort();
+	compare_steps(text, status, &e, &fault);
 	if (status == -E2BIG)
 		(void)!envelope_batch(text, 64, on_message, NULL, &fault);
 	free(copy);

@@ -176,6 +176,12 @@ describe('raw requests', DEADLINE, () => {
 			[-32700, -32600],
 		],
 		[
+			'a long message that is broken at its end',
+			own({}, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","x":"${'y'.repeat(200_000)}"}`),
+			400,
+			-32700,
+		],
+		[
 			'the tool name twice',
 			own(
 				{},
@@ -277,6 +283,33 @@ describe('raw requests', DEADLINE, () => {
 		assert.equal(reply.status, 200, reply.text);
 		assert.equal(server.seen[0].body.toString('utf8'), text);
 		assert.equal(reply.text, answer);
+	});
+
+	test('a long message passes untouched, and pipelined behind it another one', async () => {
+		const long = `{"jsonrpc":"2.0","id":1,"method":"\\u0074ools/call","params":{"name":"lo\\u006eg","arguments":{"x":[${'[1,"\\n\u0436"],'.repeat(15_000)}0]}}}`;
+		const head = Object.entries(session.headers).map(([name, value]) => `${name}: ${value}\r\n`).join('');
+		const text = [long, '{"jsonrpc":"2.0","id":2,"method":"tools/list"}']
+			.map((body) => `POST /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: application/json, text/event-stream\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n${head}\r\n${body}`)
+			.join('');
+		const answers = await exchange(margay.port, text, { enough: (said) => said.includes('"id":2') });
+		assert.ok(answers.text.indexOf('"id":1') < answers.text.indexOf('"id":2'));
+		assert.deepEqual(server.seen.map(({ body }) => body.toString()), [long, '{"jsonrpc":"2.0","id":2,"method":"tools/list"}']);
+		const [access] = await until('it is in the log', () => {
+			const found = margay.accesses({ tool: 'long' });
+			return found.length > 0 && found;
+		});
+		assert.ok(access.bytes_in > 100_000);
+	});
+
+	// Whoever goes while it is scanned leaves nothing behind: the sanitizers say so.
+	test('a client that goes after a long message', async () => {
+		for (let n = 0; n < 20; n++)
+			await exchange(
+				margay.port,
+				`POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\nContent-Length: ${BODY_LIMIT}\r\n\r\n${'{"a":"'.padEnd(BODY_LIMIT)}`,
+				{ timeout: n },
+			);
+		assert.equal((await session.request('ping')).status, 200);
 	});
 
 	test('SSE answers pass untouched, comments and ids included', async () => {

@@ -10,6 +10,7 @@
 
 #include "worker/mcp/http_sse.h"
 #include "worker/mcp/modern.h"
+#include "worker/mcp/scanning.h"
 #include "worker/mcp/streams.h"
 #include "worker/mcp/up.h"
 #include "worker/policy/origin.h"
@@ -273,32 +274,36 @@ static void admit_session(struct exchange *x)
 		refuse(x, x->kind == EXCHANGE_POST ? REPLY_NO_SESSION : REPLY_NOT_HERE);
 }
 
-static void admit_post(struct exchange *x)
+static void admit_batch(struct exchange *x)
 {
-	struct envelope *e = &x->worker->envelope;
 	struct envelope_fault fault;
-	struct span text = buffer_span(&x->body);
-	unsigned depth = x->worker->config->limits.json_depth;
 
-	int error = envelope_scan(text, depth, e, &fault);
+	x->is_batch = true;
+	copy_text(x->method_name, sizeof(x->method_name), SPAN("batch"));
+	int error = envelope_batch(
+	    buffer_span(&x->body), x->worker->config->limits.json_depth, batch_member, x, &fault);
+	if (error == -EPERM)
+		exchange_refuse(x, REPLY_INVALID, "initialize must not be in a batch", no_data);
+	else if (error)
+		refuse_fault(x, &fault);
+	else if (mcp_version_is_modern(span_of(x->version)))
+		refuse(x, REPLY_BATCH);
+	else
+		admit_session(x);
+}
+
+/* The body was scanned, into the worker's envelope. */
+static void admit_message(struct exchange *x, int error, const struct envelope_fault *fault)
+{
+	const struct envelope *e = &x->worker->envelope;
+
 	if (error == -E2BIG) {
-		x->is_batch = true;
-		copy_text(x->method_name, sizeof(x->method_name), SPAN("batch"));
-		error = envelope_batch(text, depth, batch_member, x, &fault);
-		if (error == -EPERM)
-			exchange_refuse(
-			    x, REPLY_INVALID, "initialize must not be in a batch", no_data);
-		else if (error)
-			refuse_fault(x, &fault);
-		else if (mcp_version_is_modern(span_of(x->version)))
-			refuse(x, REPLY_BATCH);
-		else
-			admit_session(x);
+		admit_batch(x);
 		return;
 	}
 	if (error) {
 		x->id = e->id;
-		refuse_fault(x, &fault);
+		refuse_fault(x, fault);
 		return;
 	}
 	classify(x, e);
@@ -308,6 +313,20 @@ static void admit_post(struct exchange *x)
 		start_initialize(x, e);
 	else
 		admit_session(x);
+}
+
+static void admit_post(struct exchange *x)
+{
+	struct envelope_fault fault;
+	struct span text = buffer_span(&x->body);
+
+	if (text.n <= SCANNING_SHORT)
+		admit_message(x,
+		    envelope_scan(
+			text, x->worker->config->limits.json_depth, &x->worker->envelope, &fault),
+		    &fault);
+	else if (scanning_start(x, admit_message))
+		refuse(x, REPLY_NO_MEMORY);
 }
 
 void admission_complete(struct exchange *x)

@@ -14,6 +14,7 @@
 #include "worker/mcp/http_sse.h"
 #include "worker/mcp/lease.h"
 #include "worker/mcp/resume.h"
+#include "worker/mcp/scanning.h"
 #include "worker/mcp/streams.h"
 #include "worker/policy/clients.h"
 #include "worker/route.h"
@@ -107,6 +108,8 @@ void exchange_finish(struct exchange *x)
 		errand_leave(x->errand);
 	if (x->subscriber)
 		feed_leave(x);
+	if (x->scanning)
+		scanning_leave(x);
 	if (x->resume)
 		resume_leave(x);
 	if (x->http_sse)
@@ -156,6 +159,7 @@ void exchange_free(struct exchange *x)
 	struct buffer kept[sizeof(buffers) / sizeof(buffers[0])];
 
 	handshake_free(x);
+	scanning_free(x);
 	resume_free(x);
 	http_sse_free(x);
 	feed_free(x);
@@ -217,6 +221,8 @@ const struct envelope *exchange_message(struct exchange *x)
 	struct worker *w = x->worker;
 	struct envelope_fault fault;
 
+	if (x->scanning)
+		return scanning_found(x);
 	return envelope_scan(
 		   buffer_span(&x->body), w->config->limits.json_depth, &w->envelope, &fault)
 		   ? NULL

@@ -66,6 +66,7 @@ struct exchange {
 
 	/* From the body. */
 	struct buffer body;
+	struct scanning *scanning; /* of a long one */
 	struct span id; /* raw JSON in body; empty: a notification, an answer or a batch */
 	const struct mcp_method *method; /* of a single request, else NULL */
 	enum metric_method class;

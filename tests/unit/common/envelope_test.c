@@ -253,6 +253,49 @@ static int count_requests(void *context, const struct envelope *message)
 	return message->method.p && span_equal(message->method, SPAN("stop")) ? -EPERM : 0;
 }
 
+/* The same in one go and in steps of every length. */
+static void expect_the_same_in_steps(struct span text)
+{
+	int status = envelope_scan(text, DEPTH, &e, &fault);
+
+	for (size_t bytes = 1; bytes <= text.n + 1; bytes++) {
+		struct envelope_steps *steps = envelope_steps_begin(text, DEPTH);
+		struct envelope found;
+		struct envelope_fault other = {0};
+		size_t count = 1;
+		int error;
+		while ((error = envelope_step(steps, bytes, &found, &other)) == -EAGAIN)
+			count++;
+		cr_assert_eq(error, status, "%.*s by %zu", (int)text.n, text.p, bytes);
+		cr_assert_leq(count, text.n / bytes + 2);
+		if (error == 0) {
+			cr_expect_eq(found.kind, e.kind);
+			cr_expect(span_equal(found.id, e.id));
+			cr_expect(span_equal(found.method, e.method));
+			cr_expect(span_equal(found.name, e.name), "%zu", bytes);
+			cr_expect(span_equal(found.params, e.params));
+			cr_expect(span_equal(found.text, e.text));
+		} else {
+			cr_expect_eq(other.code, fault.code);
+		}
+		envelope_steps_free(steps);
+	}
+}
+
+Test(envelope, in_steps_it_is_the_same)
+{
+	expect_the_same_in_steps(SPAN(call));
+	expect_the_same_in_steps(SPAN("{\"jsonrpc\":\"2.0\",\"id\":\"a\\u00e9\",\"method\":\"x\","
+				      "\"par\\u0061ms\":{\"n\\u0061me\":\"\\ud83d\\ude00 ж\","
+				      "\"a\":[1,[],{},[true,{\"b\":\"c\"}]]}}"));
+	expect_the_same_in_steps(SPAN("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"x\",\"id\":2}"));
+	expect_the_same_in_steps(SPAN("{\"jsonrpc\":\"2.0\",\"method\":\"x"));
+	expect_the_same_in_steps(SPAN(" \"text\" "));
+	expect_the_same_in_steps(SPAN(" [] "));
+	expect_the_same_in_steps(SPAN("{} x"));
+	expect_the_same_in_steps(SPAN(""));
+}
+
 Test(envelope, batches_are_scanned_one_by_one)
 {
 	static const struct {
