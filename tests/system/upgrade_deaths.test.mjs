@@ -12,9 +12,9 @@ const OPTIONS = { timeout: 60_000, skip: binary ? false : 'needs MARGAY_BIN' };
 const TRIES = 12;
 const COMMITTED = 6; // messages after the one that it serves
 
-async function start(t, upstream) {
+async function start(t, options) {
 	const margay = await Margay.start({
-		upstream,
+		...options,
 		config: { workers: 2, timeouts: { keepalive_linger: '60s' } },
 	});
 	const stopped = [];
@@ -101,43 +101,20 @@ describe('an upgrade', OPTIONS, () => {
 
 	// Control: one that is not killed lives on beside that of the new master.
 	test('at whose hand-over the keeper is just starting', async (t) => {
-		const bench = await start(t);
+		const bench = await start(t, { program: path.join(path.dirname(binary), 'tests/margay-late-keeper') });
 		const { margay } = bench;
-		const old = margay.pid;
-		const go = path.join(margay.dir, 'go');
-		const waits = path.join(margay.dir, 'waits');
-		fs.writeFileSync(waits, `#!/bin/sh\nuntil [ -e ${go} ]; do sleep 0.05; done\nexec ${binary} "$@"\n`, { mode: 0o755 });
-		const answer = ask(margay, 'upgrade', { path: waits });
-		await until('it has begun', () => margay.log().some(({ message }) => message === 'upgrade begins'));
-		const pid = await until('a keeper is stopped while it starts', async () => {
-			const { keeper } = await margay.status();
-			if (keeper.state !== 'accepting') return false;
-			const next = stopNext(old, () => killPid(keeper.pid, 'SIGKILL'));
-			bench.stop(next);
-			if ((await margay.status()).keeper.state === 'starting') return next;
-			bench.resume(next);
-			return false;
+		const { pid: old, keeper } = await margay.status();
+		killPid(keeper.pid, 'SIGKILL');
+		const { pid } = await until('another one starts', async () => {
+			const now = (await margay.status()).keeper;
+			return now.pid > 0 && now.pid !== keeper.pid && now;
 		});
-		fs.writeFileSync(go, '');
-		const { ok, message } = await answer;
+		const { ok, message } = await ask(margay, 'upgrade');
 		assert.ok(ok, message);
 		await until('it is killed', () => !isAlive(pid));
 		await isWhole(bench, old, pid);
 	});
 });
-
-// Stop the next process that `master` starts, before it has done anything: nothing else runs here meanwhile.
-function stopNext(master, cause) {
-	const children = () =>
-		fs.readFileSync(`/proc/${master}/task/${master}/children`, 'utf8').trim().split(/\s+/).map(Number);
-	const before = new Set(children());
-	cause();
-	for (const end = Date.now() + 5000; Date.now() < end;) {
-		const pid = children().find((one) => !before.has(one));
-		if (pid && freeze(pid)) return pid;
-	}
-	throw new Error('nothing was started');
-}
 
 // Upgrade to a master that strace kills at its message number `n`: the answer.
 function upgradeUntil(n, { margay }) {
@@ -155,7 +132,7 @@ test('the new master of an upgrade is killed at each of its messages', { ...OPTI
 	t.after(() => agents.forEach((agent) => agent.destroy()));
 	let bench;
 	const begin = async () => {
-		bench = await start(t, server.url);
+		bench = await start(t, { upstream: server.url });
 		// It keeps a worker, and so the old master.
 		agents.push(new http.Agent({ keepAlive: true, maxSockets: 1 }));
 		bench.session = await RawSession.open(bench.margay.url, { agent: agents.at(-1) });
