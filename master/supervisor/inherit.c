@@ -180,10 +180,10 @@ int inherit_all(struct supervisor *s, char *why, size_t size)
 	if (!error)
 		error = take_generations(s, why, size);
 	/*
-	 * Those of a generation that ended while we started are gone for a good reason; those of
-	 * one that was starting died with their master.
+	 * Those of a generation that ended while we started are gone for a good reason. What one
+	 * has bound that was starting when its master died waits for a reload (inherit_settle).
 	 */
-	unsigned unused = error ? 0 : listeners_close_unused(s->listeners, name);
+	unsigned unused = error || !s->upgrade ? 0 : listeners_close_unused(s->listeners, name);
 	if (s->upgrade && unused > s->upgrade->dropped) {
 		snprintf(why, size, "the listeners of %s belong to no generation", name);
 		error = -EINVAL;
@@ -191,6 +191,14 @@ int inherit_all(struct supervisor *s, char *why, size_t size)
 	manifest_close(&s->heritage.manifest);
 	manifest_unread(&s->manifest, MANIFEST_HOLDER);
 	return error;
+}
+
+void inherit_settle(struct supervisor *s)
+{
+	char name[ADDRESS_TEXT_MAX];
+
+	if (!reload_busy(s))
+		listeners_close_unused(s->listeners, name);
 }
 
 void inherit_give_up(struct supervisor *s, const char *why)

@@ -28,6 +28,11 @@ void inventory_process_gone(struct supervisor *s, const struct child *c);
  * once. 0, or -errno with `why` filled: then nothing is watched.
  */
 int inherit_all(struct supervisor *s, char *why, size_t size) MUST_CHECK;
+/*
+ * Close the listeners that no generation uses, unless a reload under way may want them: the broker
+ * holds them, too, so they could not be bound anew.
+ */
+void inherit_settle(struct supervisor *s);
 /* It can't be used: let go of it without any harm to it, and end. */
 void inherit_give_up(struct supervisor *s, const char *why);
 

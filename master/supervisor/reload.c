@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "master/supervisor/checker.h"
 #include "master/supervisor/children.h"
+#include "master/supervisor/inventory.h"
 #include "master/supervisor/upgrade.h"
 
 bool reload_busy(const struct supervisor *s)
@@ -52,6 +53,7 @@ static void reload_over(struct supervisor *s, bool ok, const char *message, cJSO
 	notify_tell(&s->notify, "READY=1\nSTATUS=generation %u serves with %u workers; %s",
 	    s->current ? s->current->number : 0, s->current ? s->current->config->workers : 0,
 	    message);
+	inherit_settle(s);
 	if (s->control)
 		control_reload_done(s->control);
 	reload_deferred(s);

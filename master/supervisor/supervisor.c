@@ -473,6 +473,7 @@ static void take_over(struct supervisor *s, const struct config *config, struct 
 	notify_tell(&s->notify, "READY=1\nSTATUS=generation %u serves on", s->current->number);
 	if (differs(s->current, config, bytes))
 		reload_request(s);
+	inherit_settle(s);
 }
 
 /* Takes `config`. */

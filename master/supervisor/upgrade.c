@@ -504,6 +504,7 @@ void upgrade_recover(struct supervisor *s)
 	if (upgrade_return(s, why, sizeof(why)) == 0) {
 		METRIC_ADD(s->cells, TAKEOVERS, 1, 0);
 		reload_deferred(s);
+		inherit_settle(s);
 	}
 }
 

@@ -40,12 +40,14 @@ static void start(void)
 	s.cells = metrics_slot_open(s.metrics, s.metrics_slot, getpid());
 	cr_assert_not_null(s.broker = child_create(&s, ROLE_BROKER, NULL, 0));
 	cr_assert_not_null(s.keeper = child_create(&s, ROLE_KEEPER, NULL, 0));
+	cr_assert_eq(listeners_open(&s.listeners), 0);
 	cr_assert_eq(control_open(&s, -1, &s.control), 0);
 }
 
 static void finish(void)
 {
 	control_close(s.control);
+	listeners_close(s.listeners);
 	cJSON_Delete(s.reload.errors);
 	child_free(s.broker);
 	child_free(s.keeper);
