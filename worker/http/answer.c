@@ -89,7 +89,7 @@ void conn_end(struct conn *c)
 		return;
 	c->state = CONN_HEAD;
 	c->head_sent = true;
-	if (buffer_length(&c->out) == 0 && !c->posted.p)
+	if (conn_all_sent(c))
 		conn_answered(c);
 }
 

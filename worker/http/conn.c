@@ -142,6 +142,11 @@ static bool answer_ended(const struct conn *c)
 	return c->state == CONN_HEAD && c->head_sent;
 }
 
+bool conn_all_sent(const struct conn *c)
+{
+	return buffer_length(&c->out) == 0 && !c->posted.p;
+}
+
 /* How many bytes the socket takes at once; below 0: the connection has failed. */
 static ssize_t send_now(struct conn *c, struct iovec *pieces, unsigned count)
 {
@@ -195,7 +200,7 @@ static void send_posted(struct conn *c)
 	c->posted = (struct span){0};
 	if (!send_or_queue(c, &piece, 1, piece.iov_len))
 		conn_close(c);
-	else if (answer_ended(c) && buffer_length(&c->out) == 0)
+	else if (answer_ended(c) && conn_all_sent(c))
 		conn_answered(c);
 }
 
@@ -257,7 +262,8 @@ static void conn_write_queued(struct conn *c)
 		if (c->state == CONN_ANSWERING)
 			c->handler->drained(c);
 	}
-	if (!c->closed && left == 0 && answer_ended(c))
+	/* What was drained may have ended its answer. */
+	if (!c->closed && conn_all_sent(c) && answer_ended(c))
 		conn_answered(c);
 	if (!c->closed)
 		update_events(c);

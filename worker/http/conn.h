@@ -133,6 +133,8 @@ void conn_timeouts_init(struct worker *w);
 
 /* What it waits for must come within the queue's time; NULL: it waits for nothing. */
 void conn_deadline(struct conn *c, struct timeout_queue *queue);
+/* Nothing waits, neither for the socket nor for the end of the turn. */
+bool conn_all_sent(const struct conn *c);
 /* The last byte of an answer is with the kernel. */
 void conn_answered(struct conn *c);
 /* The bytes are no request that we serve: say why, and never trust this connection
