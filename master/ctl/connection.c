@@ -3,7 +3,10 @@
 
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +17,9 @@
 #include "common/config/config.h"
 #include "common/control.h"
 #include "common/exit_code.h"
+#include "common/procfs.h"
+
+enum { LOOK_EVERY = 500 }; /* milliseconds */
 
 int ctl_parse_options(
     int argc, char **argv, int takes, const char *operand, struct ctl_options *out)
@@ -108,15 +114,45 @@ static int send_request(int fd, const char *command, const struct ctl_options *o
 	return sent ? 0 : -1;
 }
 
+/* The broker of a dead master holds its socket: who connects to it would wait for nobody. */
+static bool master_is_dead(const char *runtime_dir)
+{
+	struct procfs_stat process;
+	char path[CONTROL_PATH_MAX], text[24] = "";
+
+	if (!control_path(runtime_dir, PID_FILE, path))
+		return false;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+	if (fd >= 0)
+		close(fd);
+	pid_t pid = n > 0 ? (pid_t)strtol(text, NULL, 10) : 0;
+	return pid > 0 && ((kill(pid, 0) < 0 && errno == ESRCH) ||
+			      (procfs_stat(pid, &process) == 0 && process.state == 'Z'));
+}
+
+/* Wait until there is something to read. False: there never will be. */
+static bool wait_for(int fd, const char *runtime_dir)
+{
+	struct pollfd readable = {.fd = fd, .events = POLLIN};
+
+	while (poll(&readable, 1, LOOK_EVERY) <= 0) {
+		if (master_is_dead(runtime_dir))
+			return false;
+	}
+	return true;
+}
+
 /* One line. NULL when the connection ended before. */
-static cJSON *read_reply(int fd)
+static cJSON *read_reply(int fd, const char *runtime_dir)
 {
 	struct buffer in = {0};
 	char block[16384];
 	cJSON *reply = NULL;
 	ssize_t n;
 
-	while ((n = recv(fd, block, sizeof(block), 0)) > 0 || (n < 0 && errno == EINTR)) {
+	while (wait_for(fd, runtime_dir) &&
+	       ((n = recv(fd, block, sizeof(block), 0)) > 0 || (n < 0 && errno == EINTR))) {
 		if (n > 0 &&
 		    buffer_append(&in, block, (size_t)n, CONTROL_REPLY_MAX + sizeof(block)))
 			break;
@@ -147,13 +183,18 @@ int ctl_request(const struct ctl_options *options, const char *command, cJSON **
 		free(dir);
 		return nobody ? EXIT_NOT_RUNNING : EXIT_FAILED;
 	}
-	*reply = send_request(*fd, command, options) == 0 ? read_reply(*fd) : NULL;
+	*reply = send_request(*fd, command, options) == 0 ? read_reply(*fd, dir) : NULL;
 	if (*reply) {
 		free(dir);
 		return 0;
 	}
-	fprintf(stderr, "margay: the Margay of runtime_dir %s ended without an answer\n", dir);
+	bool dead = master_is_dead(dir);
+	fprintf(stderr,
+	    dead ? "margay: the master of runtime_dir %s is dead, what it has started may serve "
+		   "on: start another one\n"
+		 : "margay: the Margay of runtime_dir %s ended without an answer\n",
+	    dir);
 	free(dir);
 	close(*fd);
-	return EXIT_FAILED;
+	return dead ? EXIT_NOT_RUNNING : EXIT_FAILED;
 }

@@ -503,6 +503,15 @@ describe('without a master', OPTIONS, () => {
 		assert.equal(status.workers[0].restarts, 1);
 	});
 
+	// Control: the broker holds the control socket, and whoever connects to it waits for nobody.
+	test('a command says so instead of waiting', async () => {
+		const margay = await bench.start();
+		await killMaster(margay);
+		const { code, stderr } = await margay.command('status');
+		assert.equal(code, 3, stderr);
+		assert.match(stderr, /the master .* is dead.*start another one/);
+	});
+
 	test('a keeper that dies costs no child', async () => {
 		const margay = await bench.start({
 			upstreams: { main: { http: undefined, stdio: hostile() } },
