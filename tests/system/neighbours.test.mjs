@@ -1,0 +1,215 @@
+// One client that wants all of a worker: the others on it must not feel it (docs/event-loop.md). One worker
+// serves NEIGHBOURS paced clients on kept connections; a bad client comes and goes, and their p99 with it is held
+// against their p99 without it, both as the median of many windows of 100 ms.
+//
+// What is measured is the worker's turns, not the machine: driver, upstream and worker run before everything else
+// (SCHED_FIFO), so that neither the bad client, which is this process, nor anybody else takes a processor from them.
+import { after, before, describe, test } from 'node:test';
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import http from 'node:http';
+import net from 'node:net';
+import path from 'node:path';
+import { binary, isSanitized, Margay, RawSession, run, until } from './harness.mjs';
+import { Driver, startLoadUpstream } from './driver.mjs';
+
+const NEIGHBOURS = 16;
+const RATE = 200; // calls a second of each
+const ROUND = 500; // ms, twice: without and with the bad client
+const ROUNDS = 6;
+const WORSE = 2; // times the p99 without
+const FLOOR = 2000; // microseconds: less is not held against anybody
+const BODY = 4 * 1024 * 1024;
+
+const OPTIONS = {
+	timeout: 300_000,
+	skip: !binary ? 'needs MARGAY_BIN' : isSanitized() ? 'its times are those of a fast binary' : false,
+};
+
+const median = (list) => list.toSorted((a, b) => a - b)[Math.floor(list.length / 2)];
+// The bad client's server: it has no time to look at what it gets, and its event stream is `stream`'s.
+async function startOther() {
+	const result = (value, headers = {}) => [{ 'content-type': 'application/json', ...headers }, JSON.stringify({ jsonrpc: '2.0', ...value })];
+	const initialized = result(
+		{ id: 0, result: { protocolVersion: '2025-11-25', capabilities: { tools: {} }, serverInfo: { name: 'other', version: '1' } } },
+		{ 'mcp-session-id': 'other' },
+	);
+	const called = result({ id: 1, result: { content: [] } });
+	const server = http.createServer((request, response) => {
+		response.on('error', () => {});
+		let start = '';
+		request.on('data', (data) => (start ||= data.toString('latin1', 0, 200)));
+		request.once('end', () => {
+			const [headers, body] = request.headers['mcp-session-id'] ? called : initialized;
+			if (request.method === 'GET') server.stream(response.writeHead(200, { 'content-type': 'text/event-stream' }));
+			else if (start.includes('"notifications/')) response.writeHead(202).end();
+			else response.writeHead(200, headers).end(body);
+		});
+	});
+	await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+	return server;
+}
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+describe('neighbours of a bad client', OPTIONS, () => {
+	let upstream;
+	let other; // for the bad client
+	let margay;
+	let driver;
+	let windows;
+	let session;
+	let allowed; // to run before others
+	let received = 0; // bytes, by the bad client
+	const bad = new Set(); // its connections
+
+	before(async () => {
+		upstream = await startLoadUpstream();
+		other = await startOther();
+		margay = await Margay.start({
+			upstream: upstream.url,
+			config: {
+				workers: 1,
+				log: { access: false },
+				limits: { body_size: BODY },
+				upstreams: { other: { http: { url: `http://127.0.0.1:${other.address().port}/mcp` } } },
+				routes: { '/bad': { upstream: 'other' } },
+			},
+		});
+		windows = path.join(margay.dir, 'windows');
+		driver = Driver.start(margay.url, { keepalive: NEIGHBOURS, rate: RATE, late: 0, windows });
+		await driver.begun();
+		session = await RawSession.open(`${margay.origin}/bad`);
+		const [worker] = (await margay.status()).workers;
+		const first = await Promise.all(
+			[worker.pid, driver.child.pid, upstream.child.pid].map((pid) =>
+				run('chrt', ['--fifo', '--pid', '1', String(pid)]),
+			),
+		);
+		allowed = first.every(({ code }) => code === 0);
+	});
+	after(async () => {
+		const report = await driver?.stop();
+		await margay?.stop();
+		other?.closeAllConnections();
+		await new Promise((resolve) => other?.close(resolve) ?? resolve());
+		await upstream?.child.stop();
+		assert.deepEqual(report?.failures, []);
+	});
+
+	// A stretch of time: when it was.
+	async function stretch() {
+		const from = Date.now();
+		await pause(ROUND);
+		return { from, to: Date.now() };
+	}
+	// The median of a quantile in all windows that lie within.
+	async function typical(stretches, quantile) {
+		const inside = () => {
+			const text = fs.readFileSync(windows, 'utf8');
+			const rows = text.slice(0, text.lastIndexOf('\n')).split('\n').map((line) => JSON.parse(line));
+			const { to } = stretches.at(-1);
+			return rows.at(-1).t > to && rows.filter(({ t, answered }) =>
+				answered > 0 && stretches.some(({ from, to }) => t >= from && t + 100 <= to));
+		};
+		return median((await until('the windows are written', inside)).map((row) => row[quantile]));
+	}
+	// `begin` opens the bad client's connections and returns what ends its work. `served`: bytes that it gets in a
+	// round, at least: one that the worker throws out proves nothing.
+	async function bear(t, begin, served = 0) {
+		if (!allowed) return t.skip('needs the right to SCHED_FIFO: without it the machine is measured');
+		const without = [];
+		const within = [];
+		const got = [];
+		for (let round = 0; round < ROUNDS; round++) {
+			without.push(await stretch());
+			received = 0;
+			const end = begin();
+			within.push(await stretch());
+			got.push(received);
+			end();
+			for (const socket of bad) socket.destroy();
+			await pause(50);
+		}
+		const p99 = [await typical(without, 'p99'), await typical(within, 'p99')];
+		const p50 = [await typical(without, 'p50'), await typical(within, 'p50')];
+		t.diagnostic(JSON.stringify({ p99, p50, got: median(got) }));
+		assert.ok(p99[1] <= Math.max(WORSE * p99[0], FLOOR), `p99 ${p99[1]} us with it, ${p99[0]} us without`);
+		assert.ok(median(got) >= served, `the bad client got ${median(got)} bytes`);
+	}
+
+	function connect({ read = true } = {}) {
+		const socket = net.connect(margay.port, '127.0.0.1');
+		bad.add(socket);
+		socket.on('error', () => {}).once('close', () => bad.delete(socket));
+		if (read) socket.on('data', ({ length }) => (received += length));
+		else socket.pause();
+		return socket;
+	}
+	// Write the same again and again, as fast as it is taken. What ends it.
+	function flood(socket, bytes) {
+		let on = true;
+		const more = () => {
+			while (on && socket.write(bytes));
+		};
+		socket.on('drain', more);
+		more();
+		return () => (on = false);
+	}
+	const head = (length) =>
+		`POST /bad HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\nMcp-Session-Id: ${session.id}\r\nMcp-Protocol-Version: ${session.version}\r\nContent-Length: ${length}\r\n\r\n`;
+	const call = (args) => `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":${args}}}`;
+	const requestOf = (body) => head(Buffer.byteLength(body)) + body;
+	const bodyOf = (open, unit, close) => {
+		const count = Math.floor((BODY - 1000) / Buffer.byteLength(unit));
+		return Buffer.from(requestOf(call(`{"x":${open}${unit.repeat(count)}${close}}`)));
+	};
+
+	// Controls: what is read although it waits fills the buffer, and the connection is closed. Where answers go out at
+	// once and not at the end of a turn (OUTBOX_ANSWER_MAX 0), without CONN_PIPELINE_BUDGET all that was read in one go is
+	// answered in one go: p99 8 ms.
+	const small = Buffer.from('GET /none HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(2000));
+	test('that pipelines small requests as fast as it can', (t) => bear(t, () => flood(connect(), small), 1e6));
+
+	test('that pipelines small requests and reads no answer', (t) =>
+		bear(t, () => flood(connect({ read: false }), small)));
+
+	const calls = () => Buffer.from(requestOf(call('{}')).repeat(100));
+	test('that pipelines calls', (t) => bear(t, () => flood(connect(), calls()), 50_000));
+
+	test('that sends a hundred requests byte by byte', (t) =>
+		bear(t, () => {
+			const text = requestOf(call(`{"x":"${'y'.repeat(2000)}"}`));
+			const sockets = Array.from({ length: 100 }, () => connect());
+			let at = 0;
+			const timer = setInterval(() => {
+				for (const socket of sockets) socket.write(text[at % text.length]);
+				at++;
+			}, 10);
+			return () => clearInterval(timer);
+		}));
+
+	// Control: scanned in one go, such a body takes 10 ms, and the p99 is 12 to 14.
+	for (const [what, unit] of [
+		['plain text', 'y'],
+		['escapes', '\\n'],
+		['letters of two bytes', 'ж'],
+	])
+		test(`whose bodies are as long as they may be: ${what}`, (t) =>
+			bear(t, () => flood(connect(), bodyOf('"', unit, '"')), 200));
+	test('whose bodies are as long as they may be: many small values', (t) =>
+		bear(t, () => flood(connect(), bodyOf('[', '1,', '1]')), 200));
+
+	for (const reads of [true, false])
+		test(`whose stream never ends, and who ${reads ? 'reads as fast as it can' : 'never reads'}`, async (t) => {
+			const event = `data: {"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"${'z'.repeat(40)}"}}\n\n`;
+			const events = Buffer.from(event.repeat(500));
+			other.stream = (response) => flood(response, events);
+			await bear(t, () => {
+				const socket = connect({ read: reads });
+				socket.write(
+					`GET /bad HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: ${session.id}\r\nMcp-Protocol-Version: ${session.version}\r\n\r\n`,
+				);
+				return () => {};
+			}, reads ? 1e6 : 0);
+		});
+});
