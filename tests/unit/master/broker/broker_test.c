@@ -375,6 +375,31 @@ static void expect_mail(int fd, const char *text)
 	cr_assert_eq(memcmp((char *)payload + MAIL_BOX_BYTES + 1, text, strlen(text)), 0);
 }
 
+Test(broker, a_process_that_does_not_turn_has_no_boxes, .timeout = 20)
+{
+	pid_t pid = prepare();
+	int a = hello(BROKER_PROTOCOL, BROKER_OK), b = hello(BROKER_PROTOCOL, BROKER_OK);
+	const int32_t others = pid, ours = getpid();
+	struct frame frame = {.type = CHANNEL_SILENT, .length = sizeof(ours)};
+
+	cr_assert_eq(box(a, BROKER_BOX_OPEN, 1), BROKER_OK);
+	cr_assert_eq(frame_send(channel, &frame, &others, -1), 0);
+	cr_assert_eq(frame_send(channel, &frame, &ours, -1), 0);
+	/* What the master says is heard in its own time. */
+	uint32_t status = BROKER_OK;
+	for (int i = 0; i < 1000 && status != BROKER_UNKNOWN; i++)
+		status = mail(b, 1, "x", -1);
+	cr_assert_eq(status, BROKER_UNKNOWN);
+	while (recv(a, payload, sizeof(payload), MSG_DONTWAIT) > 0) {
+	}
+	cr_assert_eq(box(a, BROKER_BOX_CLOSE, 1), BROKER_OK, "it turns again");
+	cr_assert_eq(box(a, BROKER_BOX_OPEN, 2), BROKER_OK);
+	cr_assert_eq(mail(b, 2, "hello", -1), BROKER_OK);
+	close(a);
+	close(b);
+	finish(pid);
+}
+
 Test(broker, mail_goes_to_the_owner_of_its_box, .timeout = 20)
 {
 	pid_t pid = prepare();
