@@ -72,10 +72,11 @@ static void over(struct child *c, int error)
 		    "does not turn, and its clients wait: their connections can't be ended",
 		    LOG_STR("child", name), LOG_INT("child_pid", c->pid),
 		    LOG_UINT("connections", h->count), LOG_ERRNO(error),
-		    LOG_STR("remedy",
-			error == EPERM ? "give the master CAP_SYS_PTRACE, or run it as the user of "
-					 "its workers"
-				       : "Linux 5.6 or later, and descriptors that are free"));
+		    LOG_STR(
+			"remedy", error == EPERM || error == EACCES
+				      ? "give the master CAP_SYS_PTRACE, or run it as the user of "
+					"its workers"
+				      : "Linux 5.6 or later, and descriptors that are free"));
 }
 
 static void on_step(struct ev_loop *loop, ev_timer *timer, int events)
