@@ -285,10 +285,15 @@ describe('upgrade', OPTIONS, () => {
 		const { margay } = bench;
 		const old = margay.pid;
 		await hold(bench);
-		const control = await Control.open(margay);
-		const other = await Control.open(margay);
-		later(() => [control, other].forEach((one) => one.close()));
-		const [upgrade, reload] = await Promise.all([control.ask('upgrade'), other.ask('reload')]);
+		const go = path.join(margay.dir, 'go');
+		const { file } = script(`until [ -e ${go} ]; do sleep 0.1; done; exec ${binary} "$@"`)(margay);
+		const upgrading = ask(margay, 'upgrade', { path: file });
+		await until('it has begun', () => margay.log().some(({ message }) => message === 'upgrade begins'));
+		const reloading = ask(margay, 'reload');
+		// Asked later, so the reload has been heard.
+		await ask(margay, 'status');
+		fs.writeFileSync(go, '');
+		const [upgrade, reload] = await Promise.all([upgrading, reloading]);
 		assert.equal(upgrade.ok, true, upgrade.message);
 		assert.equal(reload.ok, false);
 		assert.match(reload.message, /another master serves now, and reloads/);
