@@ -1,21 +1,46 @@
 /*
  * exposition: the metrics as Prometheus text, version 0.0.4.
  *
- * One pass over the table of metrics; each series is the sum over all slots that were ever used.
- * Counters and gauges appear with every label set from the start, so that the first increment is
- * seen; histograms with labels appear once they observed something. `_count` is derived from the
- * buckets, so it equals the +Inf bucket in any racy read.
+ * One pass over the table of metrics, in portions; each series is the sum over all slots that were
+ * ever used. Counters and gauges appear with every label set from the start, so that the first
+ * increment is seen; histograms with labels appear once they observed something. `_count` is
+ * derived from the buckets, so it equals the +Inf bucket in any racy read.
  */
-#include <inttypes.h>
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "common/clock.h"
+#include "common/decimal.h"
 #include "common/metrics/segment.h"
 
 enum { EXPOSITION_MAX = 64 * 1024 * 1024, SAMPLE_MAX = 1024 };
 
 /* Exported upper bounds: powers of two microseconds, which are edges of cells. */
-static const unsigned bound_exponents[] = {6, 8, 10, 12, 14, 16, 17, 18, 19, 20, 22, 24, 26, 28};
+#define BOUND(exponent, seconds)                \
+	{                                       \
+		exponent, ",le=\"" seconds "\"" \
+	}
+static const struct {
+	unsigned exponent;
+	const char *label;
+} bounds[] = {
+    BOUND(6, "0.000064"),
+    BOUND(8, "0.000256"),
+    BOUND(10, "0.001024"),
+    BOUND(12, "0.004096"),
+    BOUND(14, "0.016384"),
+    BOUND(16, "0.065536"),
+    BOUND(17, "0.131072"),
+    BOUND(18, "0.262144"),
+    BOUND(19, "0.524288"),
+    BOUND(20, "1.048576"),
+    BOUND(22, "4.194304"),
+    BOUND(24, "16.777216"),
+    BOUND(26, "67.108864"),
+    BOUND(28, "268.435456"),
+};
 
 static const char *const kind_names[] = {"counter", "gauge", "histogram"};
 
@@ -50,12 +75,14 @@ static const struct dimension_names dimensions[] = {
     [DIM_DROP] = {"reason", drop_values},
 };
 
-/* One rendering: the slots to sum over, found once. */
+/* A rendering: the slots to sum over, found once, and how far it is. */
 struct exposition {
 	const struct metrics *metrics;
 	struct buffer *out;
-	const struct metrics_slot *slots[METRIC_SLOTS];
+	size_t family;       /* the next one; METRIC_ID_COUNT: what is of processes is left */
+	struct metric_at at; /* the next series of it */
 	unsigned slot_count;
+	const struct metrics_slot *slots[METRIC_SLOTS];
 };
 
 static const struct metrics_labels *labels_of(const struct metrics *m, enum metric_dimension d)
@@ -77,46 +104,51 @@ static const char *dimension_value(const struct metrics *m, enum metric_dimensio
 	return i == 0 ? "other" : labels_of(m, d)->rows[i];
 }
 
-/* Append `label="value",` with the value escaped as the format demands. */
+/* Append `,label="value"` with the value escaped as the format demands. */
 static size_t put_label(char *out, size_t size, const char *label, const char *value)
 {
-	size_t n = (size_t)snprintf(out, size, "%s=\"", label);
+	char *end = stpcpy(stpcpy(stpcpy(out, ","), label), "=\"");
+	size_t n = (size_t)(end - out);
 
-	for (; *value && n + 6 < size; value++) {
+	for (; *value && n + 3 < size; value++) {
 		if (*value == '\\' || *value == '"' || *value == '\n')
 			out[n++] = '\\';
 		out[n++] = *value == '\n' ? 'n' : *value;
 	}
-	n += (size_t)snprintf(out + n, size - n, "\",");
+	out[n++] = '"';
 	return n;
 }
 
-/* `a="x",b="y",` of one label set; empty without labels. */
-static void put_labels(const struct metrics *m, const struct metric_row *row, struct metric_at at,
-    char *out, size_t size)
+/* `,a="x",b="y"` of one label set; empty without labels. */
+static struct span put_labels(const struct metrics *m, const struct metric_row *row,
+    struct metric_at at, char *out, size_t size)
 {
 	const unsigned index[] = {at.a, at.b, at.c};
 	size_t n = 0;
 
-	out[0] = '\0';
 	for (int i = 0; i < 3; i++) {
 		enum metric_dimension d = row->dimensions[i];
 		if (d != DIM_NONE)
 			n += put_label(out + n, size - n, dimensions[d].label,
 			    dimension_value(m, d, index[i]));
 	}
+	return (struct span){out, n};
 }
 
-/* One line. `labels` ends in a comma, which is cut. */
-static int put_sample(
-    struct buffer *out, const char *name, const char *suffix, const char *labels, const char *value)
+/* One line. `labels` and `more`, of which either may be empty, begin with a comma, of which the
+ * first is none. */
+static int put_sample(struct buffer *out, const char *name, struct span suffix, struct span labels,
+    struct span more, struct span value)
 {
-	size_t n = strlen(labels);
+	bool bare = labels.n == 0 && more.n == 0;
+	struct span *first = labels.n > 0 ? &labels : &more;
 
-	if (n == 0)
-		return buffer_printf(out, EXPOSITION_MAX, "%s%s %s\n", name, suffix, value);
-	return buffer_printf(
-	    out, EXPOSITION_MAX, "%s%s{%.*s} %s\n", name, suffix, (int)n - 1, labels, value);
+	if (bare)
+		return BUFFER_ADD(
+		    out, EXPOSITION_MAX, span_of(name), suffix, SPAN(" "), value, SPAN("\n"));
+	*first = (struct span){first->p + 1, first->n - 1};
+	return BUFFER_ADD(out, EXPOSITION_MAX, span_of(name), suffix, SPAN("{"), labels, more,
+	    SPAN("} "), value, SPAN("\n"));
 }
 
 static uint64_t cell_sum(const struct exposition *e, uint32_t cell)
@@ -128,59 +160,53 @@ static uint64_t cell_sum(const struct exposition *e, uint32_t cell)
 	return sum;
 }
 
-static int put_bucket(const struct exposition *e, const char *name, const char *labels,
-    const char *le, uint64_t count)
-{
-	char all[SAMPLE_MAX], value[24];
-
-	snprintf(all, sizeof(all), "%sle=\"%s\",", labels, le);
-	snprintf(value, sizeof(value), "%" PRIu64, count);
-	return put_sample(e->out, name, "_bucket", all, value);
-}
-
 static int put_histogram(
-    const struct exposition *e, const struct metric_row *row, uint32_t base, const char *labels)
+    const struct exposition *e, const struct metric_row *row, uint32_t base, struct span labels)
 {
+	static const struct span none = {0};
 	uint64_t cells[HISTOGRAM_CELLS], total = 0, below = 0;
-	char text[40];
+	char digits[DECIMAL_TEXT], text[40];
 	unsigned cell = 0;
 	int error = 0;
 
 	for (unsigned i = 0; i < HISTOGRAM_CELLS; i++)
 		total += cells[i] = cell_sum(e, base + i);
-	if (total == 0 && labels[0])
+	if (total == 0 && labels.n > 0)
 		return 0;
-	for (size_t i = 0; i < sizeof(bound_exponents) / sizeof(bound_exponents[0]) && !error;
-	     i++) {
-		uint64_t upper = (uint64_t)1 << bound_exponents[i];
+	for (size_t i = 0; i < sizeof(bounds) / sizeof(bounds[0]) && !error; i++) {
+		uint64_t upper = (uint64_t)1 << bounds[i].exponent;
 		for (; histogram_upper(cell) <= upper; cell++)
 			below += cells[cell];
-		snprintf(text, sizeof(text), "%.6f", (double)upper / 1e6);
-		error = put_bucket(e, row->name, labels, text, below);
+		error = put_sample(e->out, row->name, SPAN("_bucket"), labels,
+		    span_of(bounds[i].label), decimal(digits, below));
 	}
 	if (!error)
-		error = put_bucket(e, row->name, labels, "+Inf", total);
+		error = put_sample(e->out, row->name, SPAN("_bucket"), labels, SPAN(",le=\"+Inf\""),
+		    decimal(digits, total));
 	snprintf(text, sizeof(text), "%.6f", (double)cell_sum(e, base + HISTOGRAM_CELLS) / 1e6);
 	if (!error)
-		error = put_sample(e->out, row->name, "_sum", labels, text);
-	snprintf(text, sizeof(text), "%" PRIu64, total);
-	return error ? error : put_sample(e->out, row->name, "_count", labels, text);
+		error = put_sample(e->out, row->name, SPAN("_sum"), labels, none, span_of(text));
+	return error ? error
+		     : put_sample(
+			   e->out, row->name, SPAN("_count"), labels, none, decimal(digits, total));
 }
 
 static int put_series(const struct exposition *e, const struct metric_row *row, struct metric_at at)
 {
-	char labels[SAMPLE_MAX / 2], value[24];
+	static const struct span none = {0};
+	char text[SAMPLE_MAX], digits[DECIMAL_TEXT + 2];
 	uint32_t cell = metric_cell(&row->shape, at);
+	struct span labels = put_labels(e->metrics, row, at, text, sizeof(text));
 
-	put_labels(e->metrics, row, at, labels, sizeof(labels));
 	if (row->kind == METRIC_HISTOGRAM)
 		return put_histogram(e, row, cell, labels);
+	uint64_t sum = cell_sum(e, cell);
 	/* A gauge is a sum of signed differences: one slot alone may be below zero for a moment. */
-	if (row->kind == METRIC_GAUGE)
-		snprintf(value, sizeof(value), "%" PRId64, (int64_t)cell_sum(e, cell));
-	else
-		snprintf(value, sizeof(value), "%" PRIu64, cell_sum(e, cell));
-	return put_sample(e->out, row->name, "", labels, value);
+	bool negative = row->kind == METRIC_GAUGE && (int64_t)sum < 0;
+	if (!negative)
+		return put_sample(e->out, row->name, none, labels, none, decimal(digits, sum));
+	snprintf(digits, sizeof(digits), "%lld", (long long)sum);
+	return put_sample(e->out, row->name, none, labels, none, span_of(digits));
 }
 
 static int put_head(struct buffer *out, const char *name, const char *kind, const char *help)
@@ -189,20 +215,24 @@ static int put_head(struct buffer *out, const char *name, const char *kind, cons
 	    out, EXPOSITION_MAX, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind);
 }
 
-static int put_family(const struct exposition *e, const struct metric_row *row)
+/* The series of the first two labels of e->at; then on to the next. */
+static int put_group(struct exposition *e, const struct metric_row *row)
 {
-	unsigned counts[3];
-	struct metric_at at;
-	int error = put_head(e->out, row->name, kind_names[row->kind], row->help);
+	const unsigned *sizes = row->shape.sizes;
+	struct metric_at at = e->at;
+	int error = 0;
 
-	for (int i = 0; i < 3; i++)
-		counts[i] = dimension_count(e->metrics, row->dimensions[i], row->shape.sizes[i]);
-	for (at.a = 0; at.a < counts[0]; at.a++) {
-		for (at.b = 0; at.b < counts[1]; at.b++) {
-			for (at.c = 0; at.c < counts[2] && !error; at.c++)
-				error = put_series(e, row, at);
-		}
-	}
+	if (at.a == 0 && at.b == 0)
+		error = put_head(e->out, row->name, kind_names[row->kind], row->help);
+	for (at.c = 0; at.c < sizes[2] && !error; at.c++)
+		error = put_series(e, row, at);
+	if (++e->at.b < dimension_count(e->metrics, row->dimensions[1], sizes[1]))
+		return error;
+	e->at.b = 0;
+	if (++e->at.a < dimension_count(e->metrics, row->dimensions[0], sizes[0]))
+		return error;
+	e->at.a = 0;
+	e->family++;
 	return error;
 }
 
@@ -217,41 +247,69 @@ static int put_process(const struct exposition *e, const char *name, const char 
 		const struct metrics_slot *s = e->slots[i];
 		uint32_t kind = s->kind;
 		uint64_t beat = s->heartbeat;
-		char labels[96], value[32] = "1";
+		char text[96], value[32] = "1";
 		if (kind == METRIC_SLOT_FREE || kind >= sizeof(kinds) / sizeof(kinds[0]) ||
 		    (age && beat == 0))
 			continue;
 		if (age)
 			snprintf(value, sizeof(value), "%.3f",
 			    now > beat ? (double)(now - beat) / 1e9 : 0);
-		snprintf(labels, sizeof(labels), "process=\"%s\",number=\"%u\",generation=\"%u\",",
+		snprintf(text, sizeof(text), ",process=\"%s\",number=\"%u\",generation=\"%u\"",
 		    kinds[kind], s->number, s->generation);
-		error = put_sample(e->out, name, "", labels, value);
+		error = put_sample(e->out, name, (struct span){0}, span_of(text), (struct span){0},
+		    span_of(value));
 	}
 	return error;
 }
 
-int metrics_render(const struct metrics *m, struct buffer *out)
+/* What is known of the processes as a whole. */
+static int put_processes(const struct exposition *e)
 {
-	struct exposition e = {.metrics = m, .out = out};
+	int error = put_head(
+	    e->out, "margay_build_info", "gauge", "Always 1; the label says which version runs.");
 
+	if (!error)
+		error = buffer_printf(e->out, EXPOSITION_MAX,
+		    "margay_build_info{version=\"%s\"} 1\n", MARGAY_VERSION);
+	if (!error)
+		error = put_process(
+		    e, "margay_process_up", "Processes that live, by kind and number.", false);
+	if (!error)
+		error = put_process(e, "margay_process_heartbeat_age_seconds",
+		    "Seconds since a process last turned its loop.", true);
+	return error;
+}
+
+int exposition_begin(const struct metrics *m, struct exposition **out)
+{
+	struct exposition *e = *out = calloc(1, sizeof(*e));
+
+	if (!e)
+		return -ENOMEM;
+	e->metrics = m;
 	for (int i = 0; i < METRIC_SLOTS; i++) {
 		const struct metrics_slot *s = metrics_slot_at(m, i);
 		if (s->used)
-			e.slots[e.slot_count++] = s;
+			e->slots[e->slot_count++] = s;
 	}
-	int error = put_head(
-	    out, "margay_build_info", "gauge", "Always 1; the label says which version runs.");
-	if (!error)
-		error = buffer_printf(
-		    out, EXPOSITION_MAX, "margay_build_info{version=\"%s\"} 1\n", MARGAY_VERSION);
-	for (size_t id = 0; id < METRIC_ID_COUNT && !error; id++)
-		error = put_family(&e, &metric_rows[id]);
-	if (!error)
-		error = put_process(
-		    &e, "margay_process_up", "Processes that live, by kind and number.", false);
-	if (!error)
-		error = put_process(&e, "margay_process_heartbeat_age_seconds",
-		    "Seconds since a process last turned its loop.", true);
-	return error;
+	return 0;
+}
+
+int exposition_more(struct exposition *e, size_t bytes, struct buffer *out)
+{
+	size_t enough = buffer_length(out) + bytes;
+	int error = 0;
+
+	e->out = out;
+	while (!error && e->family < METRIC_ID_COUNT && buffer_length(out) < enough)
+		error = put_group(e, &metric_rows[e->family]);
+	if (error || e->family < METRIC_ID_COUNT)
+		return error;
+	error = put_processes(e);
+	return error ? error : 1;
+}
+
+void exposition_end(struct exposition *e)
+{
+	free(e);
 }

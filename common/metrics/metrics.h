@@ -218,7 +218,13 @@ void metrics_slot_info(const struct metrics *m, int slot, struct metrics_slot_in
 uint64_t metrics_slot_value(
     const struct metrics *m, int slot, enum metric_id id, struct metric_at at);
 
-/* Prometheus text format 0.0.4 of the whole table. 0 or -ENOMEM. */
-int metrics_render(const struct metrics *m, struct buffer *out) MUST_CHECK;
+/*
+ * Prometheus text format 0.0.4 of the whole table, in portions. exposition_more appends `bytes` or
+ * a little more to `out`: 1 when that was all, 0 when there is more, -ENOMEM.
+ */
+struct exposition;
+int exposition_begin(const struct metrics *m, struct exposition **out) MUST_CHECK;
+int exposition_more(struct exposition *e, size_t bytes, struct buffer *out) MUST_CHECK;
+void exposition_end(struct exposition *e);
 
 #endif

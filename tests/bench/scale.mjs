@@ -1,6 +1,7 @@
 // Whether a request costs more where there is more: sessions, routes; and what more workers bring. wrk
 // asks, for its requests can go from session to session and from route to route (rotate.lua).
 import fs from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import { startLoadUpstream } from '../system/driver.mjs';
 import { run } from '../system/process.mjs';
@@ -11,6 +12,7 @@ import { startMargay } from './peers.mjs';
 import { chooseRows, conditionsTable, figure, table, writePart } from './table.mjs';
 
 const CONNECTIONS = 64;
+const SCRAPES = 20; // of an idle gateway
 
 const sets = {
 	sessions: [
@@ -21,10 +23,15 @@ const sets = {
 		{ sessions: 200, routes: 1 },
 		{ sessions: 200, routes: 200 },
 	],
+	// The second is scraped all the time, far more often than by any Prometheus.
+	scrapes: [
+		{ sessions: 200, routes: 200 },
+		{ sessions: 200, routes: 200, scrapesEvery: 100 },
+	],
 	workers: [1, 2, 4].map((workers) => ({ sessions: CONNECTIONS, routes: 1, workers })),
 };
 
-async function start({ sessions, routes, workers }, upstream, scratch) {
+async function start({ sessions, routes, workers, scrapesEvery }, upstream, scratch) {
 	const names = Array.from({ length: routes }, (_, n) => `route_${n}`);
 	const gateway = await startMargay({
 		workers,
@@ -34,19 +41,52 @@ async function start({ sessions, routes, workers }, upstream, scratch) {
 	const file = path.join(dir, 'requests');
 	const ids = await openSessions(names.map((name) => gateway.url(name)), sessions);
 	fs.writeFileSync(file, ids.map((id, n) => `/${names[n % routes]} ${id}\n`).join(''));
-	return { gateway, file };
+	return { gateway, file, scrapesEvery };
 }
 
-async function ask({ gateway, file }, seconds) {
+// Milliseconds that one GET /metrics takes, from its first byte to the answer's last, which is only counted.
+function scrape(gateway) {
+	const { hostname, port } = new URL(gateway.margay.admin);
+	return new Promise((resolve, reject) => {
+		const socket = net.connect(port, hostname, () => {
+			const begun = performance.now();
+			let bytes = 0;
+			socket.on('data', (data) => (bytes += data.length));
+			socket.once('end', () => {
+				if (bytes > 10_000) resolve(performance.now() - begun);
+				else reject(new Error(`/metrics has ${bytes} bytes`));
+			});
+			socket.write('GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n');
+		});
+		socket.once('error', reject);
+	});
+}
+
+// Scrapes one after the other until stopped.
+function scrapeOften(gateway, every) {
+	let timer;
+	const next = async () => {
+		await scrape(gateway);
+		timer = setTimeout(next, every);
+	};
+	if (every) timer = setTimeout(next, every);
+	return { stop: () => clearTimeout(timer) };
+}
+
+async function ask({ gateway, file, scrapesEvery }, seconds) {
 	const script = path.join(import.meta.dirname, 'rotate.lua');
 	const { origin } = new URL(gateway.url(''));
 	const args = ['-t1', `-c${CONNECTIONS}`, `-d${seconds}s`, '--latency', '-s', script, origin];
 	const before = cpuSeconds(gateway.pids);
+	const scraper = scrapeOften(gateway, scrapesEvery);
 	const { code, stdout, stderr } = await run('wrk', [...args, '--', file], { deadline: (seconds + 30) * 1000 });
 	const cpu = cpuSeconds(gateway.pids) - before;
+	scraper.stop();
+	const alone = [];
+	for (let n = 0; n < SCRAPES; n++) alone.push(await scrape(gateway));
 	if (code !== 0) throw new Error(`wrk: ${code} ${stderr}`);
 	const { requests, seconds: took, errors, p99 } = JSON.parse(stdout.trim().split('\n').at(-1));
-	return { rate: requests / took, p99, cpu: (cpu / requests) * 1e6, errors: errors + (requests === 0 ? 1 : 0) };
+	return { rate: requests / took, p99, scrape: median(alone), cpu: (cpu / requests) * 1e6, errors: errors + (requests === 0 ? 1 : 0) };
 }
 
 // One set, its sizes in turn.
@@ -63,7 +103,7 @@ async function measureSet(sizes, { rounds, seconds, scratch }) {
 		await upstream.stop();
 	}
 	return places.map(({ runs }) => ({
-		...Object.fromEntries(['rate', 'p99', 'cpu'].map((name) => [name, median(runs.map((one) => one[name]))])),
+		...Object.fromEntries(['rate', 'p99', 'cpu', 'scrape'].map((name) => [name, median(runs.map((one) => one[name]))])),
 		errors: runs.reduce((sum, { errors }) => sum + errors, 0),
 	}));
 }
@@ -81,18 +121,19 @@ export async function runScale({ only, isQuick, workers, rounds, seconds, dir, s
 			sessions: Math.min(size.sessions, most),
 		}));
 		const results = await measureSet(whole, { rounds, seconds, scratch });
-		for (const [n, { rate, p99, cpu, errors }] of results.entries()) {
+		for (const [n, { rate, p99, cpu, scrape, errors }] of results.entries()) {
 			const change = `${cpu >= results[0].cpu ? '+' : ''}${(100 * (cpu / results[0].cpu - 1)).toFixed(1)} %`;
 			const { sessions, routes, workers: count } = whole[n];
-			const figures = [figure(rate), figure(cpu), n ? change : '', figure(p99), errors];
-			rows.push([name, figure(sessions), routes, count, ...figures]);
+			const figures = [figure(rate), figure(cpu), n ? change : '', figure(p99), figure(scrape), errors];
+			const more = whole[n].scrapesEvery ? `${name}, one each ${whole[n].scrapesEvery} ms` : name;
+			rows.push([more, figure(sessions), routes, count, ...figures]);
 			tell(rows.at(-1).join('  '));
 			failures += errors;
 		}
 	}
 	const head = [
 		...['more', 'sessions', 'routes', 'workers'],
-		...['requests/s', 'CPU µs a request', 'to the first', 'p99 µs', 'errors'],
+		...['requests/s', 'CPU µs a request', 'to the first', 'p99 µs', 'a scrape, ms', 'errors'],
 	];
 	tell(writePart(dir, 'scale', `${conditionsTable(where)}\n\n${table(head, rows)}`));
 	return failures === 0;

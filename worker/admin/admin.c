@@ -1,6 +1,7 @@
 /* admin: see admin.h. One row per page. */
 #include "worker/admin/admin.h"
 
+#include "worker/admin/scrape.h"
 #include "worker/policy/origin.h"
 #include "worker/worker.h"
 
@@ -12,22 +13,6 @@ struct admin_page {
 static void answer_text(struct conn *c, unsigned status, const char *text)
 {
 	conn_answer(c, status, SPAN("Content-Type: text/plain; charset=utf-8\r\n"), span_of(text));
-}
-
-static void serve_metrics(struct conn *c)
-{
-	struct buffer text = {0};
-
-	/* Rendered anew each time: a text kept by one worker would be older than its neighbour's.
-	 */
-	if (metrics_render(c->worker->boot->metrics, &text))
-		answer_text(c, 503, "out of memory\n");
-	else
-		conn_answer(c, 200,
-		    SPAN("Content-Type: text/plain; version=0.0.4; charset=utf-8\r\nCache-Control: "
-			 "no-store\r\n"),
-		    buffer_span(&text));
-	buffer_release(&text);
 }
 
 /* This process turns its loop. */
@@ -50,7 +35,7 @@ static void serve_ready(struct conn *c)
 }
 
 static const struct admin_page pages[] = {
-    {{"/metrics", 8}, serve_metrics},
+    {{"/metrics", 8}, scrape_start},
     {{"/healthz", 8}, serve_health},
     {{"/readyz", 7}, serve_ready},
 };
@@ -95,11 +80,6 @@ static void handle_complete(struct conn *c)
 	c->page->serve(c);
 }
 
-static void handle_nothing(struct conn *c)
-{
-	(void)c;
-}
-
 static bool handle_half_closed(const struct conn *c)
 {
 	(void)c;
@@ -110,7 +90,7 @@ const struct conn_handler admin_handler = {
     .head = handle_head,
     .body = handle_body,
     .complete = handle_complete,
-    .drained = handle_nothing,
-    .aborted = handle_nothing,
+    .drained = scrape_drained,
+    .aborted = scrape_leave,
     .half_closed = handle_half_closed,
 };

@@ -1,8 +1,7 @@
 /*
  * admin: /metrics, /healthz and /readyz on the admin listener.
  *
- * Any worker answers for all of Margay: the metrics segment is shared. The text is rendered at most
- * four times a second, so a storm of scrapes costs little.
+ * Any worker answers for all of Margay: the metrics segment is shared.
  */
 #ifndef MARGAY_WORKER_ADMIN_ADMIN_H
 #define MARGAY_WORKER_ADMIN_ADMIN_H

@@ -22,6 +22,7 @@ struct admin_page;
 struct client_count;
 struct conn;
 struct exchange;
+struct scrape;
 struct tls;
 struct tls_server;
 struct worker;
@@ -67,6 +68,7 @@ struct conn {
 		struct exchange *exchange;     /* of the MCP handler */
 		const struct admin_page *page; /* of the admin handler */
 	};
+	struct scrape *scrape; /* of the admin handler, or NULL */
 	struct client_count *client;
 	struct tls *tls; /* NULL: plain */
 	struct reader reader;
