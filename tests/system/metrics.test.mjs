@@ -320,3 +320,53 @@ describe('observability', { timeout: 60_000, skip: binary ? false : 'needs MARGA
 		assert.ok(margay.log().every((line) => !('forged' in line)));
 	});
 });
+
+describe('a table of hundreds of routes', { timeout: 60_000, skip: binary ? false : 'needs MARGAY_BIN' }, () => {
+	let margay;
+	before(async () => {
+		// More text than the kernel keeps for a socket.
+		const long = 'x'.repeat(100);
+		const numbers = Array.from({ length: 250 }, (_, n) => n);
+		const routes = numbers.map((n) => [`/route/${n}/${long}`, { upstream: `up_${n}` }]);
+		const upstreams = numbers.map((n) => [`up_${n}`, { http: { url: 'http://127.0.0.1:9/mcp' } }]);
+		margay = await Margay.start({
+			config: {
+				workers: 1,
+				upstreams: { main: undefined, ...Object.fromEntries(upstreams) },
+				routes: { '/mcp': undefined, ...Object.fromEntries(routes) },
+			},
+		});
+		// Histograms are there once they observed something; nobody is at port 9.
+		for (const [route] of routes)
+			await Promise.all(
+				['tools/call', 'tools/list', 'ping', 'prompts/list'].map((method) => post(margay.origin + route, { jsonrpc: '2.0', id: 1, method })),
+			);
+	});
+	after(() => margay.stop());
+
+	// Control: when drained() does not go on, the text ends where the reader stopped.
+	test('reaches a reader that is slow, and holds up nobody meanwhile', async () => {
+		const { response } = await request(`${margay.admin}/metrics`, { stream: true });
+		response.setEncoding('utf8').pause();
+		for (let n = 0; n < 20; n++) assert.equal((await request(`${margay.admin}/healthz`)).status, 200);
+		let text = '';
+		for await (const piece of response) text += piece;
+		assert.ok(text.length > 6_000_000, `${text.length} bytes`);
+		const slow = [...parseMetrics(text).keys()];
+		const { text: fast } = await request(`${margay.admin}/metrics`);
+		assert.deepEqual(slow, [...parseMetrics(fast).keys()]);
+	});
+
+	test('may be left in the middle', async () => {
+		await Promise.all(
+			Array.from({ length: 30 }, async () => {
+				const { response } = await request(`${margay.admin}/metrics`, { stream: true });
+				response.once('data', () => response.destroy());
+				await new Promise((resolve) => response.once('close', resolve));
+			}),
+		);
+		await until('only who asks is connected', async () =>
+			(await margay.metrics()).sum('margay_connections_open') <= 1,
+		);
+	});
+});
