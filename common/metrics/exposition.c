@@ -119,20 +119,18 @@ static size_t put_label(char *out, size_t size, const char *label, const char *v
 	return n;
 }
 
-/* `,a="x",b="y"` of one label set; empty without labels. */
-static struct span put_labels(const struct metrics *m, const struct metric_row *row,
-    struct metric_at at, char *out, size_t size)
-{
-	const unsigned index[] = {at.a, at.b, at.c};
-	size_t n = 0;
+/* A label set as text, `,a="x",b="y"`: empty without labels. */
+struct label_text {
+	size_t n;
+	char text[SAMPLE_MAX];
+};
 
-	for (int i = 0; i < 3; i++) {
-		enum metric_dimension d = row->dimensions[i];
-		if (d != DIM_NONE)
-			n += put_label(out + n, size - n, dimensions[d].label,
-			    dimension_value(m, d, index[i]));
-	}
-	return (struct span){out, n};
+static void add_label(
+    struct label_text *t, const struct metrics *m, enum metric_dimension d, unsigned index)
+{
+	if (d != DIM_NONE)
+		t->n += put_label(t->text + t->n, sizeof(t->text) - t->n, dimensions[d].label,
+		    dimension_value(m, d, index));
 }
 
 /* One line. `labels` and `more`, of which either may be empty, begin with a comma, of which the
@@ -165,14 +163,15 @@ static int put_histogram(
 {
 	static const struct span none = {0};
 	uint64_t cells[HISTOGRAM_CELLS], total = 0, below = 0;
+	uint64_t sum = cell_sum(e, base + HISTOGRAM_CELLS);
 	char digits[DECIMAL_TEXT], text[40];
 	unsigned cell = 0;
 	int error = 0;
 
+	if (sum == 0 && labels.n > 0)
+		return 0;
 	for (unsigned i = 0; i < HISTOGRAM_CELLS; i++)
 		total += cells[i] = cell_sum(e, base + i);
-	if (total == 0 && labels.n > 0)
-		return 0;
 	for (size_t i = 0; i < sizeof(bounds) / sizeof(bounds[0]) && !error; i++) {
 		uint64_t upper = (uint64_t)1 << bounds[i].exponent;
 		for (; histogram_upper(cell) <= upper; cell++)
@@ -183,7 +182,7 @@ static int put_histogram(
 	if (!error)
 		error = put_sample(e->out, row->name, SPAN("_bucket"), labels, SPAN(",le=\"+Inf\""),
 		    decimal(digits, total));
-	snprintf(text, sizeof(text), "%.6f", (double)cell_sum(e, base + HISTOGRAM_CELLS) / 1e6);
+	snprintf(text, sizeof(text), "%.6f", (double)sum / 1e6);
 	if (!error)
 		error = put_sample(e->out, row->name, SPAN("_sum"), labels, none, span_of(text));
 	return error ? error
@@ -191,12 +190,12 @@ static int put_histogram(
 			   e->out, row->name, SPAN("_count"), labels, none, decimal(digits, total));
 }
 
-static int put_series(const struct exposition *e, const struct metric_row *row, struct metric_at at)
+static int put_series(const struct exposition *e, const struct metric_row *row, struct metric_at at,
+    struct span labels)
 {
 	static const struct span none = {0};
-	char text[SAMPLE_MAX], digits[DECIMAL_TEXT + 2];
+	char digits[DECIMAL_TEXT + 2];
 	uint32_t cell = metric_cell(&row->shape, at);
-	struct span labels = put_labels(e->metrics, row, at, text, sizeof(text));
 
 	if (row->kind == METRIC_HISTOGRAM)
 		return put_histogram(e, row, cell, labels);
@@ -219,13 +218,21 @@ static int put_head(struct buffer *out, const char *name, const char *kind, cons
 static int put_group(struct exposition *e, const struct metric_row *row)
 {
 	const unsigned *sizes = row->shape.sizes;
+	struct label_text labels;
 	struct metric_at at = e->at;
 	int error = 0;
 
 	if (at.a == 0 && at.b == 0)
 		error = put_head(e->out, row->name, kind_names[row->kind], row->help);
-	for (at.c = 0; at.c < sizes[2] && !error; at.c++)
-		error = put_series(e, row, at);
+	labels.n = 0;
+	add_label(&labels, e->metrics, row->dimensions[0], at.a);
+	add_label(&labels, e->metrics, row->dimensions[1], at.b);
+	const size_t two = labels.n;
+	for (at.c = 0; at.c < sizes[2] && !error; at.c++) {
+		labels.n = two;
+		add_label(&labels, e->metrics, row->dimensions[2], at.c);
+		error = put_series(e, row, at, (struct span){labels.text, labels.n});
+	}
 	if (++e->at.b < dimension_count(e->metrics, row->dimensions[1], sizes[1]))
 		return error;
 	e->at.b = 0;

@@ -180,11 +180,12 @@ static inline void metric_cell_add(struct metrics_slot *slot, uint32_t cell, uin
 	    slot, cell, atomic_load_explicit(&slot->cells[cell], memory_order_relaxed) + n);
 }
 
-/* Histograms of durations take microseconds and are exported in seconds. */
+/* Histograms of durations take microseconds and are exported in seconds. 0 counts as 1 in the sum,
+ * so that the sum alone tells whether anything was observed. */
 static inline void metric_cell_observe(struct metrics_slot *slot, uint32_t cell, uint64_t value)
 {
 	metric_cell_add(slot, cell + histogram_cell(value), 1);
-	metric_cell_add(slot, cell + HISTOGRAM_CELLS, value);
+	metric_cell_add(slot, cell + HISTOGRAM_CELLS, value > 0 ? value : 1);
 }
 
 #ifdef MARGAY_WITHOUT_METRICS /* to show what they cost: scripts/instructions */

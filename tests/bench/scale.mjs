@@ -3,6 +3,7 @@
 import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { startLoadUpstream } from '../system/driver.mjs';
 import { run } from '../system/process.mjs';
 import { conditions } from './conditions.mjs';
@@ -62,15 +63,18 @@ function scrape(gateway) {
 	});
 }
 
-// Scrapes one after the other until stopped.
+// A scrape every so often, until stopped.
 function scrapeOften(gateway, every) {
-	let timer;
-	const next = async () => {
-		await scrape(gateway);
-		timer = setTimeout(next, every);
+	let goesOn = every > 0;
+	const all = (async () => {
+		for (; goesOn; await delay(every)) await scrape(gateway);
+	})();
+	return {
+		stop() {
+			goesOn = false;
+			return all;
+		},
 	};
-	if (every) timer = setTimeout(next, every);
-	return { stop: () => clearTimeout(timer) };
 }
 
 async function ask({ gateway, file, scrapesEvery }, seconds) {
@@ -81,7 +85,7 @@ async function ask({ gateway, file, scrapesEvery }, seconds) {
 	const scraper = scrapeOften(gateway, scrapesEvery);
 	const { code, stdout, stderr } = await run('wrk', [...args, '--', file], { deadline: (seconds + 30) * 1000 });
 	const cpu = cpuSeconds(gateway.pids) - before;
-	scraper.stop();
+	await scraper.stop();
 	const alone = [];
 	for (let n = 0; n < SCRAPES; n++) alone.push(await scrape(gateway));
 	if (code !== 0) throw new Error(`wrk: ${code} ${stderr}`);
