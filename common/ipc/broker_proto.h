@@ -23,7 +23,7 @@ enum broker_type {
 	    1,         /* u16 protocol, u16 role, u32 generation, u32 number -> reply u32 status */
 	BROKER_CREATE, /* session record -> reply u32 status (BROKER_OK or BROKER_FULL) */
 	BROKER_GET,    /* id -> reply u32 status, session record; the worker may cache it */
-	BROKER_TOUCH,  /* u16 count, ids: used just now; no reply */
+	BROKER_TOUCH,  /* u16 count, ids: used just now; no reply, see BROKER_TOUCH_PARTS */
 	BROKER_END,    /* id, u8 enum metric_end -> reply u32 status */
 	BROKER_INVALIDATE, /* push: id; drop it from the cache, it ended or changed. With a request:
 			      and say so with the same */
@@ -53,6 +53,10 @@ struct mail_box_id {
 enum broker_status { BROKER_OK, BROKER_UNKNOWN, BROKER_FULL, BROKER_BAD, BROKER_STALE };
 
 enum { SESSION_UPSTREAM_ID_MAX = 512, SESSION_NAME_MAX = 128, SESSION_STATE_MAX = 32768 };
+
+/* A worker tells of a session's use once in this part of its idle timeout, at most, and once a
+ * second. The broker waits for two parts longer: one may be lost with it. */
+enum { BROKER_TOUCH_PARTS = 32 };
 
 /* A session as the broker stores it and workers cache it. Strings are copied, NUL-terminated;
  * `state` points to where the record came from. */

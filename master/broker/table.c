@@ -117,7 +117,8 @@ struct session *table_expired(const struct table *t, double now)
 
 	LIST_FOREACH (fifo, &t->fifos, link) {
 		struct session *oldest = TAILQ_FIRST(&fifo->sessions);
-		if (oldest && now - oldest->used >= fifo->idle_timeout)
+		double patience = fifo->idle_timeout * (1 + 2. / BROKER_TOUCH_PARTS);
+		if (oldest && now - oldest->used >= patience)
 			return oldest;
 	}
 	return NULL;

@@ -46,7 +46,8 @@ struct session *table_find(const struct table *t, const struct session_id *id);
 int table_add(struct table *t, const struct session_record *record, double now,
     struct session **out) MUST_CHECK;
 void table_touch(struct session *s, double now);
-/* A session that was idle for its whole timeout, or NULL. */
+/* A session that was idle for its whole timeout, and for as long as a use may have gone untold; or
+ * NULL. */
 struct session *table_expired(const struct table *t, double now);
 /* Frees the session. */
 void table_remove(struct table *t, struct session *s);

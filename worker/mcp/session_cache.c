@@ -14,8 +14,9 @@ struct session_entry {
 	struct session_id id;
 	uint8_t version;
 	uint32_t idle_timeout, changes;
-	uint32_t epoch, batch;
-	bool proved; /* `mac` is right */
+	uint32_t epoch;
+	uint32_t touched; /* seconds of the worker's clock of touches */
+	bool proved;      /* `mac` is right */
 	uint8_t mac[SESSION_MAC];
 	size_t state; /* bytes */
 	char text[];  /* route NUL upstream NUL upstream_session NUL state */
@@ -124,12 +125,14 @@ uint32_t session_entry_epoch(const struct session_entry *entry)
 	return entry->epoch;
 }
 
-bool session_entry_touch(struct session_entry *entry, uint32_t batch)
+bool session_entry_touch(struct session_entry *entry, uint32_t seconds)
 {
-	bool first = entry->batch != batch;
+	uint32_t since = seconds - entry->touched;
 
-	entry->batch = batch;
-	return first;
+	if (since == 0 || since < entry->idle_timeout / BROKER_TOUCH_PARTS)
+		return false;
+	entry->touched = seconds;
+	return true;
 }
 
 bool session_entry_has_mac(const struct session_entry *entry, const uint8_t mac[SESSION_MAC])

@@ -34,7 +34,7 @@ uint32_t session_entry_epoch(const struct session_entry *entry);
  * request. */
 bool session_entry_has_mac(const struct session_entry *entry, const uint8_t mac[SESSION_MAC]);
 void session_entry_keep_mac(struct session_entry *entry, const uint8_t mac[SESSION_MAC]);
-/* True the first time in this batch of touches. */
-bool session_entry_touch(struct session_entry *entry, uint32_t batch);
+/* It is used at this second: true when the broker should hear of it. */
+bool session_entry_touch(struct session_entry *entry, uint32_t seconds);
 
 #endif

@@ -71,7 +71,8 @@ struct sessions {
 	ev_timer reconnect, touch_timer;
 	struct backoff backoff;
 	double connected_at, lost_at;
-	uint32_t epoch, batch, next_request;
+	uint32_t epoch, next_request;
+	uint32_t seconds; /* of touches: one for each turn of touch_timer */
 	struct question *by_request;
 	struct question_list unsent, asked;
 	unsigned call_count, end_count;
@@ -435,7 +436,6 @@ static void send_touches(struct sessions *s)
 	if (error == -EAGAIN)
 		return;
 	s->touch_count = 0;
-	s->batch++;
 	if (error)
 		broker_lost(s);
 }
@@ -445,7 +445,9 @@ static void on_touch_timer(struct ev_loop *loop, ev_timer *timer, int events)
 	turn_enter("session touch");
 	(void)loop;
 	(void)events;
-	send_touches(container_of(timer, struct sessions, touch_timer));
+	struct sessions *s = container_of(timer, struct sessions, touch_timer);
+	s->seconds++;
+	send_touches(s);
 }
 
 int sessions_open(struct ev_loop *loop, const struct role_boot *boot, struct metrics_slot *metrics,
@@ -465,7 +467,7 @@ int sessions_open(struct ev_loop *loop, const struct role_boot *boot, struct met
 	s->reap = reap;
 	s->reap_context = context;
 	s->backoff = BACKOFF_CONNECT;
-	s->batch = 1;
+	s->seconds = 1;
 	TAILQ_INIT(&s->unsent);
 	TAILQ_INIT(&s->asked);
 	timeout_queue_init(&s->patience, loop, call_patience, on_patience_over);
@@ -540,7 +542,7 @@ const struct session_record *sessions_get(
 
 	if (entry && is_trusted(s, entry)) {
 		METRIC_ADD(s->metrics, SESSION_CACHE_HITS, 1, 0);
-		if (session_entry_touch(entry, s->batch))
+		if (session_entry_touch(entry, s->seconds))
 			sessions_touch(s, id);
 		return session_entry_expand(s->cache, entry);
 	}
