@@ -77,7 +77,16 @@ static int handle_body(struct conn *c, const char *p, size_t n)
 
 static void handle_complete(struct conn *c)
 {
-	c->page->serve(c);
+	const struct admin_page *page = c->page;
+
+	c->scrape = NULL;
+	page->serve(c);
+}
+
+static void handle_aborted(struct conn *c)
+{
+	if (c->state == CONN_ANSWERING)
+		scrape_leave(c);
 }
 
 static bool handle_half_closed(const struct conn *c)
@@ -91,6 +100,6 @@ const struct conn_handler admin_handler = {
     .body = handle_body,
     .complete = handle_complete,
     .drained = scrape_drained,
-    .aborted = scrape_leave,
+    .aborted = handle_aborted,
     .half_closed = handle_half_closed,
 };

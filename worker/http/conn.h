@@ -65,10 +65,11 @@ struct conn {
 	const struct listener *listener;
 	const struct conn_handler *handler;
 	union {
-		struct exchange *exchange;     /* of the MCP handler */
-		const struct admin_page *page; /* of the admin handler */
+		struct exchange *exchange; /* of the MCP handler */
+		const struct admin_page
+		    *page;             /* of the admin handler, until its request is whole */
+		struct scrape *scrape; /* and from then on, or NULL */
 	};
-	struct scrape *scrape; /* of the admin handler, or NULL */
 	struct client_count *client;
 	struct tls *tls; /* NULL: plain */
 	struct reader reader;
