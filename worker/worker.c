@@ -209,9 +209,9 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
 	(void)events;
 	w->handshakes = WORKER_HANDSHAKES;
 	serve_ready(w);
+	conns_send_posted(w);
 	upstreams_send_posted(w);
 	stdio_flush(w->stdio);
-	conns_send_posted(w);
 	free_closed(w);
 	stay_awake(w);
 	turn_end(&w->turn, w->metrics, w->log);
