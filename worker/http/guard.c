@@ -95,9 +95,9 @@ struct guard_verdict guard_status_line(struct span line)
 	return passed;
 }
 
-struct guard_verdict guard_field_line(struct span line)
+struct guard_verdict guard_field_line(struct span line, size_t *name_length)
 {
-	size_t i = 0;
+	size_t i = plain_length(line.p, line.n, PLAIN_NAME);
 
 	if (line.p[0] == ' ' || line.p[0] == '\t')
 		return refused(400, "folded header line");
@@ -105,7 +105,9 @@ struct guard_verdict guard_field_line(struct span line)
 		i++;
 	if (i == 0 || i == line.n || line.p[i] != ':')
 		return refused(400, "malformed header name");
-	for (i++; i < line.n; i++) {
+	*name_length = i;
+	/* From the start, where whole blocks are longer; the name holds nothing to refuse. */
+	for (i = 0; i < line.n; i++) {
 		i += plain_length(line.p + i, line.n - i, PLAIN_PRINTABLE);
 		if (i < line.n && line.p[i] != '\t')
 			return refused(400, "forbidden character in a header value");

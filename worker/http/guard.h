@@ -24,7 +24,8 @@ struct guard_verdict {
 /* A whole line without its CRLF. */
 struct guard_verdict guard_request_line(struct span line);
 struct guard_verdict guard_status_line(struct span line);
-struct guard_verdict guard_field_line(struct span line);
+/* *name_length: bytes before the colon, when it passed. */
+struct guard_verdict guard_field_line(struct span line, size_t *name_length);
 
 /* The framing of a chunked body (RFC 9112, 7.1) without extensions. Zero-initialised. */
 struct guard_chunks {

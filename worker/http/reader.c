@@ -1,9 +1,9 @@
 /*
  * reader: see reader.h.
  *
- * Each line of a head is guarded once, as soon as it is complete; the whole head then goes through
- * http-parser, whose callbacks fill the head. Bodies go through http-parser too, chunked ones past
- * the chunk guard first.
+ * Each line of a head is guarded and its field added to the head as soon as it is complete.
+ * http-parser then gets what it decides on: the first line, the fields that say how long the
+ * message is, and the body, chunked ones past the chunk guard first.
  */
 #include "worker/http/reader.h"
 
@@ -13,16 +13,12 @@
 #include "worker/http/guard.h"
 
 static int on_url(http_parser *parser, const char *p, size_t n);
-static int on_field(http_parser *parser, const char *p, size_t n);
-static int on_value(http_parser *parser, const char *p, size_t n);
 static int on_headers_complete(http_parser *parser);
 static int on_body(http_parser *parser, const char *p, size_t n);
 static int on_message_complete(http_parser *parser);
 
 static const http_parser_settings settings = {
     .on_url = on_url,
-    .on_header_field = on_field,
-    .on_header_value = on_value,
     .on_headers_complete = on_headers_complete,
     .on_body = on_body,
     .on_message_complete = on_message_complete,
@@ -70,37 +66,6 @@ static int on_url(http_parser *parser, const char *p, size_t n)
 	return 0;
 }
 
-static int on_field(http_parser *parser, const char *p, size_t n)
-{
-	struct reader *r = reader_of(parser);
-
-	if (r->head_done) /* a trailer: guarded, and ignored */
-		return 0;
-	if (r->head->header_count >= r->limits.header_count ||
-	    r->head->header_count >= HTTP_HEADERS_MAX) {
-		r->error = "too many headers";
-		r->status = 431;
-		return 1;
-	}
-	unsigned number = r->head->header_count + 1;
-	const struct http_header *h = head_add(r->head, (struct span){p, n});
-	if (r->head->first[h->field] != number && http_field_is_single(h->field))
-		r->repeated = true;
-	return 0;
-}
-
-static int on_value(http_parser *parser, const char *p, size_t n)
-{
-	struct reader *r = reader_of(parser);
-
-	if (r->head_done)
-		return 0;
-	while (n > 0 && (p[n - 1] == ' ' || p[n - 1] == '\t'))
-		n--;
-	r->head->headers[r->head->header_count - 1].value = (struct span){p, n};
-	return 0;
-}
-
 static int on_headers_complete(http_parser *parser)
 {
 	/* Nothing is ever upgraded here: what follows is the next message. */
@@ -124,13 +89,18 @@ static int on_message_complete(http_parser *parser)
 	return 0;
 }
 
+static bool is_space(char c)
+{
+	return c == ' ' || c == '\t';
+}
+
 static struct span trimmed(struct span s)
 {
-	while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t')) {
+	while (s.n > 0 && is_space(s.p[0])) {
 		s.p++;
 		s.n--;
 	}
-	while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
+	while (s.n > 0 && is_space(s.p[s.n - 1]))
 		s.n--;
 	return s;
 }
@@ -284,37 +254,78 @@ static bool keeps_alive(const struct http_head *head)
 	return keep && !close;
 }
 
-/* The lines are well-formed: let the parser have them. */
-static ssize_t parse_head(struct reader *r, struct span text, struct http_head *head)
+/* False, with the reason in r->error, when the parser does not take it. */
+static bool parser_takes(struct reader *r, struct span text)
 {
-	head_clear(head);
-	r->head = head;
 	size_t used = http_parser_execute(&r->parser, &settings, text.p, text.n);
-	r->head = NULL;
 	enum http_errno error = HTTP_PARSER_ERRNO(&r->parser);
-	if (error == HPE_INVALID_METHOD)
-		return refuse(r, 501, "unknown method");
-	if ((error != HPE_OK && error != HPE_PAUSED) || used != text.n)
-		return refuse(r, r->error ? r->status : 400,
-		    r->error ? r->error : http_errno_description(error));
+
+	if ((error == HPE_OK || error == HPE_PAUSED) && used == text.n)
+		return true;
+	refuse(r, error == HPE_INVALID_METHOD ? 501 : 400,
+	    error == HPE_INVALID_METHOD ? "unknown method" : http_errno_description(error));
+	return false;
+}
+
+/* The first line is known to the parser: the target is a span of it. */
+static ssize_t take_first_line(struct reader *r, struct span line, struct http_head *head)
+{
+	r->head = head;
+	bool taken = parser_takes(r, line);
+	r->head = NULL;
+	if (!taken)
+		return -EPROTO;
 	head->method = r->parser.method;
 	head->status = r->parser.status_code;
 	head->minor = r->parser.http_minor;
-	head->keep_alive = keeps_alive(head);
-	head->chunked = head_find(head, HTTP_TRANSFER_ENCODING) != NULL;
-	head->has_length = head_find(head, HTTP_CONTENT_LENGTH) != NULL;
-	if (r->repeated)
-		return refuse(r, 400, "a header that may be there once is there twice");
-	ssize_t status = check_framing(r, head);
-	if (status == 0 && r->kind == READER_REQUEST)
-		status = check_request(r, head);
-	if (status)
-		return status;
+	return 0;
+}
+
+/* What says how long the message is, and the end of the head. */
+static ssize_t take_framing(struct reader *r, struct span text, struct http_head *head)
+{
+	static const enum http_field framing[] = {HTTP_CONTENT_LENGTH, HTTP_TRANSFER_ENCODING};
+	const char *end = text.p + text.n;
+
+	for (size_t i = 0; i < sizeof(framing) / sizeof(framing[0]); i++) {
+		const struct http_header *h = head_find(head, framing[i]);
+		if (!h)
+			continue;
+		const char *line_end = memchr(h->name.p, '\n', (size_t)(end - h->name.p));
+		if (!parser_takes(r, (struct span){h->name.p, (size_t)(line_end + 1 - h->name.p)}))
+			return -EPROTO;
+	}
+	if (!parser_takes(r, SPAN("\r\n")))
+		return -EPROTO;
 	/* The parser counts its own copy down; before the first body byte it is the length. */
 	const struct http_header *length = head_find(head, HTTP_CONTENT_LENGTH);
 	for (size_t i = 0; length && i < length->value.n; i++)
 		head->content_length =
 		    head->content_length * 10 + (uint64_t)(length->value.p[i] - '0');
+	return 0;
+}
+
+/* The lines are well-formed, and their fields are in the head. */
+static ssize_t finish_head(struct reader *r, struct span text, struct http_head *head)
+{
+	const char *first_end = memchr(text.p, '\n', text.n);
+	ssize_t status =
+	    take_first_line(r, (struct span){text.p, (size_t)(first_end + 1 - text.p)}, head);
+
+	if (status)
+		return status;
+	head->keep_alive = keeps_alive(head);
+	head->chunked = head_find(head, HTTP_TRANSFER_ENCODING) != NULL;
+	head->has_length = head_find(head, HTTP_CONTENT_LENGTH) != NULL;
+	if (r->repeated)
+		return refuse(r, 400, "a header that may be there once is there twice");
+	status = check_framing(r, head);
+	if (status == 0 && r->kind == READER_REQUEST)
+		status = check_request(r, head);
+	if (status == 0)
+		status = take_framing(r, text, head);
+	if (status)
+		return status;
 	r->chunked = head->chunked;
 	r->close_delimited =
 	    r->kind == READER_RESPONSE && !r->message_done && !head->chunked && !head->has_length;
@@ -324,17 +335,36 @@ static ssize_t parse_head(struct reader *r, struct span text, struct http_head *
 	return 0;
 }
 
-static struct guard_verdict guard_line(const struct reader *r, struct span line, bool first)
+static struct guard_verdict add_field(struct reader *r, struct span line, struct http_head *head)
+{
+	size_t n;
+	struct guard_verdict verdict = guard_field_line(line, &n);
+
+	if (verdict.reason)
+		return verdict;
+	if (head->header_count >= r->limits.header_count || head->header_count >= HTTP_HEADERS_MAX)
+		return (struct guard_verdict){431, "too many headers"};
+	struct http_header *h = head_add(head, (struct span){line.p, n});
+	h->value = trimmed((struct span){line.p + n + 1, line.n - n - 1});
+	r->repeated |=
+	    head->first[h->field] != head->header_count && http_field_is_single(h->field);
+	return verdict;
+}
+
+static struct guard_verdict take_line(
+    struct reader *r, struct span line, bool first, struct http_head *head)
 {
 	if (!first)
-		return guard_field_line(line);
+		return add_field(r, line, head);
 	return r->kind == READER_REQUEST ? guard_request_line(line) : guard_status_line(line);
 }
 
 ssize_t reader_head(struct reader *r, struct span bytes, struct http_head *head)
 {
 	const char *end;
+	bool in_pieces = r->scanned > r->start;
 
+	head_clear(head);
 	/* A client may end its last message with one CRLF too many (RFC 9112, 2.2). */
 	if (r->kind == READER_REQUEST && r->scanned == 0 && bytes.n >= 2 &&
 	    memcmp(bytes.p, "\r\n", 2) == 0)
@@ -348,12 +378,17 @@ ssize_t reader_head(struct reader *r, struct span bytes, struct http_head *head)
 		if (line.n == 0 || line.p[line.n - 1] != '\r')
 			return refuse(r, 400, "a line that does not end in CRLF");
 		line.n--;
+		if (line.n == 0 && !first && in_pieces) {
+			/* Once more, now that all its lines are here. */
+			r->scanned = r->start;
+			return reader_head(r, bytes, head);
+		}
 		if (line.n == 0 && !first) {
-			ssize_t status =
-			    parse_head(r, (struct span){bytes.p + r->start, next - r->start}, head);
+			ssize_t status = finish_head(
+			    r, (struct span){bytes.p + r->start, next - r->start}, head);
 			return status ? status : (ssize_t)next;
 		}
-		struct guard_verdict verdict = guard_line(r, line, first);
+		struct guard_verdict verdict = take_line(r, line, first, head);
 		if (verdict.reason)
 			return refuse(r, verdict.status, verdict.reason);
 		r->scanned = (uint32_t)next;
