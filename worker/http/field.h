@@ -23,7 +23,7 @@ enum http_field {
 /* Lower case; empty for HTTP_OTHER. */
 extern const struct span http_field_names[HTTP_FIELD_COUNT];
 
-/* Which field a name is, ignoring case (RFC 9110, 5.1). */
+/* Which field a token is, ignoring case (RFC 9110, 5.1). */
 enum http_field http_field_of(struct span name);
 /* A message may carry it once only: a second one could be read by somebody else. */
 bool http_field_is_single(enum http_field field);

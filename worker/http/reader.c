@@ -143,9 +143,13 @@ bool header_has_token(struct span value, struct span token)
 	return false;
 }
 
+static bool is_digit(unsigned char c)
+{
+	return c >= '0' && c <= '9';
+}
+
 static ssize_t check_framing(struct reader *r, const struct http_head *head)
 {
-	static const char digits[] = "0123456789";
 	const struct http_header *coding = head_find(head, HTTP_TRANSFER_ENCODING);
 	const struct http_header *length = head_find(head, HTTP_CONTENT_LENGTH);
 
@@ -160,17 +164,28 @@ static ssize_t check_framing(struct reader *r, const struct http_head *head)
 	if (length->value.n == 0 || length->value.n > 18)
 		return refuse(r, 400, "malformed Content-Length");
 	for (size_t i = 0; i < length->value.n; i++) {
-		if (!memchr(digits, length->value.p[i], sizeof(digits) - 1))
+		if (!is_digit((unsigned char)length->value.p[i]))
 			return refuse(r, 400, "malformed Content-Length");
 	}
 	return 0;
 }
 
-static size_t count_while(struct span s, const char *allowed)
+static bool is_name_byte(unsigned char c)
+{
+	return is_digit(c) || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || c == '-' || c == '.' ||
+	       c == '_';
+}
+
+static bool is_hex_byte(unsigned char c)
+{
+	return is_digit(c) || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f') || c == ':' || c == '.';
+}
+
+static size_t count_while(struct span s, bool (*is_one)(unsigned char))
 {
 	size_t n = 0;
 
-	while (n < s.n && s.p[n] != '\0' && strchr(allowed, s.p[n]))
+	while (n < s.n && is_one((unsigned char)s.p[n]))
 		n++;
 	return n;
 }
@@ -178,13 +193,10 @@ static size_t count_while(struct span s, const char *allowed)
 /* A name, an IPv4 address or an IPv6 address in brackets, and perhaps a port (RFC 9110, 7.2). */
 static bool is_host(struct span host)
 {
-	static const char digits[] = "0123456789", hex[] = "0123456789abcdefABCDEF:.";
-	static const char name[] =
-	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._";
 	bool bracket = host.n > 0 && host.p[0] == '[';
-	size_t n =
-	    count_while((struct span){host.p + bracket, host.n - bracket}, bracket ? hex : name) +
-	    bracket;
+	size_t n = count_while((struct span){host.p + bracket, host.n - bracket},
+		       bracket ? is_hex_byte : is_name_byte) +
+		   bracket;
 
 	if (n == (size_t)bracket || (bracket && (n == host.n || host.p[n++] != ']')))
 		return false;
@@ -192,7 +204,7 @@ static bool is_host(struct span host)
 		return true;
 	struct span port = {host.p + n + 1, host.n - n - 1};
 	return host.p[n] == ':' && port.n > 0 && port.n <= 5 &&
-	       count_while(port, digits) == port.n &&
+	       count_while(port, is_digit) == port.n &&
 	       (port.n < 5 || memcmp(port.p, "65535", 5) <= 0);
 }
 
