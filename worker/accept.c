@@ -1,5 +1,6 @@
 /*
- * accept: see accept.h. Budget: ACCEPT_BUDGET connections per wake-up and slot. When descriptors
+ * accept: see accept.h. Budget: one connection per wake-up and slot, for as a rule nobody else
+ * waits in the same; ACCEPT_BUDGET where somebody came in the turn before, too. When descriptors
  * run out, all watchers rest for ACCEPT_PAUSE seconds, and a reserve descriptor tells one waiting
  * client 503 instead of silence.
  *
@@ -10,6 +11,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -35,6 +38,7 @@ struct slot {
 	ev_io io;
 	struct accept_slots *slots;
 	const struct listener *listener;
+	unsigned served; /* turn of the loop in which somebody came */
 	bool adopted;
 	bool left; /* its queue is empty, and stays so */
 };
@@ -147,11 +151,11 @@ static void take(const struct slot *s, int fd, const struct sockaddr_storage *pe
 }
 
 /* False when there is nobody, or no slot, any more. */
-static bool slot_serve(struct slot *s)
+static bool slot_serve(struct slot *s, int budget)
 {
 	ev_io *io = &s->io;
 
-	for (int budget = ACCEPT_BUDGET; budget > 0; budget--) {
+	for (; budget > 0; budget--) {
 		struct sockaddr_storage peer = {0};
 		socklen_t length = sizeof(peer);
 		int fd = accept4(
@@ -173,10 +177,13 @@ static bool slot_serve(struct slot *s)
 
 static void on_slot(struct ev_loop *loop, ev_io *io, int events)
 {
+	struct slot *s = container_of(io, struct slot, io);
+	unsigned turn = ev_iteration(loop);
+
 	turn_enter("accept");
-	(void)loop;
 	(void)events;
-	slot_serve(container_of(io, struct slot, io));
+	slot_serve(s, turn - s->served == 1 ? ACCEPT_BUDGET : 1);
+	s->served = turn;
 }
 
 static void on_pause_over(struct ev_loop *loop, ev_timer *timer, int events)
@@ -206,7 +213,7 @@ static void on_leave(struct ev_loop *loop, ev_timer *timer, int events)
 	(void)events;
 	for (size_t i = 0; i < a->count && !ev_is_active(&a->pause); i++) {
 		if (slot_wanted(a, i))
-			a->rows[i].left = !slot_serve(&a->rows[i]);
+			a->rows[i].left = !slot_serve(&a->rows[i], ACCEPT_BUDGET);
 		all &= !slot_wanted(a, i);
 	}
 	if (all && !ev_is_active(&a->pause))
@@ -233,6 +240,7 @@ static int open_tls(struct accept_slots *a, const struct listener_set *set)
 
 int accept_open(struct worker *w, struct accept_slots **out)
 {
+	static const int on = 1;
 	const struct listener_set *set = w->boot->listeners;
 	size_t count = set->count * LISTENER_SLOTS;
 	struct accept_slots *a = calloc(1, sizeof(*a) + count * sizeof(a->rows[0]));
@@ -249,6 +257,8 @@ int accept_open(struct worker *w, struct accept_slots **out)
 		s->slots = a;
 		s->listener = &set->rows[i / LISTENER_SLOTS];
 		ev_io_init(&s->io, on_slot, s->listener->fds[i % LISTENER_SLOTS], EV_READ);
+		/* Connections inherit it. */
+		setsockopt(s->io.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	}
 	*out = a;
 	return open_tls(a, set);

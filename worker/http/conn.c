@@ -8,8 +8,6 @@
 #include "worker/http/conn.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -128,8 +126,19 @@ void conn_linger(struct conn *c)
 	update_events(c);
 }
 
+/* The client said that it will send nothing more, and all of that was read: no reset can destroy
+ * its answer. */
+static bool was_last_request(const struct conn *c)
+{
+	return c->last_request && c->reader.message_done && buffer_length(&c->in) == 0 && !c->tls;
+}
+
 void conn_answered(struct conn *c)
 {
+	if (was_last_request(c)) {
+		conn_close(c);
+		return;
+	}
 	/* One that was not told of the end may be sending its next request. */
 	if (c->close_after || c->worker->drain.last)
 		conn_linger(c);
@@ -347,7 +356,8 @@ static size_t take_head(struct conn *c, struct span bytes)
 	c->requests++;
 	unsigned most = w->config->limits.requests_per_connection;
 	c->http10 = w->head.minor == 0;
-	c->close_after = !w->head.keep_alive || (most > 0 && c->requests >= most);
+	c->last_request = !w->head.keep_alive;
+	c->close_after = c->last_request || (most > 0 && c->requests >= most);
 	c->bytes_in += (size_t)n;
 	conn_deadline(c, c->reader.message_done ? NULL : &w->timeouts.client_body);
 	bool expects = head_find(&w->head, HTTP_EXPECT) != NULL;
@@ -516,7 +526,6 @@ static void on_io(struct ev_loop *loop, ev_io *io, int events)
 struct conn *conn_open(struct worker *w, const struct listener *listener,
     const struct conn_handler *handler, int fd, struct client_count *client)
 {
-	static const int on = 1;
 	struct conn *c = calloc(1, sizeof(*c));
 
 	if (!c) {
@@ -528,7 +537,6 @@ struct conn *conn_open(struct worker *w, const struct listener *listener,
 	c->handler = handler;
 	c->client = client;
 	c->opened = clock_microseconds();
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	ev_io_init(&c->io, on_io, fd, EV_READ);
 	TAILQ_INSERT_TAIL(&w->conns, c, link);
 	w->conn_count++;

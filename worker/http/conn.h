@@ -82,14 +82,13 @@ struct conn {
 	uint64_t request_started; /* microseconds: first byte of the request */
 	uint64_t bytes_in, bytes_out;
 	unsigned requests;
-	uint8_t state; /* enum conn_state */
-	bool http10;
-	bool close_after; /* after this answer */
-	bool head_sent;   /* some of this answer was given to the socket or its queue */
-	bool chunked;     /* this answer's body is chunked */
-	bool above_water;
+	uint8_t state;     /* enum conn_state */
+	bool close_after;  /* after this answer */
+	bool last_request; /* its client says so */
+	bool head_sent;    /* some of this answer was given to the socket or its queue */
+	bool chunked;      /* this answer's body is chunked */
 	bool request_open; /* its first byte came */
-	bool read_ended, in_ready, closed;
+	bool http10, above_water, read_ended, in_ready, closed;
 	bool securing; /* a TLS handshake is under way */
 };
 
