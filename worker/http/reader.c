@@ -132,13 +132,31 @@ static bool is_refused_quality(struct span parameters)
 	return false;
 }
 
+/* What is left of a list's member behind `token`; p is NULL: it begins with something else. */
+static struct span after_token(struct span member, struct span token)
+{
+	struct span rest;
+
+	while (member.n > 0 && is_space(member.p[0])) {
+		member.p++;
+		member.n--;
+	}
+	if (member.n < token.n || strncasecmp(member.p, token.p, token.n) != 0)
+		return (struct span){0};
+	rest = trimmed((struct span){member.p + token.n, member.n - token.n});
+	return rest.n == 0 || rest.p[0] == ';' ? rest : (struct span){0};
+}
+
 bool header_has_token(struct span value, struct span token)
 {
 	while (value.n > 0) {
-		struct span member = cut(&value, ',');
-		struct span name = cut(&member, ';');
-		if (span_equal_nocase(name, token) && !is_refused_quality(member))
+		const char *comma = memchr(value.p, ',', value.n);
+		size_t n = comma ? (size_t)(comma - value.p) : value.n;
+		struct span rest = after_token((struct span){value.p, n}, token);
+		if (rest.p && !is_refused_quality(rest))
 			return true;
+		n += comma != NULL;
+		value = (struct span){value.p + n, value.n - n};
 	}
 	return false;
 }
