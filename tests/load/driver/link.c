@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { READ_SIZE = 16384 };
+enum { READ_SIZE = 64 * 1024 };
 
 static void link_connect(struct link *l);
 
