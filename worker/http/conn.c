@@ -334,6 +334,13 @@ static void send_continue(struct conn *c)
 		conn_close(c);
 }
 
+/* Only part of the head or the body is here: its time counts from the first such part. */
+static void await_rest(struct conn *c, struct timeout_queue *queue)
+{
+	if (c->deadline_queue != queue)
+		conn_deadline(c, queue);
+}
+
 static size_t take_head(struct conn *c, struct span bytes)
 {
 	struct worker *w = c->worker;
@@ -342,11 +349,12 @@ static size_t take_head(struct conn *c, struct span bytes)
 		c->request_open = true;
 		c->request_started = clock_microseconds();
 		c->bytes_in = c->bytes_out = 0;
-		conn_deadline(c, &w->timeouts.client_header);
 	}
 	ssize_t n = reader_head(&c->reader, bytes, &w->head);
-	if (n == 0)
+	if (n == 0) {
+		await_rest(c, &w->timeouts.client_header);
 		return 0;
+	}
 	c->state = CONN_BODY; /* refused or not, there is a request now */
 	if (n < 0) {
 		c->state = CONN_HEAD;
@@ -359,7 +367,7 @@ static size_t take_head(struct conn *c, struct span bytes)
 	c->last_request = !w->head.keep_alive;
 	c->close_after = c->last_request || (most > 0 && c->requests >= most);
 	c->bytes_in += (size_t)n;
-	conn_deadline(c, c->reader.message_done ? NULL : &w->timeouts.client_body);
+	conn_deadline(c, NULL);
 	bool expects = head_find(&w->head, HTTP_EXPECT) != NULL;
 	c->handler->head(c, &w->head);
 	if (c->closed || c->state != CONN_BODY)
@@ -367,8 +375,10 @@ static size_t take_head(struct conn *c, struct span bytes)
 	if (c->reader.message_done) {
 		c->state = CONN_ANSWERING;
 		c->handler->complete(c);
-	} else if (expects && !c->http10 && (size_t)n == bytes.n) {
-		send_continue(c);
+	} else if ((size_t)n == bytes.n) {
+		await_rest(c, &w->timeouts.client_body);
+		if (expects && !c->http10)
+			send_continue(c);
 	}
 	return (size_t)n;
 }
@@ -397,6 +407,8 @@ static size_t take_body(struct conn *c, struct span bytes)
 		conn_deadline(c, NULL);
 		c->state = CONN_ANSWERING;
 		c->handler->complete(c);
+	} else {
+		await_rest(c, &c->worker->timeouts.client_body);
 	}
 	return (size_t)n;
 }

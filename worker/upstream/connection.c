@@ -391,6 +391,16 @@ static void connection_ended(struct upstream_connection *uc)
 			 : "it closed the connection without an answer");
 }
 
+/* Of an answer that is not over; the connection may have another call by now. */
+static void await_more(struct upstream_connection *uc)
+{
+	struct upstream_call *call = uc->closed || !uc->received ? NULL : uc->call;
+
+	if (call && !call->stream && !call->paused)
+		upstream_call_deadline(
+		    call, &uc->upstream->worker->timeouts.upstream_between_bytes);
+}
+
 static void connection_read(struct upstream_connection *uc)
 {
 	struct worker *w = uc->upstream->worker;
@@ -406,8 +416,6 @@ static void connection_read(struct upstream_connection *uc)
 		return;
 	}
 	uc->received = true;
-	if (!uc->call->stream)
-		upstream_call_deadline(uc->call, &w->timeouts.upstream_between_bytes);
 	struct span bytes = {w->scratch, (size_t)n};
 	bool buffered = buffer_length(&uc->in) > 0;
 	if (buffered) {
@@ -420,6 +428,7 @@ static void connection_read(struct upstream_connection *uc)
 		bytes = buffer_span(&uc->in);
 	}
 	take_answer(uc, bytes, buffered);
+	await_more(uc);
 }
 
 static void on_io(struct ev_loop *loop, ev_io *io, int events)
