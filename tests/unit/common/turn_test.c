@@ -111,19 +111,27 @@ static const char *one_turn(unsigned slow_takes, unsigned after_takes)
 	return text;
 }
 
+/* A machine that stands still in the middle of a turn adds to whichever callback it was: once more.
+ */
+static bool is_told_of(const char *callback, unsigned slow_takes, unsigned after_takes)
+{
+	const char *text = "";
+
+	for (int tries = 5; tries > 0 && !strstr(text, callback); tries--) {
+		text = one_turn(slow_takes, after_takes);
+		cr_assert_not_null(strstr(text, "one turn of the loop took long"), "%s", text);
+	}
+	return strstr(text, callback);
+}
+
 Test(turn, a_long_turn_names_the_callback_that_took_most_of_it)
 {
-	const char *text = one_turn(80, 20);
-
-	cr_assert_not_null(strstr(text, "one turn of the loop took long"), "%s", text);
-	cr_assert_not_null(strstr(text, "callback=\"slow\""), "%s", text);
+	cr_assert(is_told_of("callback=\"slow\"", 80, 20));
 }
 
 Test(turn, the_last_callback_counts_to_the_end_of_its_turn)
 {
-	const char *text = one_turn(20, 80);
-
-	cr_assert_not_null(strstr(text, "callback=\"after\""), "%s", text);
+	cr_assert(is_told_of("callback=\"after\"", 20, 80));
 }
 
 Test(turn, a_name_outside_of_a_turn_is_nothing)
