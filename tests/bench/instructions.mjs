@@ -1,18 +1,17 @@
 // Instructions and allocations of a worker for one request of each kind, counted by callgrind and held
 // against instructions.json: scripts/instructions. A build without metrics shows what counting costs.
 //
-// The driver calls one after the other on one connection, so every run does the same. callgrind begins
-// a new file where a client's connection begins (--dump-before). A run of CALLS and one of twice as many
-// differ by CALLS requests, and by nothing else.
+// The driver calls one after the other on one connection, so every run does the same. The marker is that a client
+// connects.
 import fs from 'node:fs';
 import path from 'node:path';
-import { Margay, request, until } from '../system/harness.mjs';
-import { Driver, startLoadUpstream } from '../system/driver.mjs';
+import { Margay, request } from '../system/harness.mjs';
+import { startLoadUpstream } from '../system/driver.mjs';
 import { node } from '../system/upstreams.mjs';
-import { perRequest, readProfile } from './callgrind.mjs';
+import { countCalls, underCallgrind } from './callgrind.mjs';
+import { drive } from './measure.mjs';
 
 const CALLS = 600;
-const WARM_UP = 30; // connections, sessions and children are there after it
 const SLACK = 0.05;
 const METRICS_MOST = 0.01; // of a request's instructions
 
@@ -56,55 +55,22 @@ async function start(program, upstreams) {
 			},
 		},
 	});
-	const under = [
-		'valgrind',
-		'-q',
-		'--tool=callgrind',
-		`--callgrind-out-file=${margay.dir}/callgrind.%p`,
-		'--dump-before=conn_open',
-	];
-	await margay.run({ under });
+	await margay.run({ under: underCallgrind(margay.dir, ['conn_open']) });
 	return margay;
 }
 
-async function drive(margay, kind, calls) {
-	const { era } = KINDS[kind];
-	const options = { keepalive: 1, era, calls, seconds: 60, late: 0, timeout: 60_000, rows: 5 };
-	const report = await Driver.start(`${margay.origin}/${kind}`, options).end();
-	const { answered } = report.kinds[`keepalive_${era}`];
-	if (report.code !== 0 || report.failed > 0 || answered !== calls)
-		throw new Error(`${kind}: ${JSON.stringify(report)}\n${margay.report()}`);
+async function callOften(margay, kind, calls) {
+	const load = { era: KINDS[kind].era, connections: 1, calls, seconds: 60, timeout: 60_000 };
+	const { answered, errors, why } = await drive(`${margay.origin}/${kind}`, load);
+	if (errors || answered !== calls) throw new Error(`${kind}: ${answered} of ${calls}: ${why}\n${margay.report()}`);
 }
-
-// The files of a process in the order in which they were begun; the last is that of its end.
-const profiles = (margay, pid) =>
-	fs
-		.readdirSync(margay.dir)
-		.map((name) => /^callgrind\.(\d+)\.(\d+)$/.exec(name))
-		.filter((match) => Number(match?.[1]) === pid)
-		.sort((a, b) => a[2] - b[2])
-		.map(([name]) => path.join(margay.dir, name));
 
 async function measure(margay, kinds) {
 	const { workers } = await margay.status();
-	const pid = workers[0].pid;
+	const worker = { pid: workers[0].pid, mark: () => request(`${margay.admin}/healthz`) };
 	const figures = {};
-	const mark = async () => {
-		const before = profiles(margay, pid).length;
-		await request(`${margay.admin}/healthz`);
-		return until('a profile', () => {
-			const files = profiles(margay, pid);
-			return files.length > before && files.at(-1);
-		});
-	};
-	for (const kind of kinds) {
-		await drive(margay, kind, WARM_UP);
-		await drive(margay, kind, CALLS);
-		const less = readProfile(await mark());
-		await drive(margay, kind, 2 * CALLS);
-		const more = readProfile(await mark());
-		figures[kind] = perRequest(less, more, CALLS);
-	}
+	for (const kind of kinds)
+		[figures[kind]] = await countCalls(margay.dir, [worker], CALLS, (calls) => callOften(margay, kind, calls));
 	return figures;
 }
 

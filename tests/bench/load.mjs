@@ -2,48 +2,15 @@
 // other, and each round begins with another peer. What stands in the table is the median of the rounds.
 import fs from 'node:fs';
 import path from 'node:path';
-import { startLoadUpstream } from '../system/driver.mjs';
-import { cases, describe, quick, upstreams as kinds } from './cases.mjs';
+import { cases, describe } from './cases.mjs';
 import { conditions } from './conditions.mjs';
+import { choose, versions, withGateways } from './lineup.mjs';
 import { measure, summary } from './measure.mjs';
 import { peers } from './peers.mjs';
 import { plot } from './plot.mjs';
 import { conditionsTable, figure, microseconds, table, writePart } from './table.mjs';
 
 const WARM_UP = { calls: 20 }; // connections, sessions and children are there after it
-
-// The cases and peers that are wanted: `only` names either, or what several cases begin with.
-function choose({ only, isQuick }) {
-	const isPeer = (name) => name in peers;
-	const wantedPeers = only.filter(isPeer);
-	const wantedCases = only.filter((name) => !isPeer(name));
-	const all = Object.keys(cases);
-	const matches = (name) => (all.includes(name) ? [name] : all.filter((one) => one.startsWith(`${name}_`)));
-	for (const name of wantedCases)
-		if (!matches(name).length)
-			throw new Error(`no case or peer ${name}: ${[...all, ...Object.keys(peers)].join(' ')}`);
-	const asked = wantedCases.length ? wantedCases.flatMap(matches) : isQuick ? quick : all;
-	const names = all.filter((name) => asked.includes(name));
-	const kindsWanted = new Set(names.map((name) => cases[name].kind));
-	const peerNames = Object.keys(peers).filter(
-		(name) => kindsWanted.has(peers[name].kind) && (!wantedPeers.length || wantedPeers.includes(name)),
-	);
-	return { names, peerNames };
-}
-
-async function startUpstreams(names, started) {
-	const overHttp = names.filter((name) => cases[name].kind === 'http');
-	const wanted = new Set(overHttp.map((name) => cases[name].upstream));
-	const all = {};
-	for (const name of wanted) {
-		const { bytes, sse } = kinds[name];
-		const args = ['--bytes', bytes, '--sessions', 1_000_000, ...(sse ? ['--sse'] : [])];
-		const upstream = await startLoadUpstream(...args);
-		started.push(upstream);
-		all[name] = { url: upstream.url, sse };
-	}
-	return all;
-}
 
 // Runs of each case with each peer: results[case][peer].
 async function runRounds({ names, gateways, rounds, seconds, tell }) {
@@ -114,12 +81,6 @@ function write({ results, where, dir, part }) {
 	return { file, texts };
 }
 
-async function versions(peerNames) {
-	const all = {};
-	for (const name of peerNames) if (peers[name].version) all[peers[name].label] = await peers[name].version();
-	return all;
-}
-
 export async function runLoad({ only, isQuick, workers, rounds, seconds, dir, scratch, tell }) {
 	const { names, peerNames } = choose({ only, isQuick });
 	const where = await conditions({
@@ -129,21 +90,9 @@ export async function runLoad({ only, isQuick, workers, rounds, seconds, dir, sc
 		'seconds of a run': seconds,
 		rounds,
 	});
-	const started = [];
-	const gateways = new Map();
-	let results;
-	try {
-		const upstreams = await startUpstreams(names, started);
-		for (const peer of peerNames) {
-			const own = path.join(scratch, peer);
-			fs.mkdirSync(own, { mode: 0o755 });
-			gateways.set(peer, await peers[peer].start({ workers, upstreams, dir: own }));
-		}
-		results = await runRounds({ names, gateways, rounds, seconds, tell });
-	} finally {
-		for (const gateway of gateways.values()) await gateway.stop();
-		for (const upstream of started) await upstream.stop();
-	}
+	const results = await withGateways({ names, peerNames, workers, scratch }, (gateways) =>
+		runRounds({ names, gateways, rounds, seconds, tell }),
+	);
 	const { file, texts } = write({ results, where, dir, part: 'load' });
 	tell(`${texts.join('\n\n')}\n\n${file}`);
 	const all = Object.values(results).flatMap((byPeer) => Object.values(byPeer).flat());

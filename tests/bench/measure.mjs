@@ -23,28 +23,41 @@ export function median(values) {
 	return sorted.length % 2 ? sorted[Math.floor(middle)] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-// `load`: { era, connections, connects }, and `seconds` or `calls` of each client. The result has requests/s,
-// microseconds, CPU microseconds per request (null without a gateway), and how many requests failed, with why.
-export async function measure(gateway, url, { era, connections, connects, ...length }) {
+// One run of the driver. `load`: { era, connections, connects }, and `seconds` or `calls` of each client; what else is
+// its option. `onBegin` is called when all sessions are open and the calls begin; `under`: a command that runs it.
+export async function drive(url, { era, connections, connects, ...more }, { onBegin, under } = {}) {
 	const clients = { [connects ? 'connects' : 'keepalive']: connections };
-	const driver = Driver.start(url, { ...clients, era, ...length, late: 0, rows: 3 });
-	// Its first line comes when all sessions are open and the calls begin.
-	let before;
-	driver.child.process.stdout.once('data', () => (before = cpuSeconds(gateway.pids)));
+	const driver = Driver.start(url, { ...clients, era, ...more, late: 0, rows: 3 }, { under });
+	if (onBegin) driver.child.process.stdout.once('data', onBegin);
 	const report = await driver.end();
-	const cpu = cpuSeconds(gateway.pids) - before;
 	const [kind] = Object.values(report.kinds);
 	const { answered, latency_us: latency } = kind;
 	const errors = report.failed + report.unopened + (answered === 0 ? 1 : 0);
 	return {
-		rate: answered / ((report.t - report.started) / 1000),
+		answered,
+		latency,
+		seconds: (report.t - report.started) / 1000,
+		errors,
+		why: errors ? JSON.stringify([kind.failures, kind.statuses, report.opening_failures, report.failures]) : '',
+	};
+}
+
+// `load` as above. The result has requests/s, microseconds, CPU microseconds per request (null without a gateway), and
+// how many requests failed, with why.
+export async function measure(gateway, url, load) {
+	let before;
+	const onBegin = () => (before = cpuSeconds(gateway.pids));
+	const { answered, latency, seconds, errors, why } = await drive(url, load, { onBegin });
+	const cpu = cpuSeconds(gateway.pids) - before;
+	return {
+		rate: answered / seconds,
 		p50: latency.p50,
 		p99: latency.p99,
 		p999: latency.p999,
 		cpu: gateway.pids.length ? (cpu / answered) * 1e6 : null,
 		answered,
 		errors,
-		why: errors ? JSON.stringify([kind.failures, kind.statuses, report.opening_failures, report.failures]) : '',
+		why,
 	};
 }
 

@@ -20,15 +20,16 @@ export async function startLoadUpstream(...options) {
 	};
 }
 
-// margay-load against a URL. `options` by name: { keepalive: 4, connectTimeout: 500 }.
+// margay-load against a URL. `options` by name: { keepalive: 4, connectTimeout: 500 }; `under`: a command that runs it.
 export class Driver {
-	static start(url, options = {}) {
+	static start(url, options = {}, { under = [] } = {}) {
 		const driver = new Driver();
 		const named = Object.entries({ url, ...options }).flatMap(([name, value]) => [
 			`--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`,
 			String(value),
 		]);
-		driver.child = new Child(program('margay-load'), named);
+		const [command, ...args] = [...under, program('margay-load'), ...named];
+		driver.child = new Child(command, args);
 		return driver;
 	}
 
