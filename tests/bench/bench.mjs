@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { runCosts } from './costs.mjs';
 import { runLoad } from './load.mjs';
 import { runMemory } from './memory.mjs';
 import { runScale } from './scale.mjs';
@@ -16,6 +17,7 @@ const { values, positionals } = parseArgs({
 		quick: { type: 'boolean', default: false },
 		memory: { type: 'boolean', default: false },
 		scale: { type: 'boolean', default: false },
+		costs: { type: 'boolean', default: false },
 		only: { type: 'boolean', default: false },
 		workers: { type: 'string', default: '1' },
 		rounds: { type: 'string' },
@@ -50,7 +52,8 @@ const options = {
 const modes = [
 	[values.memory, runMemory],
 	[values.scale, runScale],
-	[!values.memory && !values.scale, runLoad],
+	[values.costs, runCosts],
+	[!values.memory && !values.scale && !values.costs, runLoad],
 ];
 try {
 	for (const [wanted, run] of modes) if (wanted && !(await run(options))) process.exitCode = 1;

@@ -1,15 +1,18 @@
 // Who is measured: Margay, the proxies that know nothing of MCP, the gateways on npm, and none at all. Each is
 // started on free ports of 127.0.0.1 and gives { url(name), pids, stop() }; pids are all its processes, without
-// the servers behind it.
+// the servers behind it. Those that valgrind can count give `counted`, too: the processes that a request passes,
+// each { pid, mark() }, and `mark` has it call one of the peer's `markers`, functions that no request calls.
 import fs from 'node:fs';
 import path from 'node:path';
 import { binary, Margay } from '../system/margay.mjs';
 import { Child, freePorts, isAlive, run, running, until } from '../system/process.mjs';
-import { exchange } from '../system/http.mjs';
+import { exchange, request } from '../system/http.mjs';
 import { node } from '../system/upstreams.mjs';
+import { openSessions } from './messages.mjs';
 import { fillTemplate } from './template.mjs';
 
-const stdioServer = path.join(path.dirname(binary), 'tests/margay-bench-stdio');
+const builtTests = path.join(path.dirname(binary), 'tests');
+const stdioServer = path.join(builtTests, 'margay-bench-stdio');
 const packages = path.join(import.meta.dirname, 'node_modules');
 const entries = {
 	supergateway: 'supergateway/dist/index.js',
@@ -51,8 +54,12 @@ function adopt(gateway) {
 	return gateway;
 }
 
-async function startProxy(command, args, port, signal) {
-	const child = new Child(command, args);
+// What no peer has a route for, which has each call its marker.
+const markBy = (url) => () => request(url('none'));
+
+async function startProxy(command, args, port, { under = [], signal = 'SIGTERM', counted } = {}) {
+	const [first, ...rest] = [...under, command, ...args];
+	const child = new Child(first, rest);
 	try {
 		await until(`${child.name} accepts`, async () => {
 			if (child.ended) throw Object.assign(new Error(child.stderr), { fatal: true });
@@ -62,9 +69,12 @@ async function startProxy(command, args, port, signal) {
 		await child.stop();
 		throw error;
 	}
+	const pids = family(child.pid);
+	const url = (name) => `http://127.0.0.1:${port}/${name}`;
 	return adopt({
-		pids: family(child.pid),
-		url: (name) => `http://127.0.0.1:${port}/${name}`,
+		pids,
+		counted: counted?.(pids).map((pid) => ({ pid, mark: markBy(url) })),
+		url,
 		stop: () => child.stop({ signal }),
 		said: () => child.stderr,
 	});
@@ -86,13 +96,15 @@ function writeTemplate(name, { dir, port, workers, upstreams }) {
 async function startNginx(options) {
 	const [port] = await freePorts(1);
 	const file = writeTemplate('nginx.conf.in', { ...options, port });
-	return startProxy('nginx', ['-p', options.dir, '-e', 'stderr', '-c', file], port, 'SIGTERM');
+	const args = ['-p', options.dir, '-e', 'stderr', '-c', file];
+	// Its master serves nobody.
+	return startProxy('nginx', args, port, { under: options.under, counted: ([, ...workers]) => workers });
 }
 
 async function startHaproxy(options) {
 	const [port] = await freePorts(1);
 	const file = writeTemplate('haproxy.cfg.in', { ...options, port });
-	return startProxy('haproxy', ['-db', '-q', '-f', file], port, 'SIGTERM');
+	return startProxy('haproxy', ['-db', '-q', '-f', file], port, { under: options.under, counted: (pids) => pids });
 }
 
 // The connections that the others keep and allow, so that no limit of one is what is measured.
@@ -103,8 +115,9 @@ const limits = {
 	upstream_idle: 1024,
 };
 
-export async function startMargay({ workers, upstreams, config = {} }) {
-	const margay = await Margay.start({
+export async function startMargay({ workers, upstreams, config = {}, under = [] }) {
+	const margay = await Margay.prepare({
+		program: under.length ? path.join(builtTests, 'margay-under-valgrind') : binary,
 		config: {
 			workers,
 			limits,
@@ -118,13 +131,17 @@ export async function startMargay({ workers, upstreams, config = {} }) {
 			},
 		},
 	});
+	await margay.run({ under });
 	const status = await margay.status();
 	const pids = [status, status.broker, status.keeper, ...status.workers].map(({ pid }) => pid);
+	const url = (name) => `${margay.origin}/${name}`;
 	return adopt({
 		pids,
 		margay,
-		url: (name) => `${margay.origin}/${name}`,
-		stop: () => margay.stop(),
+		counted: status.workers.map(({ pid }) => ({ pid, mark: markBy(url) })),
+		keeper: status.keeper.pid,
+		url,
+		stop: () => margay.stop({ deadline: under.length ? 60_000 : 15_000 }),
 		said: () => margay.report(),
 	});
 }
@@ -132,16 +149,18 @@ export async function startMargay({ workers, upstreams, config = {} }) {
 const overHttp = (upstreams) =>
 	Object.fromEntries(Object.entries(upstreams).map(([name, { url }]) => [name, { http: { url } }]));
 
-const overStdio = (sharing) => ({ workers }) =>
-	startMargay({
-		workers,
-		upstreams: { mcp: { stdio: { command: stdioServer, sharing, limits: { children: 2000 } } } },
-	});
+const overStdio = (sharing) => async ({ workers, under }) => {
+	const upstreams = { mcp: { stdio: { command: stdioServer, sharing, limits: { children: 2000 } } } };
+	const gateway = await startMargay({ workers, upstreams, under });
+	const mark = () => openSessions([gateway.url('mcp')], 1);
+	gateway.counted.push({ pid: gateway.keeper, mark });
+	return gateway;
+};
 
 // Their one node process; a shell may be between it and its servers.
 async function startNpm(name, args) {
 	const [port] = await freePorts(1);
-	const gateway = await startProxy(node, [path.join(packages, entries[name]), ...args(port)], port, 'SIGTERM');
+	const gateway = await startProxy(node, [path.join(packages, entries[name]), ...args(port)], port);
 	return { ...gateway, pids: gateway.pids.slice(0, 1) };
 }
 
@@ -170,38 +189,53 @@ const firstLine = async (command, ...args) => {
 const npmVersion = (name) => () =>
 	JSON.parse(fs.readFileSync(path.join(packages, name, 'package.json'), 'utf8')).version;
 
-// In the order of the table. `kind`: which cases are theirs. `program`: of which several peers are.
+// In the order of the table. `kind`: which cases are theirs. `slow`: a thousand requests take them a second.
 export const peers = {
 	direct: { kind: 'http', label: 'no proxy', start: startDirect },
 	margay: {
 		kind: 'http',
 		label: 'Margay',
-		start: ({ workers, upstreams }) => startMargay({ workers, upstreams: overHttp(upstreams) }),
+		markers: ['exchange_refuse'],
+		start: ({ upstreams, ...more }) => startMargay({ ...more, upstreams: overHttp(upstreams) }),
 		version: () => firstLine(binary, '--version'),
 	},
 	nginx: {
 		kind: 'http',
 		label: 'nginx',
+		markers: ['ngx_http_special_response_handler'],
 		start: startNginx,
 		version: () => firstLine('nginx', '-v'),
 	},
 	haproxy: {
 		kind: 'http',
 		label: 'haproxy',
+		markers: ['http_return_srv_error'],
 		start: startHaproxy,
 		version: () => firstLine('haproxy', '-v'),
 	},
-	margay_shared: { kind: 'stdio', label: 'Margay, shared', start: overStdio('shared') },
-	margay_per_session: { kind: 'stdio', label: 'Margay, per session', start: overStdio('per_session') },
+	margay_shared: {
+		kind: 'stdio',
+		label: 'Margay, shared',
+		markers: ['exchange_refuse', 'send_open'],
+		start: overStdio('shared'),
+	},
+	margay_per_session: {
+		kind: 'stdio',
+		label: 'Margay, per session',
+		markers: ['exchange_refuse', 'send_open'],
+		start: overStdio('per_session'),
+	},
 	supergateway: {
 		kind: 'stdio',
 		label: 'supergateway',
+		slow: true,
 		start: startSupergateway,
 		version: npmVersion('supergateway'),
 	},
 	mcp_proxy: {
 		kind: 'stdio',
 		label: 'mcp-proxy',
+		slow: true,
 		start: startMcpProxy,
 		version: npmVersion('mcp-proxy'),
 	},
