@@ -122,7 +122,6 @@ export async function runCosts({ only, isQuick, workers, dir, scratch, tell }) {
 		valgrind: valgrind.stdout.trim(),
 		workers: WORKERS,
 		'access log': 'off',
-		'calls for instructions': `${INSTRUCTION_CALLS} of ${3 * INSTRUCTION_CALLS}`,
 	});
 	const figures = await countAll({ names, peerNames, scratch, tell });
 	const tables = ['http', 'stdio'].flatMap((kind) => kindTable(kind, { names, peerNames, figures }));
