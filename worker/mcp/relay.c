@@ -15,6 +15,7 @@
 #include "worker/mcp/errand.h"
 #include "worker/mcp/http_sse.h"
 #include "worker/mcp/inlet.h"
+#include "worker/mcp/listen.h"
 #include "worker/mcp/modern.h"
 #include "worker/mcp/up.h"
 #include "common/decimal.h"
@@ -72,6 +73,7 @@ static void end_session(struct exchange *x, const struct session_record *record)
 
 	aside_end_session(x->worker, record);
 	sessions_end(x->worker->sessions, &x->session, METRIC_END_CLIENT);
+	listen_changed(x->worker, &x->session); /* only others hear of it from the broker */
 	x->status = 200;
 	conn_answer(c, 200, (struct span){0}, (struct span){0});
 	if (c->exchange == x)
