@@ -33,6 +33,7 @@
 #include "worker/mcp/question.h"
 #include "worker/mcp/replay.h"
 #include "worker/mcp/resume.h"
+#include "worker/mcp/source.h"
 #include "worker/mcp/streams.h"
 #include "worker/mcp/up.h"
 #include "worker/policy/clients.h"
@@ -176,6 +177,7 @@ static void free_closed(struct worker *w)
 
 	errands_free_closed(w);
 	feeds_free_closed(w);
+	sources_free_closed(w);
 	liaisons_free_closed(w);
 	inlets_free_closed(w);
 	while ((x = TAILQ_FIRST(&w->closed_exchanges))) {
@@ -306,6 +308,7 @@ static int open_all(struct worker *w)
 	parked_timeouts_init(w);
 	question_timeouts_init(w);
 	listen_timeouts_init(w);
+	source_timeouts_init(w);
 	feed_timeouts_init(w);
 	lease_timeouts_init(w);
 	resume_timeouts_init(w);

@@ -39,6 +39,7 @@ LIST_HEAD(errand_list, errand);
 LIST_HEAD(feed_list, feed);
 LIST_HEAD(lease_list, lease);
 LIST_HEAD(liaison_list, liaison);
+LIST_HEAD(source_list, source);
 LIST_HEAD(inlet_list, inlet);
 TAILQ_HEAD(inlet_call_list, inlet_call);
 TAILQ_HEAD(upstream_connection_list, upstream_connection);
@@ -61,7 +62,8 @@ struct worker_timeouts {
 	struct timeout_queue upstream_idle, sse_heartbeat, session_touch;
 	struct timeout_queue ask_window, client_input, retry_probe;
 	struct timeout_queue question_patience, question_again, listen_again, listen_soon,
-	    feed_again, give_up, lease_patience, replay_prime, replay_linger;
+	    source_again, source_more, feed_again, give_up, lease_patience, replay_prime,
+	    replay_linger;
 };
 
 struct worker {
@@ -111,6 +113,7 @@ struct worker {
 	    posted_upstreams; /* to be written to at the end of this turn */
 	struct errand_list closed_errands;
 	struct feed_list closed_feeds;
+	struct source_list closed_sources;
 	struct liaison_list closed_liaisons;
 	struct inlet_call_list closed_inlet_calls;
 

@@ -119,14 +119,14 @@ function parse(text) {
 }
 
 const BOTH = 'application/json, text/event-stream';
-const HELLO = (version) => ({
+const HELLO = (version, client) => ({
 	jsonrpc: '2.0',
 	id: 0,
 	method: 'initialize',
 	params: {
 		protocolVersion: version,
 		capabilities: { elicitation: {}, sampling: {} },
-		clientInfo: { name: 'margay-test', version: '1' },
+		clientInfo: { name: client, version: '1' },
 	},
 });
 
@@ -145,9 +145,9 @@ export const post = (url, message, { headers = {}, ...options } = {}) =>
 export class RawSession {
 	#nextId = 1;
 
-	static async open(url, { version = '2025-11-25', headers = {}, ...options } = {}) {
+	static async open(url, { version = '2025-11-25', client = 'margay-test', headers = {}, ...options } = {}) {
 		const session = new RawSession();
-		const reply = await post(url, HELLO(version), { headers, ...options });
+		const reply = await post(url, HELLO(version, client), { headers, ...options });
 		if (reply.status !== 200) throw new Error(`initialize: ${reply.status} ${reply.text}`);
 		Object.assign(session, {
 			url,

@@ -16,7 +16,7 @@ const rows = [
 	['get_stream', 1000, 2048],
 	['listen_stream', 1000, 2048],
 	['listen_stream_translated', 1000, 2048],
-	['get_stream_translated', 1000, 4096], // has a subscription of its own at the upstream
+	['get_stream_translated', 1000, 2048],
 ];
 
 for (const [kind, count, bytes] of rows)

@@ -403,25 +403,10 @@ static void on_body(struct upstream_call *call, const char *p, size_t n)
 		errand_fail(r, METRIC_REASON_LIMIT, "its message is too long to be translated");
 }
 
-/* A stream may be quiet for hours: keep neither what was sent nor room for what may never come. */
-static void make_small(struct errand *r)
-{
-	struct buffer *const all[] = {&r->outgoing, &r->events.line, &r->events.data};
-
-	if (upstream_call_drop_request(&r->call))
-		buffer_release(&r->body);
-	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-		if (buffer_length(all[i]) == 0)
-			buffer_release(all[i]);
-	}
-}
-
 static void on_read_end(struct upstream_call *call)
 {
 	struct errand *r = errand_of(call);
 
-	if (r->listening)
-		make_small(r);
 	if (r->answered)
 		errand_deliver(r);
 	else if (r->exchange && conn_congested(r->exchange->conn))

@@ -17,7 +17,6 @@
 enum { ERRAND_MESSAGE_MAX = 16 * 1024 * 1024 }; /* bytes of a message that is translated */
 
 struct errand;
-struct listening;
 struct parked;
 struct question;
 struct replay;
@@ -71,8 +70,7 @@ struct errand {
 	struct parked *parked; /* its upstream asked the client, see parked.h */
 	struct replay *replay; /* what was said, for a client that lost its connection */
 	struct timeout prime;
-	struct question *questions;  /* the same the other way, see question.h */
-	struct listening *listening; /* it is a legacy client's stream, see listen.h */
+	struct question *questions; /* the same the other way, see question.h */
 };
 
 /* For this exchange. NULL when memory is short. */

@@ -13,6 +13,7 @@
 #include "worker/mcp/feed.h"
 #include "worker/mcp/http_sse.h"
 #include "worker/mcp/lease.h"
+#include "worker/mcp/listen.h"
 #include "worker/mcp/resume.h"
 #include "worker/mcp/scanning.h"
 #include "worker/mcp/streams.h"
@@ -108,6 +109,8 @@ void exchange_finish(struct exchange *x)
 		errand_leave(x->errand);
 	if (x->subscriber)
 		feed_leave(x);
+	if (x->listening)
+		listen_leave(x);
 	if (x->scanning)
 		scanning_leave(x);
 	if (x->resume)
@@ -163,6 +166,7 @@ void exchange_free(struct exchange *x)
 	resume_free(x);
 	http_sse_free(x);
 	feed_free(x);
+	listen_free(x);
 	if (w->spare_count == SPARES_MAX) {
 		exchange_release(x);
 		return;

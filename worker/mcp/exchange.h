@@ -35,6 +35,7 @@ struct errand;
 struct http_sse;
 struct inlet;
 struct lease;
+struct listening;
 struct subscriber;
 struct resume;
 struct route;
@@ -86,6 +87,7 @@ struct exchange {
 	struct upstream_call call;
 	struct errand *errand;         /* towards the other era */
 	struct subscriber *subscriber; /* to a legacy upstream, see feed.h */
+	struct listening *listening;   /* to a modern one, see listen.h */
 	struct inlet *batch;           /* makes requests of a batch, see batch.h */
 	struct http_sse *http_sse;     /* a client of that transport */
 	struct resume *resume;         /* of such a one that waits elsewhere */

@@ -127,6 +127,17 @@ int mailbox_open_as(
 	return error ? error : open_box(w, box);
 }
 
+struct mailbox *mailbox_find(
+    struct worker *w, const char *purpose, const struct session_id *session)
+{
+	struct mail_box_id id;
+	struct mailbox *box = NULL;
+
+	if (w->mailboxes && !mailbox_id(w, purpose, session, &id))
+		HASH_FIND(hh, w->mailboxes, &id, sizeof(id), box);
+	return box;
+}
+
 void mailbox_close(struct mailbox *box)
 {
 	struct worker *w = box->worker;

@@ -56,6 +56,9 @@ int mailbox_id(struct worker *w, const char *purpose, const struct session_id *s
  * -EPROTO; -EEXIST when somebody here has. */
 int mailbox_open_as(struct worker *w, struct mailbox *box, const char *purpose,
     const struct session_id *session) MUST_CHECK;
+/* The one that is open here under such an id; NULL: none. */
+struct mailbox *mailbox_find(
+    struct worker *w, const char *purpose, const struct session_id *session);
 void mailbox_close(struct mailbox *box);
 
 #endif

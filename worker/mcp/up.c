@@ -473,7 +473,7 @@ void up_start(struct exchange *x, const struct session_record *record)
 	if (x->kind == EXCHANGE_STREAM && resume_stream(x))
 		return;
 	if (x->kind == EXCHANGE_STREAM)
-		listen_start(x, record);
+		listen_start(x);
 	else if (x->is_batch)
 		batch_start(x, record);
 	else if (!(e = exchange_message(x)))

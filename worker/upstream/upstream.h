@@ -25,6 +25,7 @@
 
 struct catalogue;
 struct era_probe;
+struct source;
 struct upstream_call;
 TAILQ_HEAD(upstream_call_list, upstream_call);
 
@@ -43,6 +44,7 @@ struct upstream {
 	struct era_probe *probe;
 	struct buffer discover;      /* a modern one's DiscoverResult */
 	struct catalogue *catalogue; /* of its tools, see mcp/catalogue.h */
+	struct source *sources;      /* that are heard, see mcp/source.h */
 	bool refuses_initialize;     /* a modern one that is not legacy, too */
 };
 

@@ -1,0 +1,443 @@
+/* source: see source.h. */
+#include "worker/mcp/source.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <uthash.h>
+
+#include "common/raw.h"
+#include "worker/mcp/cache.h"
+#include "worker/mcp/catalogue.h"
+#include "worker/mcp/errand.h"
+#include "worker/mcp/fields.h"
+#include "worker/mcp/virtual.h"
+
+enum { HEARERS_A_TURN = 64, KEY_MAX = 2 * SESSION_STATE_MAX };
+
+/* Seconds: after an end or failure; between two portions of hearers. */
+static const double again_after = 1, more_after = 0.001;
+
+struct source {
+	UT_hash_handle hh;
+	LIST_ENTRY(source) link; /* worker's closed_sources */
+	struct upstream *upstream;
+	/* What it is for, as a raw array: capabilities, clientInfo or null, URIs. */
+	struct buffer key;
+	TAILQ_HEAD(, hearer) hearers;
+	/* Events on their way, and who is to have them next: all others have. NULL: all have. */
+	struct buffer news;
+	struct hearer *next;
+	struct buffer fresh; /* those that came meanwhile */
+	struct upstream_call call;
+	struct buffer body;
+	struct sse_data events;
+	struct era_wait era;
+	struct timeout again, more;
+	bool acknowledged;
+	bool gap; /* something may have been missed */
+	bool closed;
+};
+
+static void ask(struct source *s);
+
+/* --- life --- */
+
+static int key_of(struct span state, struct buffer *out)
+{
+	struct client_identity who = virtual_identity(state);
+	struct compose c = {.out = out, .bound = KEY_MAX};
+
+	compose_open(&c, '[');
+	compose_element(&c, who.capabilities);
+	compose_element(&c, who.info.n > 0 ? who.info : SPAN("null"));
+	compose_element(&c, virtual_uris(state));
+	compose_close(&c, ']');
+	return c.error;
+}
+
+/* Takes the key. */
+static struct source *source_open(struct upstream *u, struct buffer *key)
+{
+	struct source *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->upstream = u;
+	s->call.upstream = u;
+	TAILQ_INIT(&s->hearers);
+	buffer_keep(key, buffer_span(key));
+	s->key = *key;
+	*key = (struct buffer){0};
+	struct span k = buffer_span(&s->key);
+	HASH_ADD_KEYPTR(hh, u->sources, k.p, k.n, s);
+	return s;
+}
+
+static void source_close(struct source *s)
+{
+	struct worker *w = s->upstream->worker;
+
+	s->closed = true;
+	era_cancel(&s->era);
+	upstream_call_cancel(&s->call);
+	timeout_disarm(&w->timeouts.source_again, &s->again);
+	timeout_disarm(&w->timeouts.source_more, &s->more);
+	HASH_DEL(s->upstream->sources, s);
+	LIST_INSERT_HEAD(&w->closed_sources, s, link);
+}
+
+void sources_free_closed(struct worker *w)
+{
+	struct source *s;
+
+	while ((s = LIST_FIRST(&w->closed_sources))) {
+		LIST_REMOVE(s, link);
+		buffer_release(&s->key);
+		buffer_release(&s->news);
+		buffer_release(&s->fresh);
+		buffer_release(&s->call.head);
+		buffer_release(&s->body);
+		sse_data_release(&s->events);
+		free(s);
+	}
+}
+
+/* --- towards those who hear --- */
+
+static struct compose event_begin(struct buffer *out)
+{
+	struct compose c = {.out = out, .bound = 2 * ERRAND_MESSAGE_MAX};
+
+	compose_raw(&c, SPAN("event: message\ndata: "));
+	return c;
+}
+
+/* False when there is no room for it: then what stood before it is gone, too. */
+static bool event_end(struct compose *c)
+{
+	compose_raw(c, SPAN("\n\n"));
+	if (c->error)
+		buffer_release(c->out);
+	return !c->error;
+}
+
+/* All that the upstream would have said had changed. */
+static bool put_gap(const struct source *s, struct buffer *out)
+{
+	static const char *const lists[] = {"tools", "prompts", "resources"};
+	struct span discover = buffer_span(&s->upstream->discover), capabilities, one, changed;
+
+	if (!raw_object(discover, "capabilities", &capabilities))
+		return true;
+	for (int i = 0; i < 3; i++) {
+		if (!raw_object(capabilities, lists[i], &one) ||
+		    !raw_member(one, "listChanged", &changed) || !span_equal(changed, SPAN("true")))
+			continue;
+		struct compose c = event_begin(out);
+		translate_list_changed(&c, lists[i]);
+		if (!event_end(&c))
+			return false;
+	}
+	return true;
+}
+
+/* To all who heard it when it came; those who came later stand before them. */
+static void deliver(struct source *s)
+{
+	struct timeout_queue *queue = &s->upstream->worker->timeouts.source_more;
+	struct hearer *h;
+
+	if (!s->next && buffer_length(&s->fresh) > 0) {
+		struct buffer news = s->news;
+		s->news = s->fresh;
+		s->fresh = news;
+		s->next = TAILQ_FIRST(&s->hearers);
+	}
+	for (int budget = HEARERS_A_TURN; budget > 0 && (h = s->next); budget--) {
+		s->next = TAILQ_NEXT(h, link);
+		listen_hears(h, buffer_span(&s->news));
+	}
+	if (s->closed)
+		return;
+	if (!s->next)
+		buffer_release(&s->news);
+	if (s->next || buffer_length(&s->fresh) > 0) {
+		upstream_call_pause(&s->call);
+		timeout_arm(queue, &s->more);
+	} else {
+		upstream_call_resume(&s->call);
+	}
+}
+
+static void on_more(struct timeout_queue *queue, struct timeout *timeout)
+{
+	(void)queue;
+	deliver(container_of(timeout, struct source, more));
+}
+
+/* --- towards the upstream --- */
+
+static void ask_later(struct source *s)
+{
+	upstream_call_cancel(&s->call);
+	timeout_arm(&s->upstream->worker->timeouts.source_again, &s->again);
+}
+
+/* Until it has answered again, changes go unseen. */
+static void lose(struct source *s)
+{
+	struct hearer *h;
+
+	s->gap |= s->acknowledged;
+	s->acknowledged = false;
+	ask_later(s);
+	TAILQ_FOREACH (h, &s->hearers, link)
+		listen_lost(h);
+}
+
+static void on_again(struct timeout_queue *queue, struct timeout *timeout)
+{
+	(void)queue;
+	ask(container_of(timeout, struct source, again));
+}
+
+static void on_era(struct era_wait *wait, enum era era, int reason, const char *detail)
+{
+	struct source *s = container_of(wait, struct source, era);
+
+	(void)reason;
+	(void)detail;
+	if (era == ERA_MODERN && buffer_length(&s->upstream->discover) > 0)
+		ask(s);
+	else
+		ask_later(s);
+}
+
+static int build(struct source *s, const struct mcp_method *method)
+{
+	struct upstream *u = s->upstream;
+	struct span rest = buffer_span(&s->key), uris = {0};
+	struct client_identity who = {0}; /* log messages never come this way: no level */
+	struct compose c = {.out = &s->body, .bound = 8 * SESSION_STATE_MAX};
+	struct buffer fields = {0};
+	char id[24];
+
+	raw_next(&rest, &who.capabilities);
+	if (raw_next(&rest, &who.info) && span_equal(who.info, SPAN("null")))
+		who.info = (struct span){0};
+	raw_next(&rest, &uris);
+	buffer_consume(&s->body, buffer_length(&s->body));
+	buffer_consume(&s->call.head, buffer_length(&s->call.head));
+	snprintf(id, sizeof(id), "%llu", (unsigned long long)++u->worker->last_errand);
+	to_modern_listen(&c, span_of(id), &who, buffer_span(&u->discover), uris);
+	struct span body = buffer_span(&s->body);
+	if (!c.error)
+		c.error = fields_put(&fields, method, NULL, NULL);
+	if (!c.error)
+		c.error = relay_build_head(
+		    &s->call.head, "POST", u, NULL, (struct span){0}, buffer_span(&fields), &body);
+	buffer_release(&fields);
+	return c.error;
+}
+
+/* --- from the upstream --- */
+
+/* False when there is no room for what it says. */
+static bool take(struct source *s, const struct envelope *e)
+{
+	if (span_equal(e->method, SPAN("notifications/subscriptions/acknowledged"))) {
+		bool told = !s->gap || put_gap(s, &s->fresh);
+		s->acknowledged = true;
+		s->gap = !told;
+		return told;
+	}
+	if (span_equal(e->method, SPAN("notifications/tools/list_changed")))
+		catalogue_forget(s->upstream);
+	cache_hear(s->upstream->worker->cache, s->upstream, e);
+	struct compose c = event_begin(&s->fresh);
+	to_legacy_notice(&c, e);
+	s->gap |= !event_end(&c);
+	return !c.error;
+}
+
+static int on_event(struct sse_data *events, struct span data)
+{
+	struct source *s = container_of(events, struct source, events);
+	struct worker *w = s->upstream->worker;
+	struct envelope *e = &w->envelope;
+	struct envelope_fault fault;
+
+	/* What is no message is left out, as a client would. */
+	if (envelope_scan(data, w->config->limits.json_depth, e, &fault))
+		return 0;
+	if (e->kind == ENVELOPE_REQUEST || (e->kind == ENVELOPE_NOTIFICATION && take(s, e)))
+		return 0;
+	lose(s);
+	return 1;
+}
+
+static struct source *source_of(struct upstream_call *call)
+{
+	return container_of(call, struct source, call);
+}
+
+static void on_head(struct upstream_call *call, const struct http_head *head)
+{
+	const struct http_header *type = head_find(head, HTTP_CONTENT_TYPE);
+	struct source *s = source_of(call);
+
+	/* Whatever else it says, and be it why: it does not serve it now. */
+	if (head->status != 200 || !type ||
+	    !header_has_token(type->value, SPAN("text/event-stream")))
+		lose(s);
+}
+
+static void on_body(struct upstream_call *call, const char *p, size_t n)
+{
+	struct source *s = source_of(call);
+
+	if (sse_data_feed(&s->events, p, n, ERRAND_MESSAGE_MAX, on_event) < 0)
+		lose(s);
+	/* Nobody says that the wake-up ends when the call is over. */
+	if (s->call.state == CALL_OVER)
+		deliver(s);
+}
+
+/* A stream may be quiet for hours: keep neither what was sent nor room for what may never come. */
+static void make_small(struct source *s)
+{
+	struct buffer *const all[] = {&s->fresh, &s->events.line, &s->events.data};
+
+	if (upstream_call_drop_request(&s->call))
+		buffer_release(&s->body);
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		if (buffer_length(all[i]) == 0)
+			buffer_release(all[i]);
+	}
+}
+
+static void on_read_end(struct upstream_call *call)
+{
+	struct source *s = source_of(call);
+
+	deliver(s);
+	if (!s->closed)
+		make_small(s);
+}
+
+static void on_end(struct upstream_call *call, int reason, const char *detail)
+{
+	struct source *s = source_of(call);
+
+	(void)reason;
+	(void)detail;
+	lose(s);
+	deliver(s);
+}
+
+static const struct upstream_call_ops source_ops = {
+    .head = on_head,
+    .body = on_body,
+    .read_end = on_read_end,
+    .end = on_end,
+};
+
+static void ask(struct source *s)
+{
+	const struct mcp_method *method = mcp_method_find(SPAN("subscriptions/listen"));
+	struct upstream *u = s->upstream;
+
+	/* What it announces this worker may not know yet. */
+	if (buffer_length(&u->discover) == 0) {
+		era_cancel(&s->era);
+		s->era.done = on_era;
+		if (!era_ask(u, &s->era))
+			ask_later(s);
+		return;
+	}
+	if (build(s, method)) {
+		ask_later(s);
+		return;
+	}
+	sse_data_release(&s->events);
+	s->events = (struct sse_data){0};
+	s->call = (struct upstream_call){.upstream = u,
+	    .ops = &source_ops,
+	    .head = s->call.head,
+	    .body = buffer_span(&s->body),
+	    .repeatable = method->repeatable,
+	    .stream = method->stream,
+	    .action = UPSTREAM_ASK,
+	    .child_name = "",
+	    .single = true};
+	upstream_call_start(&s->call);
+}
+
+/* --- who hears --- */
+
+void source_leave(struct hearer *h)
+{
+	struct source *s = h->source;
+
+	if (!s)
+		return;
+	h->source = NULL;
+	if (s->next == h)
+		s->next = TAILQ_NEXT(h, link);
+	TAILQ_REMOVE(&s->hearers, h, link);
+	if (TAILQ_EMPTY(&s->hearers))
+		source_close(s);
+}
+
+/* It heard another one before, up to now. */
+static void make_up(struct hearer *h)
+{
+	struct source *s = h->source;
+	struct buffer events = {0};
+
+	if (!s->acknowledged) {
+		s->gap = true;
+		return;
+	}
+	if (put_gap(s, &events) && buffer_length(&events) > 0)
+		listen_hears(h, buffer_span(&events));
+	buffer_release(&events);
+}
+
+int source_hear(struct hearer *h, struct upstream *u, struct span state)
+{
+	struct source *s, *old = h->source;
+	struct buffer key = {0};
+	bool is_new;
+
+	if (key_of(state, &key)) {
+		buffer_release(&key);
+		return -ENOMEM;
+	}
+	struct span k = buffer_span(&key);
+	HASH_FIND(hh, u->sources, k.p, k.n, s);
+	is_new = !s;
+	if (is_new)
+		s = source_open(u, &key);
+	buffer_release(&key);
+	if (!s)
+		return -ENOMEM;
+	if (s == old)
+		return 0;
+	bool missed = old && (old->acknowledged || old->gap);
+	source_leave(h);
+	h->source = s;
+	TAILQ_INSERT_HEAD(&s->hearers, h, link);
+	if (is_new)
+		ask(s);
+	if (missed)
+		make_up(h);
+	return 0;
+}
+
+void source_timeouts_init(struct worker *w)
+{
+	timeout_queue_init(&w->timeouts.source_again, w->loop, again_after, on_again);
+	timeout_queue_init(&w->timeouts.source_more, w->loop, more_after, on_more);
+}
