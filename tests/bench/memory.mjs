@@ -52,8 +52,8 @@ async function driveSessions(url, count) {
 	}
 }
 
-async function openGetStreams({ url, port, first, count, mark, held }) {
-	const sessions = await openSessions([url], first + count);
+async function openGetStreams({ url, port, first, count, mark, held, nameOf }) {
+	const sessions = await openSessions([url], first + count, nameOf);
 	const stream = (from) => (n) => getText('/mcp_idle', sessions[from + n]);
 	await holdMany(port, first, stream(0), hasHead, held);
 	await mark();
@@ -101,6 +101,13 @@ const kinds = {
 		first: 64,
 		era: 'modern',
 		open: openGetStreams,
+	},
+	get_stream_alone: {
+		label: 'the same, each client of another name',
+		count: 5000,
+		first: 64,
+		era: 'modern',
+		open: (options) => openGetStreams({ ...options, nameOf: (n) => `margay-bench-${n}` }),
 	},
 	listen_stream_translated: {
 		label: 'the same (subscriptions/listen), to a legacy upstream',

@@ -35,7 +35,7 @@ export const getText = (path, session) =>
 		'Mcp-Session-Id': session,
 	});
 
-async function openSession(url, agent) {
+async function openSession(url, agent, name) {
 	const post = (message, headers) =>
 		request(url, {
 			method: 'POST',
@@ -43,7 +43,7 @@ async function openSession(url, agent) {
 			body: JSON.stringify({ jsonrpc: '2.0', ...message }),
 			agent,
 		});
-	const clientInfo = { name: 'margay-bench', version: '1' };
+	const clientInfo = { name, version: '1' };
 	const params = { protocolVersion: LEGACY, capabilities: {}, clientInfo };
 	const reply = await post({ id: 1, method: 'initialize', params });
 	const session = reply.headers['mcp-session-id'];
@@ -54,15 +54,15 @@ async function openSession(url, agent) {
 	return session;
 }
 
-// The ids of `count` new sessions; urls are taken in turn.
-export async function openSessions(urls, count) {
+// The ids of `count` new sessions; urls are taken in turn. `nameOf`: what the client of each says it is.
+export async function openSessions(urls, count, nameOf = () => 'margay-bench') {
 	const agent = new http.Agent({ keepAlive: true, maxSockets: AT_A_TIME });
 	const ids = [];
 	let next = 0;
 	const lane = async () => {
 		while (next < count) {
 			const n = next++;
-			ids[n] = await openSession(urls[n % urls.length], agent);
+			ids[n] = await openSession(urls[n % urls.length], agent, nameOf(n));
 		}
 	};
 	await Promise.all(Array.from({ length: AT_A_TIME }, lane));
