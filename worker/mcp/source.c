@@ -149,9 +149,10 @@ static void deliver(struct source *s)
 	struct hearer *h;
 
 	if (!s->next && buffer_length(&s->fresh) > 0) {
-		struct buffer news = s->news;
+		/* Those who were still to have the last ones may have left. */
+		buffer_release(&s->news);
 		s->news = s->fresh;
-		s->fresh = news;
+		s->fresh = (struct buffer){0};
 		s->next = TAILQ_FIRST(&s->hearers);
 	}
 	for (int budget = HEARERS_A_TURN; budget > 0 && (h = s->next); budget--) {
