@@ -18,6 +18,10 @@ enum plain {
 			 backslash and controls */
 	PLAIN_PRINTABLE, /* from space to tilde */
 	PLAIN_NAME,      /* letters, digits and hyphens: what names of header fields are made of */
+	PLAIN_INSIDE,    /* what does not end a JSON string that was scanned: all but quote and
+			    backslash */
+	PLAIN_NESTED,    /* what does not end a JSON container that was scanned, nor begin another
+			    or a string: all but quote, brackets and braces */
 };
 
 static inline bool plain_is(unsigned char c, enum plain which)
@@ -25,6 +29,10 @@ static inline bool plain_is(unsigned char c, enum plain which)
 	if (which == PLAIN_NAME)
 		return ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || (c >= '0' && c <= '9') ||
 		       c == '-';
+	if (which == PLAIN_INSIDE)
+		return c != '"' && c != '\\';
+	if (which == PLAIN_NESTED) /* braces are brackets with one bit more */
+		return c != '"' && (c | 0x20) != '{' && (c | 0x20) != '}';
 	return c >= 0x20 && c < 0x80 && (which == PLAIN_STRING ? c != '"' && c != '\\' : c != 0x7f);
 }
 
@@ -52,13 +60,20 @@ static inline unsigned plain_marks(const char *p, enum plain which)
 		return (unsigned)_mm_movemask_epi8(
 		    _mm_andnot_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('-')), other));
 	}
-	/* Bytes from 0x80 on are below zero here. */
-	__m128i marks = _mm_cmplt_epi8(v, _mm_set1_epi8(0x20));
-	if (which == PLAIN_STRING) {
-		marks = _mm_or_si128(marks, _mm_cmpeq_epi8(v, _mm_set1_epi8('"')));
-		marks = _mm_or_si128(marks, _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
-	} else {
+	__m128i marks = _mm_setzero_si128();
+	if (which == PLAIN_STRING ||
+	    which == PLAIN_PRINTABLE) /* from 0x80 on they are below zero */
+		marks = _mm_cmplt_epi8(v, _mm_set1_epi8(0x20));
+	if (which == PLAIN_PRINTABLE)
 		marks = _mm_or_si128(marks, _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f)));
+	else
+		marks = _mm_or_si128(marks, _mm_cmpeq_epi8(v, _mm_set1_epi8('"')));
+	if (which == PLAIN_STRING || which == PLAIN_INSIDE)
+		marks = _mm_or_si128(marks, _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
+	if (which == PLAIN_NESTED) {
+		__m128i brace = _mm_or_si128(v, _mm_set1_epi8(0x20));
+		marks = _mm_or_si128(marks, _mm_cmpeq_epi8(brace, _mm_set1_epi8('{')));
+		marks = _mm_or_si128(marks, _mm_cmpeq_epi8(brace, _mm_set1_epi8('}')));
 	}
 	return (unsigned)_mm_movemask_epi8(marks);
 }

@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "common/escape.h"
+#include "common/plain.h"
 
 static bool is_space(char c)
 {
@@ -20,10 +21,12 @@ static size_t skip_space(struct span s, size_t at)
 /* `at` is the opening quote; returns one past the closing one, or the end. */
 static size_t skip_string(struct span s, size_t at)
 {
-	for (at++; at < s.n && s.p[at] != '"'; at++)
-		if (s.p[at] == '\\')
-			at++;
-	return at < s.n ? at + 1 : s.n;
+	for (at++; at < s.n; at += 2) {
+		at += plain_length(s.p + at, s.n - at, PLAIN_INSIDE);
+		if (at < s.n && s.p[at] == '"')
+			return at + 1;
+	}
+	return s.n;
 }
 
 static size_t skip_value(struct span s, size_t at)
@@ -31,8 +34,11 @@ static size_t skip_value(struct span s, size_t at)
 	size_t depth = 0;
 
 	while (at < s.n) {
+		if (depth > 0)
+			at += plain_length(s.p + at, s.n - at, PLAIN_NESTED);
+		if (at == s.n)
+			return at;
 		char c = s.p[at];
-
 		if (c == '"') {
 			at = skip_string(s, at);
 			continue;
@@ -125,6 +131,23 @@ bool raw_member(struct span object, const char *key, struct span *value)
 		}
 	}
 	return false;
+}
+
+void raw_members(struct span object, const char *const keys[], struct span values[])
+{
+	struct span name, found;
+	size_t missing = 0;
+
+	for (; keys[missing]; missing++)
+		values[missing] = (struct span){0};
+	while (missing > 0 && raw_next_member(&object, &name, &found)) {
+		for (size_t i = 0; keys[i]; i++) {
+			if (values[i].p || !raw_key_is(name, keys[i]))
+				continue;
+			values[i] = found;
+			missing--;
+		}
+	}
 }
 
 int raw_first(struct span object, const char *const keys[])

@@ -15,7 +15,10 @@
 /* The value of the first member called `key` (spelled without escapes). False when there is none.
  */
 bool raw_member(struct span object, const char *key, struct span *value);
-/* The same, if it is an object. */
+/* Of each of these keys (the last is NULL) what raw_member would find, in one pass; p == NULL:
+ * there is none. */
+void raw_members(struct span object, const char *const keys[], struct span values[]);
+/* As raw_member, if it is an object. */
 bool raw_object(struct span object, const char *key, struct span *value);
 /* Digits, perhaps after a minus, without a leading zero. */
 bool raw_is_integer(struct span value);

@@ -301,19 +301,12 @@ static void send_request(struct exchange *x, const struct session_record *record
 	send_informed(r);
 }
 
-static bool is_result_of_type(const struct envelope *e, const char *type)
-{
-	struct span found;
-
-	return raw_member(e->result, "resultType", &found) && span_equal(found, span_of(type));
-}
-
-static bool is_complete(const struct envelope *e)
+/* The type of a result. Servers before the final revision gave none: complete. */
+static struct span result_type(const struct envelope *e)
 {
 	struct span type;
 
-	/* Servers before the final revision gave none. */
-	return !raw_member(e->result, "resultType", &type) || is_result_of_type(e, "\"complete\"");
+	return raw_member(e->result, "resultType", &type) ? type : SPAN("\"complete\"");
 }
 
 /* -32020: the upstream's tools are not as they were known here. */
@@ -328,6 +321,7 @@ static bool is_about_headers(const struct envelope *e)
 static void on_message(struct errand *r, const struct envelope *e)
 {
 	bool ours = e->kind == ENVELOPE_ERROR || span_equal(e->id, span_of(r->id));
+	struct span type = SPAN("\"complete\"");
 	struct compose c;
 
 	if (e->kind == ENVELOPE_NOTIFICATION) {
@@ -343,12 +337,14 @@ static void on_message(struct errand *r, const struct envelope *e)
 		r->again = true;
 		return;
 	}
-	if (e->kind == ENVELOPE_RESULT && is_result_of_type(e, "\"input_required\"")) {
+	if (e->kind == ENVELOPE_RESULT)
+		type = result_type(e);
+	if (span_equal(type, SPAN("\"input_required\""))) {
 		question_ask(r, e);
 		return;
 	}
 	c = errand_compose(r);
-	if (e->kind == ENVELOPE_ERROR || is_complete(e))
+	if (span_equal(type, SPAN("\"complete\"")))
 		to_legacy_answer(&c, e, &r->translation);
 	else
 		translate_error(&c, r->translation.id, -32603,

@@ -2,6 +2,7 @@
 #include "common/raw.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 
 Test(raw, names_the_first_of_some_keys)
 {
@@ -38,4 +39,40 @@ Test(raw, walks_over_members)
 	cr_assert(span_equal(key, SPAN("c")));
 	cr_assert(span_equal(value, SPAN("2")));
 	cr_assert_not(raw_next_member(&rest, &key, &value));
+}
+
+Test(raw, finds_some_members_in_one_pass)
+{
+	static const char *const keys[] = {"a", "b", "c", NULL};
+	struct span values[3];
+
+	raw_members(SPAN("{\"x\":{\"c\":0},\"b\":[1],\"\\u0061\":\"2\",\"b\":3}"), keys, values);
+	cr_assert(span_equal(values[0], SPAN("\"2\"")));
+	cr_assert(span_equal(values[1], SPAN("[1]")));
+	cr_assert_null(values[2].p);
+	raw_members((struct span){0}, keys, values);
+	cr_assert_null(values[0].p);
+}
+
+/* Values are passed over in blocks: what ends them may stand at any place of one. */
+Test(raw, passes_over_values_of_any_length)
+{
+	static const char *const opened[] = {"\"", "[\"]\",", "{\"[\\\"\":"};
+	static const char *const closed[] = {"\\\"\"", "]", "}"};
+	char text[128];
+	struct span found;
+
+	for (size_t i = 0; i < 3; i++) {
+		for (int n = 0; n < 40; n++) {
+			int length = snprintf(text, sizeof(text), "{\"a\":%s%.*s%s,\"b\":7}",
+			    opened[i], n, "1111111111111111111111111111111111111111", closed[i]);
+			cr_assert(raw_member((struct span){text, (size_t)length}, "b", &found));
+			cr_assert(span_equal(found, SPAN("7")), "%s", text);
+			/* Cut off anywhere, it stays inside. */
+			for (int cut = 0; cut < length; cut++)
+				cr_assert_not(raw_member(
+				    (struct span){strndupa(text, (size_t)cut), (size_t)cut}, "c",
+				    &found));
+		}
+	}
 }

@@ -141,36 +141,43 @@ static void put_messages(struct compose *c, struct span messages, enum mcp_versi
 	compose_close(c, ']');
 }
 
+enum { CONTENT, TOOLS, STRUCTURED, MESSAGES, META, REWRITTEN_COUNT };
+
+/* Looked for once: a result may be long. */
+static const char *const rewritten[] = {[CONTENT] = "content",
+    [TOOLS] = "tools",
+    [STRUCTURED] = "structuredContent",
+    [MESSAGES] = "messages",
+    [META] = "_meta",
+    [REWRITTEN_COUNT] = NULL};
+
 static void put_result(struct compose *c, struct span result, enum mcp_version revision)
 {
-	static const char *const rewritten[] = {"resultType", "ttlMs", "cacheScope", "_meta",
-	    "tools", "structuredContent", "content", "messages", NULL};
-	struct span value, content = {0}, meta;
-	bool has_content = raw_member(result, "content", &content);
+	static const char *const dropped[] = {"resultType", "ttlMs", "cacheScope", "_meta", "tools",
+	    "structuredContent", "content", "messages", NULL};
+	struct span found[REWRITTEN_COUNT], first;
 
+	raw_members(result, rewritten, found);
+	struct span content = found[CONTENT], structured = found[STRUCTURED], rest = content;
 	compose_key(c, "result");
 	compose_open(c, '{');
-	compose_members(c, result, rewritten);
-	if (raw_member(result, "tools", &value) && value.p[0] == '[')
-		put_tools(c, value);
-	bool structured = raw_member(result, "structuredContent", &value);
-	struct span rest = content, first;
-	if (structured && value.p[0] != '{' && has_content && !raw_next(&rest, &first))
-		put_as_text(c, value);
-	else if (has_content)
+	compose_members(c, result, dropped);
+	if (found[TOOLS].p && found[TOOLS].p[0] == '[')
+		put_tools(c, found[TOOLS]);
+	if (structured.p && structured.p[0] != '{' && content.p && !raw_next(&rest, &first))
+		put_as_text(c, structured);
+	else if (content.p)
 		put_content(c, content, revision);
-	if (raw_member(result, "messages", &value)) {
-		if (value.p[0] == '[' && revision < MCP_2025_06_18)
-			put_messages(c, value, revision);
-		else
-			compose_member(c, "messages", value);
-	}
-	if (structured && value.p[0] == '{')
-		compose_member(c, "structuredContent", value);
-	if (raw_member(result, "_meta", &meta)) {
+	if (found[MESSAGES].p && found[MESSAGES].p[0] == '[' && revision < MCP_2025_06_18)
+		put_messages(c, found[MESSAGES], revision);
+	else if (found[MESSAGES].p)
+		compose_member(c, "messages", found[MESSAGES]);
+	if (structured.p && structured.p[0] == '{')
+		compose_member(c, "structuredContent", structured);
+	if (found[META].p) {
 		compose_key(c, "_meta");
 		compose_open(c, '{');
-		compose_members(c, meta, reserved_meta);
+		compose_members(c, found[META], reserved_meta);
 		compose_close(c, '}');
 	}
 	compose_close(c, '}');

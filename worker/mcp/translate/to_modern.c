@@ -126,19 +126,23 @@ static void put_result_meta(struct compose *c, struct span meta, struct span ser
 
 static void put_result(struct compose *c, struct span result, const struct translation *t)
 {
-	struct span tools, meta = {0};
+	/* Looked for once: a result may be long. */
+	static const char *const rewritten[] = {"tools", "_meta", NULL};
+	struct span found[2], tools, meta;
 
+	raw_members(result, rewritten, found);
+	tools = found[0];
+	meta = found[1];
 	compose_key(c, "result");
 	compose_open(c, '{');
 	compose_member(c, "resultType", SPAN("\"complete\""));
 	compose_members(c, result, result_members);
-	if (raw_member(result, "tools", &tools) && tools.p[0] == '[')
+	if (tools.p && tools.p[0] == '[')
 		put_tools(c, tools);
 	if (t->method->cacheable) {
 		compose_integer(c, "ttlMs", 0);
 		compose_text(c, "cacheScope", SPAN("private"));
 	}
-	raw_member(result, "_meta", &meta);
 	put_result_meta(c, meta, t->server_info);
 	compose_close(c, '}');
 }
