@@ -7,7 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BUFFER_FIRST_CAPACITY = 512 };
+enum {
+	BUFFER_FIRST_CAPACITY = 512,
+	BUFFER_PART_SURE =
+	    32 * 1024, /* bytes that must be there before room is made for the rest */
+};
 
 int buffer_reserve(struct buffer *b, size_t n, size_t bound)
 {
@@ -47,6 +51,16 @@ int buffer_append(struct buffer *b, const void *bytes, size_t n, size_t bound)
 	memcpy(b->data + b->tail, bytes, n);
 	b->tail += n;
 	return 0;
+}
+
+int buffer_append_part(struct buffer *b, const void *bytes, size_t n, size_t whole, size_t bound)
+{
+	size_t length = buffer_length(b);
+	int error = 0;
+
+	if (length >= BUFFER_PART_SURE && whole > length && whole <= bound)
+		error = buffer_reserve(b, whole - length, bound);
+	return error ? error : buffer_append(b, bytes, n, bound);
 }
 
 int buffer_add(struct buffer *b, size_t bound, const struct span *pieces, size_t count)

@@ -37,6 +37,10 @@ static inline struct span buffer_span(const struct buffer *b)
 int buffer_reserve(struct buffer *b, size_t n, size_t bound) MUST_CHECK;
 /* Append bytes. Errors as buffer_reserve; on error the buffer is unchanged. */
 int buffer_append(struct buffer *b, const void *bytes, size_t n, size_t bound) MUST_CHECK;
+/* Append a part of what will be `whole` bytes long (0: nobody knows). Once a good deal of it is
+ * there, room is made for all: to grow a long buffer is to copy it. Errors as buffer_append. */
+int buffer_append_part(
+    struct buffer *b, const void *bytes, size_t n, size_t whole, size_t bound) MUST_CHECK;
 /* All of `pieces`, or nothing: BUFFER_ADD(b, bound, SPAN("Host: "), host, SPAN("\r\n")). */
 int buffer_add(struct buffer *b, size_t bound, const struct span *pieces, size_t count) MUST_CHECK;
 #define BUFFER_ADD(b, bound, ...)                                    \

@@ -86,6 +86,7 @@ static bool admit_media(struct exchange *x, const struct http_head *head)
 		refuse(x, REPLY_TOO_LARGE);
 		return false;
 	}
+	x->body_length = head->has_length ? head->content_length : 0;
 	return true;
 }
 

@@ -384,6 +384,7 @@ static void on_head(struct upstream_call *call, const struct http_head *head)
 	char detail[64];
 
 	r->sse = head->status == 200 && is_type(head, SPAN("text/event-stream"));
+	r->expected = head->has_length ? head->content_length : 0;
 	bool json = is_type(head, SPAN("application/json"));
 	if (head->status >= 400 && r->way->refused(r, head->status, json))
 		return;
@@ -396,8 +397,9 @@ static void on_head(struct upstream_call *call, const struct http_head *head)
 static void on_body(struct upstream_call *call, const char *p, size_t n)
 {
 	struct errand *r = errand_of(call);
-	int status = r->sse ? sse_data_feed(&r->events, p, n, ERRAND_MESSAGE_MAX, on_event)
-			    : buffer_append(&r->incoming, p, n, ERRAND_MESSAGE_MAX);
+	int status = r->sse
+			 ? sse_data_feed(&r->events, p, n, ERRAND_MESSAGE_MAX, on_event)
+			 : buffer_append_part(&r->incoming, p, n, r->expected, ERRAND_MESSAGE_MAX);
 
 	if (status < 0)
 		errand_fail(r, METRIC_REASON_LIMIT, "its message is too long to be translated");

@@ -51,6 +51,7 @@ struct errand {
 	struct upstream_call call;
 	struct buffer body;     /* the request as it goes to the upstream */
 	struct buffer incoming; /* an answer in JSON, as it comes */
+	size_t expected;        /* its length as announced; 0: not */
 	struct buffer outgoing; /* a message on its way to the client */
 	struct buffer kept;     /* backs spans of `translation` that must outlive a callback */
 	struct sse_data events;

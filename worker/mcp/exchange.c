@@ -368,7 +368,8 @@ static void handle_head(struct conn *c, const struct http_head *head)
 static int handle_body(struct conn *c, const char *p, size_t n)
 {
 	struct exchange *x = c->exchange;
-	int error = buffer_append(&x->body, p, n, c->worker->config->limits.body_size);
+	int error =
+	    buffer_append_part(&x->body, p, n, x->body_length, c->worker->config->limits.body_size);
 
 	if (!error)
 		return 0;

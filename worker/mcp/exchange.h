@@ -67,6 +67,7 @@ struct exchange {
 
 	/* From the body. */
 	struct buffer body;
+	size_t body_length;        /* as announced; 0: not */
 	struct scanning *scanning; /* of a long one */
 	struct span id; /* raw JSON in body; empty: a notification, an answer or a batch */
 	const struct mcp_method *method; /* of a single request, else NULL */

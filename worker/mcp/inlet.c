@@ -36,6 +36,7 @@ struct inlet_call {
 	enum call_purpose purpose;
 	struct buffer body;
 	struct buffer incoming; /* an answer in JSON, as it comes */
+	size_t expected;        /* its length as announced; 0: not */
 	struct sse_data events;
 	struct span id; /* of a request, raw, in body */
 	ev_timer again;
@@ -303,6 +304,7 @@ static void on_head(struct upstream_call *call, const struct http_head *head)
 
 	c->sse = is_type(head, SPAN("text/event-stream"));
 	c->refused = head->status >= 400;
+	c->expected = head->has_length ? head->content_length : 0;
 	c->lost = head->status == 404 && c->in_session && c->purpose != PURPOSE_END;
 	if (id && id->value.n < sizeof(i->session.upstream_session)) {
 		memcpy(i->session.upstream_session, id->value.p, id->value.n);
@@ -316,7 +318,7 @@ static void on_body(struct upstream_call *call, const char *p, size_t n)
 	struct inlet *i = c->inlet;
 
 	int error = c->sse ? sse_data_feed(&c->events, p, n, INLET_MESSAGE_MAX, on_event)
-			   : buffer_append(&c->incoming, p, n, INLET_MESSAGE_MAX);
+			   : buffer_append_part(&c->incoming, p, n, c->expected, INLET_MESSAGE_MAX);
 	if (i->closed || error >= 0)
 		return;
 	upstream_call_cancel(call);

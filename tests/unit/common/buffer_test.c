@@ -3,6 +3,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdint.h>
 
 Test(buffer, keeps_bytes_in_order_while_head_and_tail_move)
 {
@@ -68,5 +69,30 @@ Test(buffer, add_takes_all_pieces_or_none)
 	cr_assert(span_equal(buffer_span(&b), SPAN("abcd")));
 	cr_assert_eq(BUFFER_ADD(&b, 8, SPAN("efg"), SPAN("hi")), -EMSGSIZE);
 	cr_assert(span_equal(buffer_span(&b), SPAN("abcd")));
+	buffer_release(&b);
+}
+
+/* A long body is copied at most while it is short. */
+Test(buffer, makes_room_for_the_whole_once_a_part_is_there)
+{
+	enum { WHOLE = 4 * 1024 * 1024, PART = 64 * 1024 };
+	static char part[PART];
+	struct buffer b = {0};
+
+	cr_assert_eq(buffer_append_part(&b, part, 1000, WHOLE, WHOLE), 0);
+	cr_assert_lt(b.capacity, 2048, "nobody is believed at the first word");
+	cr_assert_eq(buffer_append_part(&b, part, PART, WHOLE, WHOLE), 0);
+	cr_assert_lt(b.capacity, WHOLE);
+	cr_assert_eq(buffer_append_part(&b, part, PART, WHOLE, WHOLE), 0);
+	const char *data = b.data;
+	size_t capacity = b.capacity;
+	cr_assert_geq(capacity, WHOLE);
+	while (buffer_length(&b) + PART <= WHOLE)
+		cr_assert_eq(buffer_append_part(&b, part, PART, WHOLE, WHOLE), 0);
+	cr_assert_eq(b.data, data);
+	cr_assert_eq(b.capacity, capacity);
+	/* What was announced is no permission. */
+	cr_assert_eq(buffer_append_part(&b, part, PART, WHOLE, WHOLE), -EMSGSIZE);
+	cr_assert_eq(buffer_append_part(&b, part, 1, SIZE_MAX, WHOLE), 0);
 	buffer_release(&b);
 }
