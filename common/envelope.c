@@ -544,24 +544,33 @@ struct envelope_steps {
 	struct scan scan;
 	struct envelope found;
 	struct envelope_fault fault;
+	bool within; /* a batch */
 };
 
 struct envelope_steps *envelope_steps_begin(struct span text, unsigned depth)
 {
 	struct envelope_steps *steps = malloc(sizeof(*steps));
 
-	if (steps)
+	if (steps) {
 		scan_start(&steps->scan, text, depth, &steps->found, &steps->fault);
+		steps->within = false;
+	}
 	return steps;
+}
+
+static const char *pause_after(const struct scan *s, size_t bytes)
+{
+	size_t left = (size_t)(s->end - s->p);
+
+	return s->p + (left < bytes ? left : bytes);
 }
 
 int envelope_step(
     struct envelope_steps *steps, size_t bytes, struct envelope *out, struct envelope_fault *fault)
 {
 	struct scan *s = &steps->scan;
-	size_t left = (size_t)(s->end - s->p);
 
-	s->pause = s->p + (left < bytes ? left : bytes);
+	s->pause = pause_after(s, bytes);
 	int error = scan_whole(s);
 	if (error == -EAGAIN)
 		return error;
@@ -580,36 +589,65 @@ void envelope_steps_free(struct envelope_steps *steps)
 	free(steps);
 }
 
+static int open_batch(struct scan *s)
+{
+	skip_space(s);
+	if (s->p == s->end || *s->p != '[')
+		return not_json(s, "an array is expected");
+	s->p++;
+	skip_space(s);
+	return s->p < s->end && *s->p == ']' ? fail(s, -32600, "an empty batch") : 0;
+}
+
+/* The next message of a batch begins at s->p. */
+static void scan_next(struct scan *s)
+{
+	const char *start = s->start;
+
+	scan_start(s, (struct span){s->p, (size_t)(s->end - s->p)}, s->limit, s->out, s->fault);
+	s->start = start;
+}
+
+int envelope_batch_step(struct envelope_steps *steps, size_t bytes,
+    int (*each)(void *context, const struct envelope *message), void *context,
+    struct envelope_fault *fault)
+{
+	struct scan *s = &steps->scan;
+	int error;
+
+	s->fault = fault;
+	error = steps->within ? 0 : open_batch(s);
+	steps->within = true;
+	while (!error) {
+		const char *begin = s->p;
+		s->pause = pause_after(s, bytes);
+		if ((error = scan_message(s)) || (error = each(context, &steps->found)))
+			break;
+		skip_space(s);
+		if (s->p == s->end || (*s->p != ',' && *s->p != ']')) {
+			error = not_json(s, "a comma or ] is expected");
+		} else if (*s->p++ == ']') {
+			skip_space(s);
+			if (s->p == s->end)
+				return 0;
+			error = not_json(s, "something follows the batch");
+		} else {
+			size_t used = (size_t)(s->p - begin) + ENVELOPE_MESSAGE_COST;
+			scan_next(s);
+			bytes -= used < bytes ? used : bytes;
+			error = bytes == 0 ? -EAGAIN : 0;
+		}
+	}
+	return error;
+}
+
 int envelope_batch(struct span text, unsigned depth,
     int (*each)(void *context, const struct envelope *message), void *context,
     struct envelope_fault *fault)
 {
-	struct envelope message;
-	struct scan s;
+	struct envelope_steps steps;
 
-	scan_start(&s, text, depth, &message, fault);
-	skip_space(&s);
-	if (s.p == s.end || *s.p != '[')
-		return not_json(&s, "an array is expected");
-	s.p++;
-	skip_space(&s);
-	if (s.p < s.end && *s.p == ']')
-		return fail(&s, -32600, "an empty batch");
-	for (;;) {
-		struct span rest = {s.p, (size_t)(s.end - s.p)};
-		scan_start(&s, rest, depth, &message, fault);
-		s.start = text.p;
-		int error = scan_message(&s);
-		if (!error)
-			error = each(context, &message);
-		if (error)
-			return error;
-		skip_space(&s);
-		if (s.p == s.end || (*s.p != ',' && *s.p != ']'))
-			return not_json(&s, "a comma or ] is expected");
-		if (*s.p++ == ',')
-			continue;
-		skip_space(&s);
-		return s.p == s.end ? 0 : not_json(&s, "something follows the batch");
-	}
+	steps.within = false;
+	scan_start(&steps.scan, text, depth, &steps.found, &steps.fault);
+	return envelope_batch_step(&steps, SIZE_MAX, each, context, fault);
 }

@@ -77,6 +77,14 @@ struct envelope_steps;
 struct envelope_steps *envelope_steps_begin(struct span text, unsigned depth) MUST_CHECK;
 int envelope_step(struct envelope_steps *steps, size_t bytes, struct envelope *out,
     struct envelope_fault *fault) MUST_CHECK;
+/*
+ * The same with a batch: -EAGAIN, or what envelope_batch would return. Each message counts as
+ * ENVELOPE_MESSAGE_COST bytes more than it has: to take one costs more than to scan it.
+ */
+enum { ENVELOPE_MESSAGE_COST = 1024 };
+int envelope_batch_step(struct envelope_steps *steps, size_t bytes,
+    int (*each)(void *context, const struct envelope *message), void *context,
+    struct envelope_fault *fault) MUST_CHECK;
 /* What the last step found, once more. */
 void envelope_steps_found(const struct envelope_steps *steps, struct envelope *out);
 void envelope_steps_free(struct envelope_steps *steps);

@@ -275,27 +275,43 @@ static void admit_session(struct exchange *x)
 		refuse(x, x->kind == EXCHANGE_POST ? REPLY_NO_SESSION : REPLY_NOT_HERE);
 }
 
-static void admit_batch(struct exchange *x)
+static void batch_scanned(void *owner, int error, const struct envelope_fault *fault)
 {
-	struct envelope_fault fault;
+	struct exchange *x = owner;
 
-	x->is_batch = true;
-	copy_text(x->method_name, sizeof(x->method_name), SPAN("batch"));
-	int error = envelope_batch(
-	    buffer_span(&x->body), x->worker->config->limits.json_depth, batch_member, x, &fault);
 	if (error == -EPERM)
 		exchange_refuse(x, REPLY_INVALID, "initialize must not be in a batch", no_data);
 	else if (error)
-		refuse_fault(x, &fault);
+		refuse_fault(x, fault);
 	else if (mcp_version_is_modern(span_of(x->version)))
 		refuse(x, REPLY_BATCH);
 	else
 		admit_session(x);
 }
 
-/* The body was scanned, into the worker's envelope. */
-static void admit_message(struct exchange *x, int error, const struct envelope_fault *fault)
+static void admit_batch(struct exchange *x)
 {
+	struct envelope_fault fault;
+	struct span text = buffer_span(&x->body);
+
+	x->is_batch = true;
+	copy_text(x->method_name, sizeof(x->method_name), SPAN("batch"));
+	if (text.n <= SCANNING_SHORT) {
+		int error = envelope_batch(
+		    text, x->worker->config->limits.json_depth, batch_member, x, &fault);
+		batch_scanned(x, error, &fault);
+		return;
+	}
+	scanning_free(x->scanning);
+	x->scanning = scanning_start_batch(x->worker, text, batch_member, batch_scanned, x);
+	if (!x->scanning)
+		refuse(x, REPLY_NO_MEMORY);
+}
+
+/* The body was scanned, into the worker's envelope. */
+static void admit_message(void *owner, int error, const struct envelope_fault *fault)
+{
+	struct exchange *x = owner;
 	const struct envelope *e = &x->worker->envelope;
 
 	if (error == -E2BIG) {
@@ -321,12 +337,15 @@ static void admit_post(struct exchange *x)
 	struct envelope_fault fault;
 	struct span text = buffer_span(&x->body);
 
-	if (text.n <= SCANNING_SHORT)
+	if (text.n <= SCANNING_SHORT) {
 		admit_message(x,
 		    envelope_scan(
 			text, x->worker->config->limits.json_depth, &x->worker->envelope, &fault),
 		    &fault);
-	else if (scanning_start(x, admit_message))
+		return;
+	}
+	x->scanning = scanning_start(x->worker, text, admit_message, x);
+	if (!x->scanning)
 		refuse(x, REPLY_NO_MEMORY);
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "worker/mcp/inlet.h"
+#include "worker/mcp/scanning.h"
 #include "worker/policy/clients.h"
 #include "worker/route.h"
 
@@ -42,15 +43,25 @@ static int take(void *context, const struct envelope *e)
 	struct exchange *x = context;
 	struct conn *c = x->conn;
 
-	inlet_take(x->batch, e->text);
+	inlet_take_scanned(x->batch, e);
 	return c->exchange == x ? 0 : -ECANCELED;
+}
+
+static void on_taken(void *owner, int error, const struct envelope_fault *fault)
+{
+	struct exchange *x = owner;
+
+	(void)fault;
+	if (error) /* it is over; the batch was scanned before */
+		return;
+	x->batch_taken = true;
+	on_progress(x->batch);
 }
 
 void batch_start(struct exchange *x, const struct session_record *record)
 {
 	struct worker *w = x->worker;
 	struct conn *c = x->conn;
-	struct envelope_fault fault;
 
 	struct sockaddr_storage peer = clients_peer(c->client);
 	x->batch = inlet_open(w, x->route->config->path, &peer, &ops, x);
@@ -59,10 +70,10 @@ void batch_start(struct exchange *x, const struct session_record *record)
 		return;
 	}
 	inlet_borrow(x->batch, &x->session, (enum mcp_version)record->version);
-	if (envelope_batch(buffer_span(&x->body), w->config->limits.json_depth, take, x, &fault))
-		return; /* it is over; the batch was scanned before */
-	x->batch_taken = true;
-	on_progress(x->batch);
+	scanning_free(x->scanning);
+	x->scanning = scanning_start_batch(w, buffer_span(&x->body), take, on_taken, x);
+	if (!x->scanning)
+		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
 }
 
 void batch_leave(struct exchange *x)

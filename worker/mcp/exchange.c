@@ -112,7 +112,7 @@ void exchange_finish(struct exchange *x)
 	if (x->listening)
 		listen_leave(x);
 	if (x->scanning)
-		scanning_leave(x);
+		scanning_stop(x->scanning);
 	if (x->resume)
 		resume_leave(x);
 	if (x->http_sse)
@@ -162,7 +162,7 @@ void exchange_free(struct exchange *x)
 	struct buffer kept[sizeof(buffers) / sizeof(buffers[0])];
 
 	handshake_free(x);
-	scanning_free(x);
+	scanning_free(x->scanning);
 	resume_free(x);
 	http_sse_free(x);
 	feed_free(x);
@@ -226,7 +226,7 @@ const struct envelope *exchange_message(struct exchange *x)
 	struct envelope_fault fault;
 
 	if (x->scanning)
-		return scanning_found(x);
+		return scanning_found(x->scanning);
 	return envelope_scan(
 		   buffer_span(&x->body), w->config->limits.json_depth, &w->envelope, &fault)
 		   ? NULL

@@ -9,8 +9,8 @@
 
 #include "common/compose.h"
 #include "common/turn.h"
-#include "worker/http/sse.h"
 #include "worker/mcp/exchange.h"
+#include "worker/mcp/inlet_call.h"
 #include "worker/mcp/translate/translate.h"
 #include "worker/policy/clients.h"
 
@@ -18,34 +18,6 @@ enum { TRIES_MAX = 5 };
 
 /* Seconds before a stream that ended is opened again, unless the server says how long. */
 static const double again_after = 1, again_most = 60;
-
-enum call_purpose {
-	PURPOSE_MESSAGE,
-	PURPOSE_STREAM,      /* GET */
-	PURPOSE_INITIALIZE,  /* the client's own */
-	PURPOSE_REOPEN,      /* the same once more: the session was forgotten */
-	PURPOSE_INITIALIZED, /* after that */
-	PURPOSE_END,         /* DELETE */
-};
-
-struct inlet_call {
-	TAILQ_ENTRY(inlet_call) link; /* inlet's calls or waiting, or worker's closed_inlet_calls */
-	struct inlet_call_list *list;
-	struct inlet *inlet;
-	struct upstream_call call;
-	enum call_purpose purpose;
-	struct buffer body;
-	struct buffer incoming; /* an answer in JSON, as it comes */
-	size_t expected;        /* its length as announced; 0: not */
-	struct sse_data events;
-	struct span id; /* of a request, raw, in body */
-	ev_timer again;
-	unsigned tries;
-	bool listens; /* has no end of its own */
-	bool in_session;
-	bool cancelled; /* by its client */
-	bool modern, sse, answered, refused, lost;
-};
 
 /* What a purpose means. */
 struct purpose_row {
@@ -60,7 +32,6 @@ static const struct listener inner = {.inner = true};
 static const struct upstream_call_ops inlet_call_ops;
 
 static const struct purpose_row *purpose_of(const struct inlet_call *c);
-static void pump(struct inlet *i);
 
 static struct inlet_call *inlet_call_of(struct upstream_call *call)
 {
@@ -97,18 +68,19 @@ static void on_again(struct ev_loop *loop, ev_timer *timer, int events)
 	turn_enter("post again");
 	(void)loop;
 	(void)events;
-	pump(container_of(timer, struct inlet_call, again)->inlet);
+	inlet_pump(container_of(timer, struct inlet_call, again)->inlet);
 }
 
-static struct inlet_call *call_create(
-    struct inlet *i, enum call_purpose purpose, struct span message)
+struct inlet_call *inlet_call_create(
+    struct inlet *i, enum inlet_purpose purpose, struct span message, bool copy)
 {
 	struct inlet_call *c = calloc(1, sizeof(*c));
 
-	if (!c || buffer_append(&c->body, message.p, message.n, message.n)) {
+	if (!c || (copy && buffer_append(&c->body, message.p, message.n, message.n))) {
 		free(c);
 		return NULL;
 	}
+	c->text = copy ? buffer_span(&c->body) : message;
 	c->inlet = i;
 	c->purpose = purpose;
 	ev_timer_init(&c->again, on_again, 0, 0);
@@ -119,22 +91,25 @@ static struct inlet_call *call_create(
 	return c;
 }
 
-static void call_move(struct inlet_call *c, struct inlet_call_list *list)
+static bool is_waiting(const struct inlet_call *c)
+{
+	return c->list == &c->inlet->waiting || c->list == &c->inlet->unread;
+}
+
+void inlet_call_move(struct inlet_call *c, struct inlet_call_list *list)
 {
 	struct inlet *i = c->inlet;
-	size_t n = buffer_length(&c->body);
 
-	if (c->list == &i->waiting)
-		i->waiting_bytes -= n;
+	if (is_waiting(c))
+		i->waiting_bytes -= c->text.n;
 	TAILQ_REMOVE(c->list, c, link);
 	c->list = list;
 	TAILQ_INSERT_TAIL(list, c, link);
-	if (list == &i->waiting)
-		i->waiting_bytes += n;
+	if (is_waiting(c))
+		i->waiting_bytes += c->text.n;
 }
 
-/* Over; freed when the loop turns. */
-static void call_close(struct inlet_call *c)
+void inlet_call_close(struct inlet_call *c)
 {
 	struct inlet *i = c->inlet;
 	struct worker *w = i->worker;
@@ -143,13 +118,15 @@ static void call_close(struct inlet_call *c)
 		return;
 	upstream_call_cancel(&c->call);
 	ev_timer_stop(w->loop, &c->again);
+	if (c->scanning)
+		scanning_stop(c->scanning);
 	if (i->barrier == c)
 		i->barrier = NULL;
 	if (i->stream == c)
 		i->stream = NULL;
 	i->count -= purpose_of(c)->counted;
 	i->listens -= c->listens;
-	call_move(c, &w->closed_inlet_calls);
+	inlet_call_move(c, &w->closed_inlet_calls);
 }
 
 /* It goes on with the stream that broke off, or asks for the one outside of requests. */
@@ -165,7 +142,7 @@ static int build_head(struct inlet_call *c, struct buffer *head)
 	bool post = !is_get(c) && strcmp(row->method, "POST") == 0;
 	char last[SSE_ID_MAX + 32];
 	int n = snprintf(last, sizeof(last), "Last-Event-ID: %s\r\n", c->events.id);
-	struct span body = buffer_span(&c->body);
+	struct span body = c->text;
 
 	buffer_consume(head, buffer_length(head));
 	return relay_build_head(head, is_get(c) ? "GET" : row->method, &i->self,
@@ -173,17 +150,19 @@ static int build_head(struct inlet_call *c, struct buffer *head)
 	    (struct span){last, c->events.id[0] && is_get(c) ? (size_t)n : 0}, post ? &body : NULL);
 }
 
-static void send_call(struct inlet_call *c)
+static void inlet_call_send(struct inlet_call *c)
 {
 	struct inlet *i = c->inlet;
 	struct buffer head = c->call.head;
 	bool message = c->id.n == 0 && purpose_of(c)->counted;
 
-	call_move(c, &i->calls);
+	inlet_call_move(c, &i->calls);
 	if (message || purpose_of(c)->barrier)
 		i->barrier = c;
 	c->sse = c->refused = false;
 	c->in_session = !c->modern && i->session.upstream_session[0];
+	scanning_free(c->scanning);
+	c->scanning = NULL;
 	buffer_consume(&c->incoming, buffer_length(&c->incoming));
 	buffer_release(&c->events.line);
 	buffer_release(&c->events.data);
@@ -191,7 +170,7 @@ static void send_call(struct inlet_call *c)
 	c->call = (struct upstream_call){.upstream = &i->self,
 	    .ops = &inlet_call_ops,
 	    .head = head,
-	    .body = is_get(c) ? (struct span){0} : buffer_span(&c->body),
+	    .body = is_get(c) ? (struct span){0} : c->text,
 	    .stream = true, /* the deadlines are those of the request inside */
 	    .action = UPSTREAM_POST};
 	if (error)
@@ -214,13 +193,12 @@ static struct inlet_call *next_call(const struct inlet *i)
 	return NULL;
 }
 
-/* Send what may be sent. */
-static void pump(struct inlet *i)
+void inlet_pump(struct inlet *i)
 {
 	struct inlet_call *c;
 
 	while (!i->closed && (c = next_call(i)))
-		send_call(c);
+		inlet_call_send(c);
 }
 
 /* --- answers
@@ -251,17 +229,13 @@ static void note_initialized(struct inlet_call *c, const struct envelope *e)
 	c->answered = true;
 }
 
-/* One message of an answer. */
-static void take_message(struct inlet_call *c, struct span message)
+/* One message of an answer, which was scanned. */
+static void take_scanned(
+    struct inlet_call *c, struct span message, int error, const struct envelope *e)
 {
 	struct inlet *i = c->inlet;
 	struct worker *w = i->worker;
-	struct envelope *e = &w->envelope;
-	struct envelope_fault fault;
 
-	if (message.n == 0) /* an event that only tells its id */
-		return;
-	int error = envelope_scan(message, w->config->limits.json_depth, e, &fault);
 	bool response = !error && (e->kind == ENVELOPE_RESULT || e->kind == ENVELOPE_ERROR);
 	if (c->purpose == PURPOSE_INITIALIZE || c->purpose == PURPOSE_REOPEN) {
 		if (response)
@@ -279,6 +253,17 @@ static void take_message(struct inlet_call *c, struct span message)
 	}
 	c->answered |= response && span_equal(e->id, c->id);
 	i->ops->message(i, message);
+}
+
+static void take_message(struct inlet_call *c, struct span message)
+{
+	struct worker *w = c->inlet->worker;
+	struct envelope_fault fault;
+
+	if (message.n == 0) /* an event that only tells its id */
+		return;
+	int error = envelope_scan(message, w->config->limits.json_depth, &w->envelope, &fault);
+	take_scanned(c, message, error, &w->envelope);
 }
 
 static int on_event(struct sse_data *events, struct span data)
@@ -339,14 +324,14 @@ static void on_read_end(struct upstream_call *call)
 static void open_stream(struct inlet *i)
 {
 	if (!i->closed && !i->borrowed && !i->stream && i->session.upstream_session[0])
-		i->stream = call_create(i, PURPOSE_STREAM, (struct span){0});
+		i->stream = inlet_call_create(i, PURPOSE_STREAM, (struct span){0}, true);
 }
 
 static void send_again(struct inlet_call *c)
 {
 	double wait = c->events.retry > 0 ? c->events.retry / 1000.0 : again_after;
 
-	call_move(c, &c->inlet->waiting);
+	inlet_call_move(c, &c->inlet->waiting);
 	ev_timer_set(&c->again, wait < again_most ? wait : again_most, 0);
 	ev_timer_start(c->inlet->worker->loop, &c->again);
 }
@@ -358,16 +343,17 @@ static void reopen(struct inlet_call *c)
 
 	c->lost = false;
 	if (c->purpose == PURPOSE_STREAM)
-		call_close(c);
+		inlet_call_close(c);
 	else
-		call_move(c, &i->waiting);
+		inlet_call_move(c, &i->waiting);
 	if (i->reopening)
 		return;
 	LOG_TEXT(i->worker->log, LOG_LEVEL_INFO, "the session was forgotten: opened anew");
 	i->session.upstream_session[0] = '\0';
 	if (i->stream)
-		call_close(i->stream);
-	i->reopening = call_create(i, PURPOSE_REOPEN, buffer_span(&i->initialize)) != NULL;
+		inlet_call_close(i->stream);
+	i->reopening =
+	    inlet_call_create(i, PURPOSE_REOPEN, buffer_span(&i->initialize), true) != NULL;
 }
 
 /* It can't be: whoever waits for the session is told. */
@@ -383,7 +369,7 @@ static void fail_waiting(struct inlet *i, const char *why)
 			answer_error(c, why);
 		if (i->closed)
 			return;
-		call_close(c);
+		inlet_call_close(c);
 	}
 }
 
@@ -396,9 +382,9 @@ static void end_reopen(struct inlet_call *c, const char *detail)
 	(void)detail;
 	if (!i->session.upstream_session[0])
 		fail_waiting(i, "The session was lost and can't be opened again");
-	else if (!call_create(i, PURPOSE_INITIALIZED, initialized))
+	else if (!inlet_call_create(i, PURPOSE_INITIALIZED, initialized, true))
 		fail_waiting(i, "The session was lost: out of memory");
-	call_close(c);
+	inlet_call_close(c);
 }
 
 static void end_initialized(struct inlet_call *c, const char *detail)
@@ -407,7 +393,7 @@ static void end_initialized(struct inlet_call *c, const char *detail)
 
 	(void)detail;
 	i->reopening = false;
-	call_close(c);
+	inlet_call_close(c);
 	open_stream(i);
 }
 
@@ -415,7 +401,7 @@ static void end_stream(struct inlet_call *c, const char *detail)
 {
 	(void)detail;
 	if (c->refused)
-		call_close(c);
+		inlet_call_close(c);
 	else
 		send_again(c);
 }
@@ -423,7 +409,7 @@ static void end_stream(struct inlet_call *c, const char *detail)
 static void end_delete(struct inlet_call *c, const char *detail)
 {
 	(void)detail;
-	call_close(c);
+	inlet_call_close(c);
 }
 
 /* A stream that ends before the answer came may be gone on with (2025-11-25, transports). */
@@ -440,18 +426,14 @@ static void forget_cancelled(struct inlet *i)
 
 	TAILQ_FOREACH_SAFE (c, &i->calls, link, next) {
 		if (c->cancelled)
-			call_close(c);
+			inlet_call_close(c);
 	}
 }
 
 static void end_message(struct inlet_call *c, const char *detail)
 {
 	struct inlet *i = c->inlet;
-	struct envelope_fault fault;
-	struct envelope *e = &i->worker->envelope;
-	bool initialized = c->id.n == 0 && !c->refused &&
-			   !envelope_scan(buffer_span(&c->body), 256, e, &fault) &&
-			   span_equal(e->method, SPAN("notifications/initialized"));
+	bool initialized = c->initialized && !c->refused;
 
 	if (c->id.n > 0 && !c->answered && !c->cancelled) {
 		if (may_resume(c)) {
@@ -461,7 +443,7 @@ static void end_message(struct inlet_call *c, const char *detail)
 		answer_error(c, detail[0] ? detail : "The answer ended without a response");
 	}
 	bool told = c->id.n == 0;
-	call_close(c);
+	inlet_call_close(c);
 	if (told)
 		forget_cancelled(i);
 	if (initialized)
@@ -483,118 +465,52 @@ static const struct purpose_row *purpose_of(const struct inlet_call *c)
 	return &purposes[c->purpose];
 }
 
+static void call_over(struct inlet_call *c, bool lost, const char *detail)
+{
+	struct inlet *i = c->inlet;
+
+	if (i->closed)
+		inlet_call_close(c);
+	else if (lost)
+		reopen(c);
+	else
+		purpose_of(c)->ended(c, detail);
+	inlet_pump(i);
+	if (!i->closed)
+		i->ops->progress(i);
+}
+
+static void on_scanned(void *owner, int error, const struct envelope_fault *fault)
+{
+	struct inlet_call *c = owner;
+
+	(void)fault;
+	take_scanned(c, buffer_span(&c->incoming), error, &c->inlet->worker->envelope);
+	call_over(c, false, "");
+}
+
 static void on_end(struct upstream_call *call, int reason, const char *detail)
 {
 	struct inlet_call *c = inlet_call_of(call);
 	struct inlet *i = c->inlet;
+	struct span message = buffer_span(&c->incoming);
 	char text[160];
 
 	snprintf(text, sizeof(text), "%s", reason == UPSTREAM_OK ? "" : detail);
 	if (i->barrier == c)
 		i->barrier = NULL;
 	bool lost = c->lost && buffer_length(&i->initialize) > 0;
-	if (reason == UPSTREAM_OK && !c->sse && !lost && !i->closed)
-		take_message(c, buffer_span(&c->incoming));
-	if (i->closed)
-		call_close(c);
-	else if (lost)
-		reopen(c);
-	else
-		purpose_of(c)->ended(c, text);
-	pump(i);
-	if (!i->closed)
-		i->ops->progress(i);
+	bool whole = reason == UPSTREAM_OK && !c->sse && !lost && !i->closed;
+	if (whole && message.n > SCANNING_SHORT)
+		c->scanning = scanning_start(i->worker, message, on_scanned, c);
+	if (c->scanning)
+		return;
+	if (whole)
+		take_message(c, message);
+	call_over(c, lost, text);
 }
 
 static const struct upstream_call_ops inlet_call_ops = {on_head, on_body, on_read_end, on_end};
-
-/* --- from the client
- * -------------------------------------------------------------------------------- */
-
-/* It does not want the answer any more: in the stateless era that is said by going. True when it is
- * about a request of that era; in the other it is said, and then nobody waits. */
-static bool cancel(struct inlet *i, struct span id)
-{
-	struct inlet_call *c;
-
-	TAILQ_FOREACH (c, &i->calls, link) {
-		if (!span_equal(c->id, id))
-			continue;
-		c->cancelled = true;
-		if (!c->modern)
-			return false;
-		call_close(c);
-		return true;
-	}
-	return false;
-}
-
-/* Its client has no use for it any more. */
-static void leave_session(struct inlet *i)
-{
-	struct inlet_call *c;
-
-	if (i->stream)
-		call_close(i->stream);
-	if (i->session.upstream_session[0] && (c = call_create(i, PURPOSE_END, (struct span){0})))
-		send_call(c);
-	i->session.upstream_session[0] = '\0';
-}
-
-static void take_fault(struct inlet *i, struct span id, const struct envelope_fault *fault)
-{
-	struct buffer text = {0};
-	struct compose out = {.out = &text, .bound = id.n + 512};
-
-	translate_error(&out, id.n > 0 ? id : SPAN("null"), fault->code, span_of(fault->reason),
-	    (struct span){0});
-	if (!out.error)
-		i->ops->message(i, buffer_span(&text));
-	buffer_release(&text);
-}
-
-void inlet_take(struct inlet *i, struct span message)
-{
-	struct worker *w = i->worker;
-	struct envelope *e = &w->envelope;
-	struct envelope_fault fault;
-
-	int error = envelope_scan(message, w->config->limits.json_depth, e, &fault);
-	if (error && error != -E2BIG) {
-		take_fault(i, e->id, &fault);
-		return;
-	}
-	bool request = !error && e->kind == ENVELOPE_REQUEST;
-	if (!inlet_has_room(i)) {
-		fault = (struct envelope_fault){.code = -32000, .reason = "too much at once"};
-		take_fault(i, request ? e->id : (struct span){0}, &fault);
-		return;
-	}
-	bool initialize =
-	    request && !e->meta_version.p && span_equal(e->method, SPAN("initialize"));
-	if (!error && e->cancelled_id.p && cancel(i, e->cancelled_id))
-		return;
-	struct inlet_call *c =
-	    call_create(i, initialize ? PURPOSE_INITIALIZE : PURPOSE_MESSAGE, message);
-	if (!c) {
-		fault = (struct envelope_fault){.code = -32603, .reason = "out of memory"};
-		if (request)
-			take_fault(i, e->id, &fault);
-		return;
-	}
-	c->modern = !error && e->meta_version.p;
-	c->listens = request && c->modern && span_equal(e->method, SPAN("subscriptions/listen"));
-	i->listens += c->listens;
-	if (request)
-		c->id = (struct span){buffer_span(&c->body).p + (e->id.p - message.p), e->id.n};
-	if (initialize) {
-		leave_session(i);
-		buffer_consume(&i->initialize, buffer_length(&i->initialize));
-		if (buffer_append(&i->initialize, message.p, message.n, message.n))
-			buffer_release(&i->initialize);
-	}
-	pump(i);
-}
 
 bool inlet_has_room(const struct inlet *i)
 {
@@ -639,6 +555,7 @@ struct inlet *inlet_open(struct worker *w, const char *path, const struct sockad
 	TAILQ_INIT(&i->self.waiting);
 	TAILQ_INIT(&i->calls);
 	TAILQ_INIT(&i->waiting);
+	TAILQ_INIT(&i->unread);
 	i->session.version = MCP_2025_11_25;
 	LIST_INSERT_HEAD(&w->inlets, i, link);
 	return i;
@@ -647,9 +564,11 @@ struct inlet *inlet_open(struct worker *w, const char *path, const struct sockad
 static void close_calls(struct inlet *i)
 {
 	while (!TAILQ_EMPTY(&i->calls))
-		call_close(TAILQ_FIRST(&i->calls));
+		inlet_call_close(TAILQ_FIRST(&i->calls));
 	while (!TAILQ_EMPTY(&i->waiting))
-		call_close(TAILQ_FIRST(&i->waiting));
+		inlet_call_close(TAILQ_FIRST(&i->waiting));
+	while (!TAILQ_EMPTY(&i->unread))
+		inlet_call_close(TAILQ_FIRST(&i->unread));
 }
 
 void inlet_borrow(struct inlet *i, const struct session_id *session, enum mcp_version version)
@@ -662,7 +581,19 @@ void inlet_borrow(struct inlet *i, const struct session_id *session, enum mcp_ve
 void inlet_go_on(struct inlet *i)
 {
 	open_stream(i);
-	pump(i);
+	inlet_pump(i);
+}
+
+void inlet_leave_session(struct inlet *i)
+{
+	struct inlet_call *c;
+
+	if (i->stream)
+		inlet_call_close(i->stream);
+	if (i->session.upstream_session[0] &&
+	    (c = inlet_call_create(i, PURPOSE_END, (struct span){0}, true)))
+		inlet_call_send(c);
+	i->session.upstream_session[0] = '\0';
 }
 
 void inlet_close(struct inlet *i, bool end_session)
@@ -672,7 +603,7 @@ void inlet_close(struct inlet *i, bool end_session)
 	i->closed = true;
 	close_calls(i);
 	if (end_session)
-		leave_session(i);
+		inlet_leave_session(i);
 }
 
 static void inlet_free(struct inlet *i)
@@ -697,6 +628,7 @@ void inlets_free_closed(struct worker *w)
 		buffer_release(&c->body);
 		buffer_release(&c->incoming);
 		sse_data_release(&c->events);
+		scanning_free(c->scanning);
 		free(c);
 	}
 	LIST_FOREACH_SAFE (i, &w->inlets, link, next) {

@@ -45,10 +45,11 @@ struct inlet {
 	struct buffer initialize;      /* as it was sent, for a session that is forgotten */
 	struct inlet_call_list calls;  /* sent */
 	struct inlet_call_list waiting;
-	struct inlet_call *barrier; /* is to be accepted before anything else is sent */
-	struct inlet_call *stream;  /* outside of requests */
-	unsigned count;             /* of requests and messages in `calls` and `waiting` */
-	unsigned listens;           /* of these subscriptions/listen */
+	struct inlet_call_list unread; /* the first is being scanned */
+	struct inlet_call *barrier;    /* is to be accepted before anything else is sent */
+	struct inlet_call *stream;     /* outside of requests */
+	unsigned count;                /* of requests and messages in all three */
+	unsigned listens;              /* of these subscriptions/listen */
 	size_t waiting_bytes;
 	bool borrowed; /* the session */
 	bool reopening, closed;
@@ -58,8 +59,11 @@ struct inlet {
  * NULL. NULL when memory is short. */
 struct inlet *inlet_open(struct worker *w, const char *path, const struct sockaddr_storage *peer,
     const struct inlet_ops *ops, void *context);
-/* Take a message or batch of the client's. What is none is answered as JSON-RPC says. */
+/* Take a message or batch of the client's. What is none is answered as JSON-RPC says. A long one
+ * is taken in later turns. */
 void inlet_take(struct inlet *i, struct span message);
+/* Take one that was scanned, and whose text lives as long as the inlet. */
+void inlet_take_scanned(struct inlet *i, const struct envelope *e);
 /* More may be taken. */
 bool inlet_has_room(const struct inlet *i);
 /* Nothing is under way but what has no end of its own. */

@@ -5,67 +5,77 @@
 #include <stdlib.h>
 
 #include "common/turn.h"
-#include "worker/mcp/exchange.h"
 #include "worker/worker.h"
 
 struct scanning {
-	struct exchange *exchange;
+	struct worker *worker;
 	struct envelope_steps *steps;
+	int (*each)(void *owner, const struct envelope *message); /* NULL: no batch */
 	scanning_done *done;
+	void *owner;
 	ev_timer turn; /* due in the next one */
 };
 
 static void on_turn(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct scanning *s = container_of(timer, struct scanning, turn);
-	struct exchange *x = s->exchange;
 	struct envelope_fault fault = {0};
 
 	turn_enter("scan");
 	(void)events;
-	int error = envelope_step(s->steps, SCANNING_STEP, &x->worker->envelope, &fault);
+	int error = s->each
+			? envelope_batch_step(s->steps, SCANNING_STEP, s->each, s->owner, &fault)
+			: envelope_step(s->steps, SCANNING_STEP, &s->worker->envelope, &fault);
 	if (error != -EAGAIN) {
-		s->done(x, error, &fault);
+		s->done(s->owner, error, &fault);
 		return;
 	}
 	ev_timer_set(timer, 0, 0);
 	ev_timer_start(loop, timer);
 }
 
-int scanning_start(struct exchange *x, scanning_done *done)
+struct scanning *scanning_start_batch(struct worker *w, struct span text,
+    int (*each)(void *owner, const struct envelope *message), scanning_done *done, void *owner)
 {
 	struct scanning *s = calloc(1, sizeof(*s));
 
 	if (s)
-		s->steps = envelope_steps_begin(
-		    buffer_span(&x->body), x->worker->config->limits.json_depth);
+		s->steps = envelope_steps_begin(text, w->config->limits.json_depth);
 	if (!s || !s->steps) {
 		free(s);
-		return -ENOMEM;
+		return NULL;
 	}
-	s->exchange = x;
+	s->worker = w;
+	s->each = each;
 	s->done = done;
-	x->scanning = s;
+	s->owner = owner;
 	ev_timer_init(&s->turn, on_turn, 0, 0);
-	ev_timer_start(x->worker->loop, &s->turn);
-	return 0;
+	ev_timer_start(w->loop, &s->turn);
+	return s;
 }
 
-const struct envelope *scanning_found(const struct exchange *x)
+struct scanning *scanning_start(
+    struct worker *w, struct span text, scanning_done *done, void *owner)
 {
-	envelope_steps_found(x->scanning->steps, &x->worker->envelope);
-	return &x->worker->envelope;
+	return scanning_start_batch(w, text, NULL, done, owner);
 }
 
-void scanning_leave(struct exchange *x)
+const struct envelope *scanning_found(const struct scanning *s)
 {
-	ev_timer_stop(x->worker->loop, &x->scanning->turn);
+	envelope_steps_found(s->steps, &s->worker->envelope);
+	return &s->worker->envelope;
 }
 
-void scanning_free(struct exchange *x)
+void scanning_stop(struct scanning *s)
 {
-	if (!x->scanning)
+	ev_timer_stop(s->worker->loop, &s->turn);
+}
+
+void scanning_free(struct scanning *s)
+{
+	if (!s)
 		return;
-	envelope_steps_free(x->scanning->steps);
-	free(x->scanning);
+	scanning_stop(s);
+	envelope_steps_free(s->steps);
+	free(s);
 }

@@ -296,6 +296,23 @@ Test(envelope, in_steps_it_is_the_same)
 	expect_the_same_in_steps(SPAN(""));
 }
 
+static void expect_the_same_batch_in_steps(struct span text, int status, int requests)
+{
+	for (size_t bytes = 1; bytes <= text.n + 1; bytes++) {
+		struct envelope_steps *steps = envelope_steps_begin(text, DEPTH);
+		struct envelope_fault other = {0};
+		int error, count = 0;
+		while ((error = envelope_batch_step(
+			    steps, bytes, count_requests, &count, &other)) == -EAGAIN) {
+		}
+		cr_expect_eq(error, status, "%.*s by %zu", (int)text.n, text.p, bytes);
+		cr_expect_eq(count, requests, "%.*s by %zu", (int)text.n, text.p, bytes);
+		if (error == -EINVAL)
+			cr_expect_eq(other.offset, fault.offset, "%.*s", (int)text.n, text.p);
+		envelope_steps_free(steps);
+	}
+}
+
 Test(envelope, batches_are_scanned_one_by_one)
 {
 	static const struct {
@@ -324,5 +341,26 @@ Test(envelope, batches_are_scanned_one_by_one)
 		    span_of(batches[i].text), DEPTH, count_requests, &requests, &fault);
 		cr_expect_eq(status, batches[i].status, "%s", batches[i].text);
 		cr_expect_eq(requests, batches[i].requests, "%s", batches[i].text);
+		expect_the_same_batch_in_steps(span_of(batches[i].text), status, requests);
 	}
+}
+
+/* To take a message costs something, however short it is. */
+Test(envelope, a_step_takes_few_messages_of_a_batch)
+{
+	enum { COUNT = 100, STEP = 4 * ENVELOPE_MESSAGE_COST };
+	char text[COUNT * 64] = "[";
+	int requests = 0, before = 0, error;
+
+	for (int i = 0; i < COUNT; i++)
+		strcat(text, i > 0 ? "," MESSAGE("") : MESSAGE(""));
+	struct envelope_steps *steps = envelope_steps_begin(span_of(strcat(text, "]")), DEPTH);
+	while ((error = envelope_batch_step(steps, STEP, count_requests, &requests, &fault)) ==
+	       -EAGAIN) {
+		cr_assert_leq(requests - before, 4);
+		before = requests;
+	}
+	cr_assert_eq(error, 0);
+	cr_assert_eq(requests, COUNT);
+	envelope_steps_free(steps);
 }
