@@ -21,10 +21,12 @@ static size_t skip_space(struct span s, size_t at)
 /* `at` is the opening quote; returns one past the closing one, or the end. */
 static size_t skip_string(struct span s, size_t at)
 {
-	for (at++; at < s.n; at += 2) {
+	for (at++; at < s.n;) {
 		at += plain_length(s.p + at, s.n - at, PLAIN_INSIDE);
 		if (at < s.n && s.p[at] == '"')
 			return at + 1;
+		while (at < s.n && s.p[at] == '\\') /* they come in runs */
+			at += 2;
 	}
 	return s.n;
 }
