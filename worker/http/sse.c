@@ -30,10 +30,22 @@ bool sse_at_boundary(const struct sse *s)
 	return !s->in_event && !s->after_cr;
 }
 
+enum { DATA_COPY_MAX = 64 * 1024 };
+
 static int take_data(struct sse_data *d, struct span value, size_t bound)
 {
-	int error = buffer_append(&d->data, value.p, value.n, bound);
+	int error = 0;
 
+	/* The end of a line that was kept: what is long is not copied once more. */
+	if (buffer_length(&d->data) == 0 && value.n > DATA_COPY_MAX &&
+	    buffer_length(&d->line) > 0) {
+		struct buffer empty = d->data;
+		d->data = d->line;
+		d->line = empty;
+		buffer_consume(&d->data, buffer_length(&d->data) - value.n);
+	} else {
+		error = buffer_append(&d->data, value.p, value.n, bound);
+	}
 	return error ? error : buffer_append(&d->data, "\n", 1, bound);
 }
 

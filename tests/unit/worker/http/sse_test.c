@@ -18,6 +18,16 @@ static int on_event(struct sse_data *d, struct span data)
 	return 0;
 }
 
+static char long_seen[200000];
+
+static int on_long_event(struct sse_data *d, struct span data)
+{
+	(void)d;
+	strncat(long_seen, data.p, data.n);
+	strcat(long_seen, "|");
+	return 0;
+}
+
 Test(sse, collects_the_data_of_each_event)
 {
 	static const struct {
@@ -153,4 +163,33 @@ Test(sse, is_bounded)
 		status = sse_data_feed(&d, "data: x\n", 8, 1000, on_event);
 	cr_assert_eq(status, -EMSGSIZE);
 	sse_data_release(&d);
+}
+
+/* A line that is long is kept as it came, not copied to where the data are. */
+Test(sse, keeps_long_lines_as_they_came)
+{
+	enum { LONG = 100000 };
+	static const char *const streams[] = {
+	    "data: %s\n\n", "data:%s\n\n", "data: %s\ndata: b\n\n", "data: b\ndata: %s\n\n"};
+	static const char *const events[] = {"%s|", "%s|", "%s\nb|", "b\n%s|"};
+	static char text[LONG + 1], stream[LONG + 100], expected[LONG + 100];
+
+	memset(text, 'x', LONG);
+	for (size_t i = 0; i < sizeof(streams) / sizeof(streams[0]); i++) {
+		size_t n = (size_t)sprintf(stream, streams[i], text);
+		sprintf(expected, events[i], text);
+		for (size_t step = 1000; step <= n + 1000; step += 33000) {
+			struct sse_data d = {0};
+			for (int twice = 0; twice < 2; twice++) {
+				long_seen[0] = '\0';
+				for (size_t at = 0; at < n; at += step)
+					cr_assert_eq(sse_data_feed(&d, stream + at,
+							 n - at < step ? n - at : step, 2 * LONG,
+							 on_long_event),
+					    0);
+				cr_assert(strcmp(long_seen, expected) == 0, "stream %zu", i);
+			}
+			sse_data_release(&d);
+		}
+	}
 }
