@@ -7,7 +7,9 @@
 
 #include "common/clock.h"
 #include "worker/mcp/aside.h"
+#include "worker/mcp/giving.h"
 #include "worker/mcp/replay.h"
+#include "worker/mcp/scanning.h"
 #include "worker/route.h"
 
 static const struct upstream_call_ops errand_ops;
@@ -59,6 +61,8 @@ void errand_close(struct errand *r)
 		return;
 	r->closed = true;
 	upstream_call_cancel(&r->call);
+	if (r->scanning)
+		scanning_stop(r->scanning);
 	r->way->closed(r);
 	part(r);
 	LIST_REMOVE(r, link);
@@ -85,6 +89,7 @@ void errands_free_closed(struct worker *w)
 		buffer_release(&r->outgoing);
 		buffer_release(&r->kept);
 		sse_data_release(&r->events);
+		scanning_free(r->scanning);
 		free(r->record);
 		free(r);
 	}
@@ -125,6 +130,8 @@ void errand_send(struct errand *r)
 	struct upstream *u = r->call.upstream;
 	struct buffer head = r->call.head;
 
+	scanning_free(r->scanning);
+	r->scanning = NULL;
 	buffer_consume(&r->incoming, buffer_length(&r->incoming));
 	sse_data_release(&r->events);
 	r->events = (struct sse_data){0};
@@ -256,6 +263,19 @@ void errand_answer(struct errand *r, struct compose *c, unsigned status)
 	r->answer_status = status;
 }
 
+/* Too long to be given at once: the exchange has it from now on. */
+static void give_long(struct errand *r)
+{
+	struct exchange *x = r->exchange;
+	struct conn *conn = x->conn;
+
+	buffer_consume(&r->outgoing, event_start.n);
+	x->expected = buffer_length(&r->outgoing);
+	relay_begin(x, r->answer_status, (int64_t)x->expected, false, (struct span){0});
+	if (conn->exchange == x && giving_start(x, &r->outgoing))
+		conn_break(conn);
+}
+
 /* Give the answer in `outgoing`, which ends the exchange. */
 static void end_exchange(struct errand *r)
 {
@@ -264,6 +284,10 @@ static void end_exchange(struct errand *r)
 	struct span message = errand_message(r);
 
 	x->upstream_micros = clock_microseconds() - x->upstream_started;
+	if (!x->answering && message.n > GIVING_SHORT) {
+		give_long(r);
+		return;
+	}
 	if (!x->answering) {
 		relay_answer(x, r->answer_status, message, (struct span){0});
 		return;
@@ -289,6 +313,7 @@ void errand_deliver(struct errand *r)
 	}
 	if (r->exchange) {
 		end_exchange(r);
+		errand_close(r);
 		return;
 	}
 	if (r->remote && r->replay)
@@ -415,14 +440,8 @@ static void on_read_end(struct upstream_call *call)
 		upstream_call_pause(call);
 }
 
-static void on_end(struct upstream_call *call, int reason, const char *detail)
+static void call_over(struct errand *r, int reason, const char *detail)
 {
-	struct errand *r = errand_of(call);
-	char text[128];
-
-	snprintf(text, sizeof(text), "%s", detail);
-	if (reason == UPSTREAM_OK && !r->sse)
-		errand_take(r, buffer_span(&r->incoming));
 	if (r->closed)
 		return;
 	if (r->answered)
@@ -432,7 +451,38 @@ static void on_end(struct upstream_call *call, int reason, const char *detail)
 	else if (reason == UPSTREAM_OK)
 		errand_fail(r, METRIC_REASON_PROTOCOL, "it ended its answer without a response");
 	else
-		errand_fail(r, reason, text);
+		errand_fail(r, reason, detail);
+}
+
+/* As in errand_take. */
+static void on_scanned(void *owner, int error, const struct envelope_fault *fault)
+{
+	struct errand *r = owner;
+
+	(void)fault;
+	if (!error && !r->answered)
+		r->way->message(r, &r->worker->envelope);
+	call_over(r, UPSTREAM_OK, "");
+}
+
+static void on_end(struct upstream_call *call, int reason, const char *detail)
+{
+	struct errand *r = errand_of(call);
+	char text[128];
+
+	struct span message = buffer_span(&r->incoming);
+	bool whole = reason == UPSTREAM_OK && !r->sse;
+
+	snprintf(text, sizeof(text), "%s", detail);
+	if (whole && message.n > SCANNING_SHORT) {
+		r->scanning = scanning_start(r->worker, message, on_scanned, r);
+		if (!r->scanning)
+			errand_fail(r, METRIC_REASON_LIMIT, "out of memory");
+		return;
+	}
+	if (whole)
+		errand_take(r, message);
+	call_over(r, reason, text);
 }
 
 static const struct upstream_call_ops errand_ops = {

@@ -49,11 +49,12 @@ struct errand {
 	bool remote;
 
 	struct upstream_call call;
-	struct buffer body;     /* the request as it goes to the upstream */
-	struct buffer incoming; /* an answer in JSON, as it comes */
-	size_t expected;        /* its length as announced; 0: not */
-	struct buffer outgoing; /* a message on its way to the client */
-	struct buffer kept;     /* backs spans of `translation` that must outlive a callback */
+	struct buffer body;        /* the request as it goes to the upstream */
+	struct scanning *scanning; /* of that, when it is long */
+	struct buffer incoming;    /* an answer in JSON, as it comes */
+	size_t expected;           /* its length as announced; 0: not */
+	struct buffer outgoing;    /* a message on its way to the client */
+	struct buffer kept;        /* backs spans of `translation` that must outlive a callback */
 	struct sse_data events;
 	struct translation translation;
 	struct session_id client;   /* session of a legacy client */

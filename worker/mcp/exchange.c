@@ -11,6 +11,7 @@
 #include "worker/mcp/batch.h"
 #include "worker/mcp/errand.h"
 #include "worker/mcp/feed.h"
+#include "worker/mcp/giving.h"
 #include "worker/mcp/http_sse.h"
 #include "worker/mcp/lease.h"
 #include "worker/mcp/listen.h"
@@ -115,6 +116,8 @@ void exchange_finish(struct exchange *x)
 		scanning_stop(x->scanning);
 	if (x->resume)
 		resume_leave(x);
+	if (x->giving)
+		giving_stop(x);
 	if (x->http_sse)
 		http_sse_leave(x);
 	if (x->batch)
@@ -164,6 +167,7 @@ void exchange_free(struct exchange *x)
 	handshake_free(x);
 	scanning_free(x->scanning);
 	resume_free(x);
+	giving_free(x);
 	http_sse_free(x);
 	feed_free(x);
 	listen_free(x);

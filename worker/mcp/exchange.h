@@ -92,6 +92,7 @@ struct exchange {
 	struct inlet *batch;           /* makes requests of a batch, see batch.h */
 	struct http_sse *http_sse;     /* a client of that transport */
 	struct resume *resume;         /* of such a one that waits elsewhere */
+	struct giving *giving;         /* a long answer that is at hand */
 	enum era upstream_era;
 	enum mcp_version revision;
 	unsigned tries;        /* to change the session */

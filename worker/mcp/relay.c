@@ -13,6 +13,7 @@
 #include "worker/mcp/aside.h"
 #include "worker/mcp/cache.h"
 #include "worker/mcp/errand.h"
+#include "worker/mcp/giving.h"
 #include "worker/mcp/http_sse.h"
 #include "worker/mcp/inlet.h"
 #include "worker/mcp/listen.h"
@@ -28,7 +29,12 @@
 	"Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\n" \
 	"X-Accel-Buffering: no\r\n"
 
-enum { RELAY_HEAD_MAX = 128 * 1024, RELAY_RETRY_MIN = 1000, RELAY_RETRY_SPREAD = 2000 };
+enum {
+	RELAY_HEAD_MAX = 128 * 1024,
+	RELAY_RETRY_MIN = 1000,
+	RELAY_RETRY_SPREAD = 2000,
+	RELAY_COPY_MAX = 64 * 1024
+};
 
 static struct exchange *exchange_of(struct upstream_call *call)
 {
@@ -293,6 +299,24 @@ static void join_lines(char *p, size_t n)
 		*at = ' ';
 }
 
+/* It need not be changed, and is too long to be copied. */
+static bool is_given_as_it_is(struct span message)
+{
+	return message.n > RELAY_COPY_MAX && !memchr(message.p, '\n', message.n) &&
+	       !memchr(message.p, '\r', message.n);
+}
+
+static void give_whole(struct exchange *x, struct span start, struct span message)
+{
+	struct conn *c = x->conn;
+	const struct span pieces[] = {start, message, SPAN("\n\n")};
+
+	for (int i = 0; i < 3 && c->exchange == x; i++)
+		relay_piece(x, pieces[i]);
+	if (c->exchange == x)
+		conn_flush(c);
+}
+
 void relay_event(struct exchange *x, struct span message)
 {
 	static const struct span start = {"event: message\ndata: ", 21};
@@ -300,6 +324,10 @@ void relay_event(struct exchange *x, struct span message)
 	struct buffer event = {0};
 	size_t bound = message.n + 64;
 
+	if (is_given_as_it_is(message)) {
+		give_whole(x, start, message);
+		return;
+	}
 	int error = buffer_append(&event, start.p, start.n, bound);
 	if (!error)
 		error = buffer_append(&event, message.p, message.n, bound);
@@ -358,6 +386,10 @@ void relay_drained(struct exchange *x)
 	}
 	if (x->batch) {
 		inlet_resume(x->batch);
+		return;
+	}
+	if (x->giving) {
+		giving_go_on(x);
 		return;
 	}
 	upstream_call_resume(x->errand ? &x->errand->call : &x->call);

@@ -12,6 +12,7 @@
 #include "worker/mcp/question.h"
 #include "worker/mcp/replay.h"
 #include "worker/mcp/resume.h"
+#include "worker/mcp/scanning.h"
 #include "worker/mcp/virtual.h"
 #include "worker/route.h"
 
@@ -238,12 +239,12 @@ static int keep_client(
 	return 0;
 }
 
-int up_send(struct errand *r, const struct retry_inputs *inputs)
+/* `e` is of r->request. */
+static int send_scanned(
+    struct errand *r, const struct envelope *e, const struct retry_inputs *inputs)
 {
 	struct worker *w = r->worker;
 	struct upstream *u = r->call.upstream;
-	struct envelope *e = &w->envelope;
-	struct envelope_fault fault;
 	struct client_identity who = virtual_identity(r->state);
 	struct compose c = {.out = &r->body, .bound = 4 * w->config->limits.body_size};
 	struct buffer fields = {0};
@@ -251,8 +252,6 @@ int up_send(struct errand *r, const struct retry_inputs *inputs)
 	upstream_call_cancel(&r->call);
 	buffer_consume(&r->body, buffer_length(&r->body));
 	buffer_consume(&r->call.head, buffer_length(&r->call.head));
-	if (envelope_scan(r->request, w->config->limits.json_depth, e, &fault))
-		return -EINVAL;
 	const struct annotations *annotations =
 	    r->translation.method->class == METRIC_METHOD_TOOLS_CALL ? catalogue_find(u, e->name)
 								     : NULL;
@@ -270,11 +269,38 @@ int up_send(struct errand *r, const struct retry_inputs *inputs)
 	return c.error;
 }
 
+int up_send(struct errand *r, const struct retry_inputs *inputs)
+{
+	struct worker *w = r->worker;
+	struct envelope_fault fault;
+
+	if (envelope_scan(r->request, w->config->limits.json_depth, &w->envelope, &fault))
+		return -EINVAL;
+	return send_scanned(r, &w->envelope, inputs);
+}
+
+static void on_scanned(void *owner, int error, const struct envelope_fault *fault)
+{
+	struct errand *r = owner;
+
+	(void)fault;
+	if (error || send_scanned(r, &r->worker->envelope, NULL))
+		errand_fail(r, METRIC_REASON_LIMIT, "out of memory");
+}
+
 static void on_catalogue(struct catalogue_wait *wait)
 {
 	struct errand *r = container_of(wait, struct errand, catalogue);
+	bool sent;
 
-	if (up_send(r, NULL))
+	if (r->request.n > SCANNING_SHORT) {
+		scanning_free(r->scanning);
+		r->scanning = scanning_start(r->worker, r->request, on_scanned, r);
+		sent = r->scanning != NULL;
+	} else {
+		sent = !up_send(r, NULL);
+	}
+	if (!sent)
 		errand_fail(r, METRIC_REASON_LIMIT, "out of memory");
 }
 
