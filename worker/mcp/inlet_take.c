@@ -3,6 +3,8 @@
 #include <errno.h>
 
 #include "common/compose.h"
+#include "common/plain.h"
+#include "common/raw.h"
 #include "worker/mcp/exchange.h"
 #include "worker/mcp/inlet_call.h"
 #include "worker/mcp/translate/translate.h"
@@ -143,12 +145,28 @@ static void take_now(
 		out_of_memory(i, id);
 }
 
+/* Of what was not scanned: one that may be echoed, or empty. */
+static struct span id_of(struct span message)
+{
+	struct span id;
+
+	if (!raw_member(message, "id", &id))
+		return (struct span){0};
+	bool text = id.n >= 2 && id.p[0] == '"' && id.p[id.n - 1] == '"' &&
+		    plain_length(id.p + 1, id.n - 2, PLAIN_STRING) == id.n - 2;
+	return text || raw_is_integer(id) ? id : (struct span){0};
+}
+
 void inlet_take(struct inlet *i, struct span message)
 {
 	struct worker *w = i->worker;
 	struct envelope *e = &w->envelope;
 	struct envelope_fault fault;
 
+	if (message.n > SCANNING_SHORT && !inlet_has_room(i)) {
+		refuse_more(i, id_of(message));
+		return;
+	}
 	if ((message.n > SCANNING_SHORT || !TAILQ_EMPTY(&i->unread)) && inlet_has_room(i)) {
 		take_later(i, message);
 		return;
