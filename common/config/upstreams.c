@@ -23,6 +23,8 @@ enum {
 
 const char parse_url_remedy[] = "write http://HOST[:PORT]/PATH";
 
+static const char reserved_name[] = "other";
+
 static bool is_name(const char *text)
 {
 	size_t n =
@@ -300,6 +302,9 @@ static struct config_upstream *add_upstream(
 	if (!is_name(node->key))
 		parse_error(p, node->key_line, key, "use up to 64 of a-z, A-Z, 0-9, `.`, `_`, `-`",
 		    "is no name for an upstream");
+	if (strcmp(node->key, reserved_name) == 0)
+		parse_error(p, node->key_line, key, "choose another name",
+		    "is what metrics call upstreams that they have no room for");
 	struct config_upstream *u = &config->upstreams[config->upstream_count++];
 	u->name = parse_copy(p, node->key);
 	u->line = node->key_line;
