@@ -39,7 +39,7 @@ const struct setting settings[] = {
 {"admin.origins", SETTING_STRUCTURE, 0, NULL, NULL, NULL, "As `listen[].origins`."},
 {"admin.tls", SETTING_STRUCTURE, 0, NULL, NULL, NULL, "As `listen[].tls`."},
 {"upstreams", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
-	"The MCP servers behind Margay, by name: up to 64 of a-z, A-Z, 0-9, `.`, `_`, `-`."},
+	"The MCP servers behind Margay, by name: up to 64 of a-z, A-Z, 0-9, `.`, `_`, `-`; not `other`."},
 {"upstreams.NAME.http.url", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
 	"http://HOST[:PORT]/PATH of a server that speaks Streamable HTTP."},
 {"upstreams.NAME.http.headers", SETTING_STRUCTURE, 0, NULL, NULL, NULL,
