@@ -25,6 +25,7 @@
 #include "worker/mcp/desktop.h"
 #include "worker/mcp/era.h"
 #include "worker/mcp/errand.h"
+#include "worker/mcp/fanout.h"
 #include "worker/mcp/feed.h"
 #include "worker/mcp/inlet.h"
 #include "worker/mcp/lease.h"
@@ -308,6 +309,7 @@ static int open_all(struct worker *w)
 	parked_timeouts_init(w);
 	question_timeouts_init(w);
 	listen_timeouts_init(w);
+	fanout_timeouts_init(w);
 	source_timeouts_init(w);
 	feed_timeouts_init(w);
 	lease_timeouts_init(w);

@@ -13,10 +13,9 @@
 #include "worker/mcp/fields.h"
 #include "worker/mcp/virtual.h"
 
-enum { HEARERS_A_TURN = 64, KEY_MAX = 2 * SESSION_STATE_MAX };
+enum { KEY_MAX = 2 * SESSION_STATE_MAX };
 
-/* Seconds: after an end or failure; between two portions of hearers. */
-static const double again_after = 1, more_after = 0.001;
+static const double again_after = 1; /* seconds, after an end or failure */
 
 struct source {
 	UT_hash_handle hh;
@@ -24,19 +23,14 @@ struct source {
 	struct upstream *upstream;
 	/* What it is for, as a raw array: capabilities, clientInfo or null, URIs. */
 	struct buffer key;
-	TAILQ_HEAD(, hearer) hearers;
-	/* Events on their way, and who is to have them next: all others have. NULL: all have. */
-	struct buffer news;
-	struct hearer *next;
-	struct buffer fresh; /* those that came meanwhile */
+	struct fanout fanout; /* of whole events */
 	struct upstream_call call;
 	struct buffer body;
 	struct sse_data events;
 	struct era_wait era;
-	struct timeout again, more;
+	struct timeout again;
 	bool acknowledged;
 	bool gap; /* something may have been missed */
-	bool closed;
 };
 
 static void ask(struct source *s);
@@ -65,7 +59,7 @@ static struct source *source_open(struct upstream *u, struct buffer *key)
 		return NULL;
 	s->upstream = u;
 	s->call.upstream = u;
-	TAILQ_INIT(&s->hearers);
+	fanout_init(&s->fanout, &s->call, listen_hears);
 	buffer_keep(key, buffer_span(key));
 	s->key = *key;
 	*key = (struct buffer){0};
@@ -78,11 +72,10 @@ static void source_close(struct source *s)
 {
 	struct worker *w = s->upstream->worker;
 
-	s->closed = true;
 	era_cancel(&s->era);
 	upstream_call_cancel(&s->call);
 	timeout_disarm(&w->timeouts.source_again, &s->again);
-	timeout_disarm(&w->timeouts.source_more, &s->more);
+	fanout_close(&s->fanout);
 	HASH_DEL(s->upstream->sources, s);
 	LIST_INSERT_HEAD(&w->closed_sources, s, link);
 }
@@ -94,8 +87,7 @@ void sources_free_closed(struct worker *w)
 	while ((s = LIST_FIRST(&w->closed_sources))) {
 		LIST_REMOVE(s, link);
 		buffer_release(&s->key);
-		buffer_release(&s->news);
-		buffer_release(&s->fresh);
+		fanout_free(&s->fanout);
 		buffer_release(&s->call.head);
 		buffer_release(&s->body);
 		sse_data_release(&s->events);
@@ -142,41 +134,6 @@ static bool put_gap(const struct source *s, struct buffer *out)
 	return true;
 }
 
-/* To all who heard it when it came; those who came later stand before them. */
-static void deliver(struct source *s)
-{
-	struct timeout_queue *queue = &s->upstream->worker->timeouts.source_more;
-	struct hearer *h;
-
-	if (!s->next && buffer_length(&s->fresh) > 0) {
-		/* Those who were still to have the last ones may have left. */
-		buffer_release(&s->news);
-		s->news = s->fresh;
-		s->fresh = (struct buffer){0};
-		s->next = TAILQ_FIRST(&s->hearers);
-	}
-	for (int budget = HEARERS_A_TURN; budget > 0 && (h = s->next); budget--) {
-		s->next = TAILQ_NEXT(h, link);
-		listen_hears(h, buffer_span(&s->news));
-	}
-	if (s->closed)
-		return;
-	if (!s->next)
-		buffer_release(&s->news);
-	if (s->next || buffer_length(&s->fresh) > 0) {
-		upstream_call_pause(&s->call);
-		timeout_arm(queue, &s->more);
-	} else {
-		upstream_call_resume(&s->call);
-	}
-}
-
-static void on_more(struct timeout_queue *queue, struct timeout *timeout)
-{
-	(void)queue;
-	deliver(container_of(timeout, struct source, more));
-}
-
 /* --- towards the upstream --- */
 
 static void ask_later(struct source *s)
@@ -193,7 +150,7 @@ static void lose(struct source *s)
 	s->gap |= s->acknowledged;
 	s->acknowledged = false;
 	ask_later(s);
-	TAILQ_FOREACH (h, &s->hearers, link)
+	TAILQ_FOREACH (h, &s->fanout.hearers, link)
 		listen_lost(h);
 }
 
@@ -248,7 +205,7 @@ static int build(struct source *s, const struct mcp_method *method)
 static bool take(struct source *s, const struct envelope *e)
 {
 	if (span_equal(e->method, SPAN("notifications/subscriptions/acknowledged"))) {
-		bool told = !s->gap || put_gap(s, &s->fresh);
+		bool told = !s->gap || put_gap(s, &s->fanout.fresh);
 		s->acknowledged = true;
 		s->gap = !told;
 		return told;
@@ -256,7 +213,7 @@ static bool take(struct source *s, const struct envelope *e)
 	if (span_equal(e->method, SPAN("notifications/tools/list_changed")))
 		catalogue_forget(s->upstream);
 	cache_hear(s->upstream->worker->cache, s->upstream, e);
-	struct compose c = event_begin(&s->fresh);
+	struct compose c = event_begin(&s->fanout.fresh);
 	to_legacy_notice(&c, e);
 	s->gap |= !event_end(&c);
 	return !c.error;
@@ -302,13 +259,13 @@ static void on_body(struct upstream_call *call, const char *p, size_t n)
 		lose(s);
 	/* Nobody says that the wake-up ends when the call is over. */
 	if (s->call.state == CALL_OVER)
-		deliver(s);
+		fanout_deliver(&s->fanout);
 }
 
 /* A stream may be quiet for hours: keep neither what was sent nor room for what may never come. */
 static void make_small(struct source *s)
 {
-	struct buffer *const all[] = {&s->fresh, &s->events.line, &s->events.data};
+	struct buffer *const all[] = {&s->fanout.fresh, &s->events.line, &s->events.data};
 
 	if (upstream_call_drop_request(&s->call))
 		buffer_release(&s->body);
@@ -322,8 +279,8 @@ static void on_read_end(struct upstream_call *call)
 {
 	struct source *s = source_of(call);
 
-	deliver(s);
-	if (!s->closed)
+	fanout_deliver(&s->fanout);
+	if (!s->fanout.closed)
 		make_small(s);
 }
 
@@ -334,7 +291,7 @@ static void on_end(struct upstream_call *call, int reason, const char *detail)
 	(void)reason;
 	(void)detail;
 	lose(s);
-	deliver(s);
+	fanout_deliver(&s->fanout);
 }
 
 static const struct upstream_call_ops source_ops = {
@@ -377,24 +334,26 @@ static void ask(struct source *s)
 
 /* --- who hears --- */
 
+static struct source *source_heard_by(const struct hearer *h)
+{
+	return h->fanout ? container_of(h->fanout, struct source, fanout) : NULL;
+}
+
 void source_leave(struct hearer *h)
 {
-	struct source *s = h->source;
+	struct source *s = source_heard_by(h);
 
 	if (!s)
 		return;
-	h->source = NULL;
-	if (s->next == h)
-		s->next = TAILQ_NEXT(h, link);
-	TAILQ_REMOVE(&s->hearers, h, link);
-	if (TAILQ_EMPTY(&s->hearers))
+	fanout_leave(h);
+	if (TAILQ_EMPTY(&s->fanout.hearers))
 		source_close(s);
 }
 
 /* It heard another one before, up to now. */
 static void make_up(struct hearer *h)
 {
-	struct source *s = h->source;
+	struct source *s = source_heard_by(h);
 	struct buffer events = {0};
 
 	if (!s->acknowledged) {
@@ -408,7 +367,7 @@ static void make_up(struct hearer *h)
 
 int source_hear(struct hearer *h, struct upstream *u, struct span state)
 {
-	struct source *s, *old = h->source;
+	struct source *s, *old = source_heard_by(h);
 	struct buffer key = {0};
 	bool is_new;
 
@@ -428,8 +387,7 @@ int source_hear(struct hearer *h, struct upstream *u, struct span state)
 		return 0;
 	bool missed = old && (old->acknowledged || old->gap);
 	source_leave(h);
-	h->source = s;
-	TAILQ_INSERT_HEAD(&s->hearers, h, link);
+	fanout_join(&s->fanout, h);
 	if (is_new)
 		ask(s);
 	if (missed)
@@ -440,5 +398,4 @@ int source_hear(struct hearer *h, struct upstream *u, struct span state)
 void source_timeouts_init(struct worker *w)
 {
 	timeout_queue_init(&w->timeouts.source_again, w->loop, again_after, on_again);
-	timeout_queue_init(&w->timeouts.source_more, w->loop, more_after, on_more);
 }

@@ -7,26 +7,15 @@
  * it; asked anew when it ends. What changed in between was not seen, so the lists are then said to
  * have changed.
  *
- * What is heard is given to 64 in a turn; the upstream is not read meanwhile. Closed in any
- * callback, freed between two turns of the loop.
+ * Closed in any callback, freed between two turns of the loop.
  */
 #ifndef MARGAY_WORKER_MCP_SOURCE_H
 #define MARGAY_WORKER_MCP_SOURCE_H
 
-#include <bsd/sys/queue.h>
-
 #include "common/attributes.h"
-#include "common/span.h"
+#include "worker/mcp/fanout.h"
 
-struct source;
 struct upstream;
-struct worker;
-
-/* Somebody who hears of it. Embed it; leave before it goes. */
-struct hearer {
-	TAILQ_ENTRY(hearer) link;
-	struct source *source; /* NULL: none */
-};
 
 /*
  * Hear what a session with this state (virtual.h) is to hear, and no longer something else. What
