@@ -62,7 +62,7 @@ struct worker_timeouts {
 	struct timeout_queue upstream_idle, sse_heartbeat, session_touch;
 	struct timeout_queue ask_window, client_input, retry_probe;
 	struct timeout_queue question_patience, question_again, listen_again, listen_soon,
-	    source_again, feed_again, fanout_more, give_up, lease_patience, replay_prime,
+	    source_again, feed_again, feed_more, fanout_more, give_up, lease_patience, replay_prime,
 	    replay_linger;
 };
 

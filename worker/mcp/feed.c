@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/raw.h"
 #include "worker/mcp/aside.h"
@@ -13,9 +14,15 @@
 #include "worker/mcp/translate/translate.h"
 #include "worker/route.h"
 
-enum { EVENT_MAX = 4 * 1024 * 1024 };
+enum {
+	EVENT_MAX = 4 * 1024 * 1024,
+	NEWS_MAX = 2 * EVENT_MAX, /* what came in one turn */
+	PIECE_MAX = 64 * 1024,    /* composed before it is handed over */
+	WAITING_A_TURN = 64
+};
 
-static const double again_after = 1; /* seconds */
+/* Seconds: after a failure; between two portions of those who wait. */
+static const double again_after = 1, more_after = 0.001;
 
 /* What can be listened to beside resources. */
 static const struct {
@@ -27,17 +34,26 @@ static const struct {
     {"resources", "resourcesListChanged", {"notifications/resources/list_changed", 36}},
 };
 
+static const struct span updated = {"notifications/resources/updated", 31};
+
 struct subscriber {
-	TAILQ_ENTRY(subscriber) link;
+	TAILQ_ENTRY(subscriber) link; /* the feed's waiting, until it is acknowledged */
+	struct hearer hearer;         /* from then on */
 	struct feed *feed;
 	struct exchange *exchange;
 	bool wants[FEED_LISTS];
 	struct buffer uris; /* raw array */
-	bool acknowledged;
+};
+
+/* What the upstream said, as it stands in the news, before its params: read once for all. */
+struct notice {
+	unsigned what; /* of the lists, or FEED_LISTS: the resource `uri` was updated */
+	size_t params; /* bytes that follow */
+	size_t uri_at, uri;
 };
 
 static void stream_open(struct feed *f);
-static void feed_settle(struct feed *f);
+static void serve_waiting(struct feed *f);
 
 /* --- life --- */
 
@@ -53,6 +69,8 @@ static void feed_close(struct feed *f)
 	liaison_cancel(&f->wait);
 	upstream_call_cancel(&f->call);
 	timeout_disarm(&w->timeouts.feed_again, &f->again);
+	timeout_disarm(&w->timeouts.feed_more, &f->more);
+	fanout_close(&f->fanout);
 	subscriptions_close(f);
 	if (f->open) {
 		aside_end_session(w, &f->record);
@@ -69,6 +87,7 @@ void feeds_free_closed(struct worker *w)
 	while ((f = LIST_FIRST(&w->closed_feeds))) {
 		LIST_REMOVE(f, link);
 		subscriptions_free(f);
+		fanout_free(&f->fanout);
 		buffer_release(&f->call.head);
 		sse_data_release(&f->events);
 		free(f);
@@ -82,22 +101,20 @@ void feeds_close(struct worker *w)
 	feeds_free_closed(w);
 }
 
-static void fail_all(struct feed *f, int reason, const char *detail)
+/* Those who wait, until there is something to tell them. */
+static void stop_serving(struct feed *f)
 {
-	struct subscriber *l, *next;
-	char text[128];
-
-	snprintf(text, sizeof(text), "%s", detail);
-	TAILQ_FOREACH_SAFE (l, &f->subscribers, link, next) {
-		if (!l->exchange->answering)
-			exchange_upstream_failed(l->exchange, reason, text);
-	}
+	f->next = NULL;
+	f->once_more = false;
+	timeout_disarm(&f->upstream->worker->timeouts.feed_more, &f->more);
 }
 
 static void try_again(struct feed *f)
 {
 	f->gap = true;
 	f->streaming = false;
+	if (!f->failing)
+		stop_serving(f);
 	upstream_call_cancel(&f->call);
 	timeout_arm(&f->upstream->worker->timeouts.feed_again, &f->again);
 }
@@ -105,8 +122,13 @@ static void try_again(struct feed *f)
 /* Who waits is told; for the others it is opened again. */
 static void broke(struct feed *f, int reason, const char *detail)
 {
-	fail_all(f, reason, detail);
-	if (!TAILQ_EMPTY(&f->subscribers))
+	stop_serving(f);
+	f->failing = true;
+	f->reason = reason;
+	snprintf(f->detail, sizeof(f->detail), "%s", detail);
+	f->next = TAILQ_FIRST(&f->waiting);
+	serve_waiting(f);
+	if (!f->fanout.closed)
 		try_again(f);
 }
 
@@ -165,37 +187,88 @@ static void on_again(struct timeout_queue *queue, struct timeout *timeout)
 /* --- towards listeners --- */
 
 /* A notification of ours or the upstream's with the id of that listen. */
-static void give(struct subscriber *l, struct span method, struct span params)
+static void put_event(
+    struct compose *c, const struct exchange *x, struct span method, struct span params)
 {
 	static const char *const meta_only[] = {"_meta", NULL};
-	struct exchange *x = l->exchange;
-	struct conn *conn = x->conn;
-	struct buffer out = {0};
-	struct compose c = {.out = &out, .bound = EVENT_MAX};
 
-	compose_raw(&c, SPAN("event: message\ndata: "));
-	compose_open(&c, '{');
-	compose_member(&c, "jsonrpc", SPAN("\"2.0\""));
-	compose_text(&c, "method", method);
-	compose_key(&c, "params");
-	compose_open(&c, '{');
-	compose_key(&c, "_meta");
-	compose_open(&c, '{');
-	compose_member(&c, "io.modelcontextprotocol/subscriptionId", x->id);
-	compose_close(&c, '}');
-	compose_members(&c, params, meta_only);
-	compose_close(&c, '}');
-	compose_close(&c, '}');
-	compose_raw(&c, SPAN("\n\n"));
-	if (c.error)
+	compose_raw(c, SPAN("event: message\ndata: "));
+	compose_open(c, '{');
+	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
+	compose_text(c, "method", method);
+	compose_key(c, "params");
+	compose_open(c, '{');
+	compose_key(c, "_meta");
+	compose_open(c, '{');
+	compose_member(c, "io.modelcontextprotocol/subscriptionId", x->id);
+	compose_close(c, '}');
+	compose_members(c, params, meta_only);
+	compose_close(c, '}');
+	compose_close(c, '}');
+	compose_raw(c, SPAN("\n\n"));
+	c->comma = false;
+}
+
+/* What was put. The exchange may be over then. */
+static void hand_over(struct exchange *x, struct compose *c)
+{
+	struct conn *conn = x->conn;
+
+	if (c->error)
 		conn_break(conn);
 	else
-		relay_piece(x, buffer_span(&out));
+		relay_piece(x, buffer_span(c->out));
 	if (conn->exchange == x)
 		conn_flush(conn);
 	/* A listener that does not read is not waited for: others would have to wait, too. */
 	if (conn->exchange == x && conn_congested(conn))
 		conn_break(conn);
+	buffer_consume(c->out, buffer_length(c->out));
+}
+
+static bool notice_next(struct span *news, struct notice *n, struct span *params)
+{
+	if (news->n == 0)
+		return false;
+	memcpy(n, news->p, sizeof(*n));
+	*params = (struct span){news->p + sizeof(*n), n->params};
+	news->p += sizeof(*n) + n->params;
+	news->n -= sizeof(*n) + n->params;
+	return true;
+}
+
+static bool wants(const struct subscriber *l, const struct notice *n, struct span params)
+{
+	struct span rest = buffer_span(&l->uris), uri;
+
+	if (n->what < FEED_LISTS)
+		return l->wants[n->what];
+	while (raw_next(&rest, &uri)) {
+		if (span_equal(uri, (struct span){params.p + n->uri_at, n->uri}))
+			return true;
+	}
+	return false;
+}
+
+static void give(struct hearer *h, struct span news)
+{
+	const struct subscriber *l = container_of(h, struct subscriber, hearer);
+	struct exchange *x = l->exchange;
+	const struct conn *conn = x->conn;
+	struct buffer out = {0};
+	struct compose c = {.out = &out, .bound = PIECE_MAX + EVENT_MAX};
+	struct span params;
+	struct notice n;
+
+	while (conn->exchange == x && notice_next(&news, &n, &params)) {
+		if (wants(l, &n, params))
+			put_event(
+			    &c, x, n.what < FEED_LISTS ? lists[n.what].method : updated, params);
+		if (c.error || buffer_length(&out) >= PIECE_MAX)
+			hand_over(x, &c);
+	}
+	if (conn->exchange == x && buffer_length(&out) > 0)
+		hand_over(x, &c);
 	buffer_release(&out);
 }
 
@@ -204,8 +277,9 @@ static void acknowledge(struct subscriber *l)
 	struct feed *f = l->feed;
 	struct exchange *x = l->exchange;
 	struct conn *conn = x->conn;
-	struct buffer out = {0};
+	struct buffer out = {0}, event_out = {0};
 	struct compose c = {.out = &out, .bound = EVENT_MAX};
+	struct compose event = {.out = &event_out, .bound = EVENT_MAX};
 	struct span rest = buffer_span(&l->uris), uri;
 
 	compose_open(&c, '{');
@@ -227,31 +301,73 @@ static void acknowledge(struct subscriber *l)
 	}
 	compose_close(&c, '}');
 	compose_close(&c, '}');
-	l->acknowledged = true;
+	TAILQ_REMOVE(&f->waiting, l, link);
+	fanout_join(&f->fanout, &l->hearer);
 	x->session = f->record.id;
 	timeout_arm(&x->worker->timeouts.session_touch, &x->touch);
-	if (c.error) {
+	put_event(&event, x, SPAN("notifications/subscriptions/acknowledged"), buffer_span(&out));
+	if (c.error || event.error) {
 		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
 	} else {
 		relay_begin(x, 200, CONN_LENGTH_UNKNOWN, true, (struct span){0});
 		if (conn->exchange == x)
-			give(
-			    l, SPAN("notifications/subscriptions/acknowledged"), buffer_span(&out));
+			hand_over(x, &event);
 	}
 	buffer_release(&out);
+	buffer_release(&event_out);
+}
+
+/* --- those who wait --- */
+
+static struct subscriber *next_waiting(struct feed *f)
+{
+	if (!f->next && f->once_more) {
+		f->once_more = false;
+		f->next = TAILQ_FIRST(&f->waiting);
+	}
+	return f->next;
+}
+
+/* Some of them, and later the rest. */
+static void serve_waiting(struct feed *f)
+{
+	struct subscriber *l;
+
+	for (int budget = WAITING_A_TURN; budget > 0 && (l = next_waiting(f)); budget--) {
+		f->next = TAILQ_NEXT(l, link);
+		if (f->failing)
+			exchange_upstream_failed(l->exchange, f->reason, f->detail);
+		else if (subscriptions_settled(f, buffer_span(&l->uris)))
+			acknowledge(l);
+	}
+	if (f->fanout.closed)
+		return;
+	if (f->next || f->once_more)
+		timeout_arm(&f->upstream->worker->timeouts.feed_more, &f->more);
+	else
+		f->failing = false;
+}
+
+static void on_more(struct timeout_queue *queue, struct timeout *timeout)
+{
+	struct feed *f = container_of(timeout, struct feed, more);
+
+	(void)queue;
+	serve_waiting(f);
 }
 
 /* What each listener waits for may be known now. */
 static void feed_settle(struct feed *f)
 {
-	struct subscriber *l, *next;
-
 	if (!f->streaming && !f->refused)
 		return;
-	TAILQ_FOREACH_SAFE (l, &f->subscribers, link, next) {
-		if (!l->acknowledged && subscriptions_settled(f, buffer_span(&l->uris)))
-			acknowledge(l);
+	if (f->next && !f->failing) {
+		f->once_more = true;
+		return;
 	}
+	f->failing = false;
+	f->next = TAILQ_FIRST(&f->waiting);
+	serve_waiting(f);
 }
 
 void feed_subscriptions_changed(struct feed *f)
@@ -259,41 +375,44 @@ void feed_subscriptions_changed(struct feed *f)
 	feed_settle(f);
 }
 
-static void tell_of_gap(struct feed *f)
-{
-	struct subscriber *l, *next;
-
-	f->gap = false;
-	TAILQ_FOREACH_SAFE (l, &f->subscribers, link, next) {
-		struct conn *conn = l->exchange->conn;
-		struct exchange *x = l->exchange;
-		for (int i = 0; i < FEED_LISTS && conn->exchange == x; i++) {
-			if (l->acknowledged && l->wants[i])
-				give(l, lists[i].method, SPAN("{}"));
-		}
-	}
-}
-
 /* --- from the upstream --- */
 
-static bool hears(const struct subscriber *l, const struct envelope *e)
+static int put_notice(struct feed *f, unsigned what, struct span params, struct span uri)
 {
-	struct span rest = buffer_span(&l->uris), uri, changed;
+	const struct notice n = {
+	    .what = what,
+	    .params = params.n,
+	    .uri_at = uri.n > 0 ? (size_t)(uri.p - params.p) : 0,
+	    .uri = uri.n,
+	};
+	const struct span head = {(const char *)&n, sizeof(n)};
 
-	if (!l->acknowledged)
-		return false;
-	for (int i = 0; i < FEED_LISTS; i++) {
+	return BUFFER_ADD(&f->fanout.fresh, NEWS_MAX, head, params);
+}
+
+/* 0 or -errno: there is no room for it. */
+static int take(struct feed *f, const struct envelope *e)
+{
+	struct span uri;
+
+	if (span_equal(e->method, lists[0].method))
+		catalogue_forget(f->upstream);
+	for (unsigned i = 0; i < FEED_LISTS; i++) {
 		if (span_equal(lists[i].method, e->method))
-			return l->wants[i];
+			return put_notice(
+			    f, i, e->params.p ? e->params : SPAN("{}"), (struct span){0});
 	}
-	if (!span_equal(e->method, SPAN("notifications/resources/updated")) ||
-	    !raw_member(e->params, "uri", &changed))
-		return false;
-	while (raw_next(&rest, &uri)) {
-		if (span_equal(uri, changed))
-			return true;
-	}
-	return false;
+	if (span_equal(e->method, updated) && raw_member(e->params, "uri", &uri))
+		return put_notice(f, FEED_LISTS, e->params, uri);
+	return 0;
+}
+
+static void tell_of_gap(struct feed *f)
+{
+	f->gap = false;
+	for (unsigned i = 0; i < FEED_LISTS; i++)
+		f->gap |= put_notice(f, i, SPAN("{}"), (struct span){0}) != 0;
+	fanout_deliver(&f->fanout);
 }
 
 static void answer_question(struct feed *f, const struct envelope *e)
@@ -311,23 +430,16 @@ static int on_event(struct sse_data *events, struct span data)
 {
 	struct feed *f = container_of(events, struct feed, events);
 	struct worker *w = f->upstream->worker;
-	struct envelope e; /* the worker's is used by what is given */
+	struct envelope *e = &w->envelope;
 	struct envelope_fault fault;
-	struct subscriber *l, *next;
 
-	if (envelope_scan(data, w->config->limits.json_depth, &e, &fault))
+	if (envelope_scan(data, w->config->limits.json_depth, e, &fault))
 		return 0;
-	if (e.kind == ENVELOPE_REQUEST)
-		answer_question(f, &e);
-	if (e.kind != ENVELOPE_NOTIFICATION)
-		return 0;
-	if (span_equal(e.method, lists[0].method))
-		catalogue_forget(f->upstream);
-	TAILQ_FOREACH_SAFE (l, &f->subscribers, link, next) {
-		if (hears(l, &e))
-			give(l, e.method, e.params.p ? e.params : SPAN("{}"));
-	}
-	return TAILQ_EMPTY(&f->subscribers);
+	if (e->kind == ENVELOPE_REQUEST)
+		answer_question(f, e);
+	else if (e->kind == ENVELOPE_NOTIFICATION)
+		return take(f, e);
+	return 0;
 }
 
 static struct feed *feed_of(struct upstream_call *call)
@@ -360,13 +472,15 @@ static void on_body(struct upstream_call *call, const char *p, size_t n)
 {
 	struct feed *f = feed_of(call);
 
-	if (f->streaming && sse_data_feed(&f->events, p, n, EVENT_MAX, on_event) < 0)
+	if (f->streaming && sse_data_feed(&f->events, p, n, EVENT_MAX, on_event) < 0) {
 		try_again(f);
+		fanout_deliver(&f->fanout);
+	}
 }
 
 static void on_read_end(struct upstream_call *call)
 {
-	(void)call;
+	fanout_deliver(&feed_of(call)->fanout);
 }
 
 static void on_end(struct upstream_call *call, int reason, const char *detail)
@@ -376,6 +490,7 @@ static void on_end(struct upstream_call *call, int reason, const char *detail)
 	if (!f->refused)
 		broke(f, reason == UPSTREAM_OK ? METRIC_REASON_CLOSED : reason,
 		    reason == UPSTREAM_OK ? "it ended its stream" : detail);
+	fanout_deliver(&f->fanout);
 }
 
 static const struct upstream_call_ops feed_ops = {on_head, on_body, on_read_end, on_end};
@@ -406,6 +521,11 @@ static void stream_open(struct feed *f)
 
 /* --- listeners --- */
 
+static bool has_none(const struct feed *f)
+{
+	return TAILQ_EMPTY(&f->waiting) && TAILQ_EMPTY(&f->fanout.hearers);
+}
+
 static struct feed *feed_get(struct upstream *u)
 {
 	struct worker *w = u->worker;
@@ -419,7 +539,9 @@ static struct feed *feed_get(struct upstream *u)
 	if (!f)
 		return NULL;
 	f->upstream = u;
-	TAILQ_INIT(&f->subscribers);
+	f->call.upstream = u;
+	fanout_init(&f->fanout, &f->call, give);
+	TAILQ_INIT(&f->waiting);
 	TAILQ_INIT(&f->subscriptions);
 	LIST_INSERT_HEAD(&w->feeds, f, link);
 	return f;
@@ -459,11 +581,11 @@ void feed_listen(struct exchange *x)
 		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
 		return;
 	}
-	bool first = TAILQ_EMPTY(&f->subscribers);
+	bool first = has_none(f);
 	l->feed = f;
 	l->exchange = x;
 	x->subscriber = l;
-	TAILQ_INSERT_TAIL(&f->subscribers, l, link);
+	TAILQ_INSERT_TAIL(&f->waiting, l, link);
 	if (!e || !take_filter(l, e)) {
 		exchange_refuse(x, REPLY_BAD_FILTER, NULL, (struct span){0});
 		return;
@@ -480,9 +602,15 @@ void feed_leave(struct exchange *x)
 	struct subscriber *l = x->subscriber;
 	struct feed *f = l->feed;
 
-	TAILQ_REMOVE(&f->subscribers, l, link);
+	if (l->hearer.fanout) {
+		fanout_leave(&l->hearer);
+	} else {
+		if (f->next == l)
+			f->next = TAILQ_NEXT(l, link);
+		TAILQ_REMOVE(&f->waiting, l, link);
+	}
 	subscriptions_drop(f, buffer_span(&l->uris));
-	if (TAILQ_EMPTY(&f->subscribers))
+	if (has_none(f))
 		feed_close(f);
 }
 
@@ -517,4 +645,5 @@ void feed_drain(struct exchange *x)
 void feed_timeouts_init(struct worker *w)
 {
 	timeout_queue_init(&w->timeouts.feed_again, w->loop, again_after, on_again);
+	timeout_queue_init(&w->timeouts.feed_more, w->loop, more_after, on_more);
 }

@@ -6,6 +6,8 @@
  * once. A `subscriptions/listen` is acknowledged when it is known what of it can be kept; every
  * message carries its id. A stream that breaks is opened again, and the lists are then said to have
  * changed. What the upstream asks there belongs to no request: it is refused.
+ *
+ * At most 64 listeners in a turn are acknowledged, told of a failure, or given what was said.
  */
 #ifndef MARGAY_WORKER_MCP_FEED_H
 #define MARGAY_WORKER_MCP_FEED_H

@@ -104,7 +104,7 @@ void subscriptions_ask_all(struct feed *f)
 		}
 		if (s)
 			ask(s);
-	} while (s && !TAILQ_EMPTY(&f->subscribers));
+	} while (s && !f->fanout.closed);
 }
 
 static struct subscription *create(struct feed *f, struct span uri)

@@ -5,6 +5,7 @@
 #ifndef MARGAY_WORKER_MCP_SUBSCRIPTION_H
 #define MARGAY_WORKER_MCP_SUBSCRIPTION_H
 
+#include "worker/mcp/fanout.h"
 #include "worker/mcp/liaison.h"
 #include "worker/upstream/upstream.h"
 #include "worker/http/sse.h"
@@ -22,9 +23,16 @@ struct feed {
 	struct session_record record; /* without state */
 	struct upstream_call call;    /* its stream */
 	struct sse_data events;
-	struct subscriber_list subscribers;
+	struct fanout fanout; /* to those who were acknowledged; of notices, see feed.c */
+	/* The others, and who of them is to be looked at next. NULL: all were. */
+	struct subscriber_list waiting;
+	struct subscriber *next;
+	bool once_more; /* what they wait for changed meanwhile */
+	bool failing;   /* they are to be told that it failed, and why */
+	int reason;
+	char detail[128];
 	struct subscription_list subscriptions;
-	struct timeout again;
+	struct timeout again, more;
 	bool announced[FEED_LISTS], subscribes; /* what the upstream can do */
 	bool open;                              /* the session is there */
 	bool streaming, refused;                /* its stream; it offers none */
