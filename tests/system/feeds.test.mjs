@@ -1,8 +1,9 @@
 // Streams of modern clients share what a legacy upstream says outside of requests.
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
+import http from 'node:http';
 import { binary, events, Margay, reply, ScriptedServer, until } from './harness.mjs';
-import { P, send } from './modern.mjs';
+import { metaOf, P, send, VERSION } from './modern.mjs';
 
 const OPTIONS = { timeout: 60_000, skip: binary ? false : 'needs MARGAY_BIN' };
 const ACKNOWLEDGED = 'notifications/subscriptions/acknowledged';
@@ -80,6 +81,22 @@ describe('streams of modern clients at a legacy upstream', OPTIONS, () => {
 		return one;
 	}
 
+	// One that may go before it is answered.
+	function impatient() {
+		const method = 'subscriptions/listen';
+		const headers = {
+			'content-type': 'application/json',
+			accept: 'application/json, text/event-stream',
+			'mcp-protocol-version': VERSION,
+			'mcp-method': method,
+		};
+		const params = { _meta: metaOf(), notifications: { toolsListChanged: true } };
+		const request = http.request(margay.url, { method: 'POST', agent: false, headers });
+		request.on('error', () => {});
+		request.end(JSON.stringify({ jsonrpc: '2.0', id: 1, method, params }));
+		return request;
+	}
+
 	const listens = (n, notifications) =>
 		Promise.all(Array.from({ length: n }, (_, i) => listen(notifications?.(i), i)));
 	const acknowledged = (all) => () => all.every((one) => one.acknowledged);
@@ -151,12 +168,15 @@ describe('streams of modern clients at a legacy upstream', OPTIONS, () => {
 		for (const one of all.slice(MANY)) assert.deepEqual(numbers(one), [2]);
 	});
 
-	test('many who wait are told that it failed, and who comes then is served', async () => {
+	test('many who wait are told that it failed or go, and who comes then is served', async () => {
 		held = [];
-		const waiting = listens(MANY);
+		const going = Array.from({ length: MANY }, impatient);
 		await until('it is asked', () => held.length === 1);
-		await until('all wait', async () => (await connections()) >= MANY);
+		await until('they wait', async () => (await connections()) >= MANY);
+		const waiting = listens(MANY);
+		await until('all wait', async () => (await connections()) >= 2 * MANY);
 		held.shift().writeHead(500).end();
+		for (const request of going) request.destroy();
 		for (const { status } of await waiting) assert.equal(status, 502);
 		held = undefined;
 		const next = await listen();
