@@ -14,11 +14,12 @@ const MANY = 200; // more than are served in a turn
 describe('streams of modern clients at a legacy upstream', OPTIONS, () => {
 	let server;
 	let margay;
-	let open; // its GET streams: { say(method, params), end(), closed }, newest last
+	let open; // its GET streams: { write(text), say(method, params), end(), closed }, newest last
 	let held; // those not answered yet; undefined: each is at once
 
 	function serve(response) {
 		const one = {
+			write: (text) => response.write(text),
 			say: (method, params = {}) =>
 				response.write(`data: ${JSON.stringify({ jsonrpc: '2.0', method, params })}\n\n`),
 			end: () => response.end(),
@@ -198,6 +199,15 @@ describe('streams of modern clients at a legacy upstream', OPTIONS, () => {
 		for (let i = MANY; i-- > 0;) open[0].say(UPDATED, { n: i, uri: `x:${i}` });
 		await until('each hears of its own', () => all.every((one) => one.heard.length === 1));
 		for (const one of all) assert.deepEqual(numbers(one), [one.id]);
+	});
+
+	test('an event in several lines is one to each', async () => {
+		const one = await listen();
+		await until('it is acknowledged', acknowledged([one]));
+		const lines = [`{"jsonrpc":"2.0","method":"${TOOLS}","params":{"n":`, '1,"more":{', '"x":2}}}'];
+		open[0].write(`${lines.map((line) => `data: ${line}\n`).join('')}\n`);
+		await until('it hears', () => one.heard.length === 1);
+		assert.deepEqual(one.heard[0].params.more, { x: 2 });
 	});
 
 	// Control: if it was waited for, the others would hear nothing more.

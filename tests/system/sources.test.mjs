@@ -11,7 +11,7 @@ const TOOLS = 'notifications/tools/list_changed';
 describe('streams of legacy clients at a stateless upstream', OPTIONS, () => {
 	let server;
 	let margay;
-	let open; // what is listened to: { who, uris, say(method, params), end(), closed }, newest last
+	let open; // what is listened to: { who, uris, write(text), say(method, params), end(), closed }, newest last
 
 	const alive = () => open.filter(({ closed }) => !closed);
 
@@ -24,6 +24,7 @@ describe('streams of legacy clients at a stateless upstream', OPTIONS, () => {
 		const one = {
 			who: message.params._meta[`${P}clientInfo`].name,
 			uris: message.params.notifications.resourceSubscriptions ?? [],
+			write: (text) => response.write(text),
 			say,
 			end: () => response.end(),
 			closed: false,
@@ -147,6 +148,15 @@ describe('streams of legacy clients at a stateless upstream', OPTIONS, () => {
 		open[1].say(TOOLS, { n: 3 });
 		await until('the others hear on', heardAll(all.slice(1), 3));
 		assert.equal(open.length, 2);
+	});
+
+	test('an event in several lines is one to each', async () => {
+		const one = await hear();
+		await until('it listens', () => open.length === 1);
+		const lines = [`{"jsonrpc":"2.0","method":"${TOOLS}","params":{"n":`, '1,"more":{', '"x":2}}}'];
+		open[0].write(`${lines.map((line) => `data: ${line}\n`).join('')}\n`);
+		await until('it hears', heardAll([one], 1));
+		assert.deepEqual(one.heard[0].params.more, { x: 2 });
 	});
 
 	// Control: if it was waited for, the others would hear nothing more.

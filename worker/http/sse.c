@@ -1,6 +1,8 @@
 /* sse: see sse.h. Lines end in LF, CR LF or CR, mixed as the sender likes. */
 #include "worker/http/sse.h"
 
+#include <string.h>
+
 #include <errno.h>
 
 void sse_feed(struct sse *s, const char *p, size_t n)
@@ -183,4 +185,14 @@ void sse_data_release(struct sse_data *d)
 {
 	buffer_release(&d->line);
 	buffer_release(&d->data);
+}
+
+void sse_join_lines(char *p, size_t n)
+{
+	char *at;
+
+	for (at = p; (at = memchr(at, '\n', n - (size_t)(at - p)));)
+		*at = ' ';
+	for (at = p; (at = memchr(at, '\r', n - (size_t)(at - p)));)
+		*at = ' ';
 }

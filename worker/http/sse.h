@@ -43,4 +43,7 @@ int sse_data_feed(struct sse_data *d, const char *p, size_t n, size_t bound,
     int (*each)(struct sse_data *d, struct span data)) MUST_CHECK;
 void sse_data_release(struct sse_data *d);
 
+/* Make the text of a JSON message one line: line ends in it can only stand between its tokens. */
+void sse_join_lines(char *p, size_t n);
+
 #endif

@@ -387,7 +387,12 @@ static int put_notice(struct feed *f, unsigned what, struct span params, struct 
 	};
 	const struct span head = {(const char *)&n, sizeof(n)};
 
-	return BUFFER_ADD(&f->fanout.fresh, NEWS_MAX, head, params);
+	struct buffer *fresh = &f->fanout.fresh;
+
+	int error = BUFFER_ADD(fresh, NEWS_MAX, head, params);
+	if (!error)
+		sse_join_lines(fresh->data + fresh->tail - params.n, params.n);
+	return error;
 }
 
 /* 0 or -errno: there is no room for it. */

@@ -289,16 +289,6 @@ void relay_piece(struct exchange *x, struct span piece)
 	conn_body(x->conn, piece);
 }
 
-static void join_lines(char *p, size_t n)
-{
-	char *at;
-
-	for (at = p; (at = memchr(at, '\n', n - (size_t)(at - p)));)
-		*at = ' ';
-	for (at = p; (at = memchr(at, '\r', n - (size_t)(at - p)));)
-		*at = ' ';
-}
-
 /* It need not be changed, and is too long to be copied. */
 static bool is_given_as_it_is(struct span message)
 {
@@ -331,9 +321,8 @@ void relay_event(struct exchange *x, struct span message)
 	int error = buffer_append(&event, start.p, start.n, bound);
 	if (!error)
 		error = buffer_append(&event, message.p, message.n, bound);
-	/* Line ends in JSON can only stand between its tokens. */
 	if (!error)
-		join_lines(event.data + event.head + start.n, message.n);
+		sse_join_lines(event.data + event.head + start.n, message.n);
 	if (!error)
 		error = buffer_append(&event, "\n\n", 2, bound);
 	if (!error)

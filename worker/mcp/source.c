@@ -213,8 +213,12 @@ static bool take(struct source *s, const struct envelope *e)
 	if (span_equal(e->method, SPAN("notifications/tools/list_changed")))
 		catalogue_forget(s->upstream);
 	cache_hear(s->upstream->worker->cache, s->upstream, e);
-	struct compose c = event_begin(&s->fanout.fresh);
+	struct buffer *fresh = &s->fanout.fresh;
+	struct compose c = event_begin(fresh);
+	size_t start = buffer_length(fresh);
 	to_legacy_notice(&c, e);
+	if (!c.error)
+		sse_join_lines(fresh->data + fresh->head + start, buffer_length(fresh) - start);
 	s->gap |= !event_end(&c);
 	return !c.error;
 }
