@@ -642,10 +642,11 @@ describe('a legacy upstream that asks modern clients', OPTIONS, () => {
 		await start({ timeouts: { client_input: '1s' } });
 		const first = await ask([[ELICIT, SAMPLE]]);
 		const { inputRequests, requestState } = first.json.result;
-		// On three connections, in any order.
-		await until('the upstream hears', () => server.count('notifications/cancelled') === 1 && replies.length === 2);
-		assert.deepEqual(replies.find(({ id }) => id === 'a').result, { action: 'cancel' });
-		assert.equal(replies.find(({ id }) => id === 'b').error.code, -1);
+		// On three connections, in any order; perhaps behind an answer that somebody before gave late.
+		const declined = () => replies.some(({ id, result }) => id === 'a' && result?.action === 'cancel');
+		const failed = () => replies.some(({ id, error }) => id === 'b' && error?.code === -1);
+		await until('the upstream hears', () =>
+			server.count('notifications/cancelled') === 1 && declined() && failed());
 		const { json } = await ask([[ELICIT, SAMPLE]], {
 			inputResponses: { [Object.keys(inputRequests)[0]]: ACCEPT },
 			requestState,

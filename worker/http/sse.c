@@ -1,9 +1,8 @@
 /* sse: see sse.h. Lines end in LF, CR LF or CR, mixed as the sender likes. */
 #include "worker/http/sse.h"
 
-#include <string.h>
-
 #include <errno.h>
+#include <string.h>
 
 void sse_feed(struct sse *s, const char *p, size_t n)
 {
