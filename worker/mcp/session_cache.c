@@ -6,17 +6,24 @@
 #include <stdlib.h>
 #include <string.h>
 #include <bsd/sys/queue.h>
+
+/* Of thousands of sessions none is in the processor's cache: a chain of several costs more than the
+ * rest of the look-up. */
+#define HASH_BKT_CAPACITY_THRESH 2U
 #include <uthash.h>
 
+enum { SECOND_CHANCES = 32 /* for one that is to go */ };
+
 struct session_entry {
-	TAILQ_ENTRY(session_entry) link; /* used last comes last */
 	UT_hash_handle hh;
+	TAILQ_ENTRY(session_entry) link;
 	struct session_id id;
 	uint8_t version;
 	uint32_t idle_timeout, changes;
 	uint32_t epoch;
 	uint32_t touched; /* seconds of the worker's clock of touches */
 	bool proved;      /* `mac` is right */
+	bool used;        /* since it was put, or had its last chance */
 	uint8_t mac[SESSION_MAC];
 	size_t state; /* bytes */
 	char text[];  /* route NUL upstream NUL upstream_session NUL state */
@@ -24,7 +31,7 @@ struct session_entry {
 
 struct session_cache {
 	struct session_entry *rows;
-	TAILQ_HEAD(session_list, session_entry) used;
+	TAILQ_HEAD(session_list, session_entry) list; /* the first is to go first */
 	unsigned count;
 	struct session_record expanded;
 };
@@ -35,7 +42,7 @@ int session_cache_open(struct session_cache **out)
 
 	if (!c)
 		return -ENOMEM;
-	TAILQ_INIT(&c->used);
+	TAILQ_INIT(&c->list);
 	*out = c;
 	return 0;
 }
@@ -43,15 +50,15 @@ int session_cache_open(struct session_cache **out)
 static void entry_drop(struct session_cache *c, struct session_entry *entry)
 {
 	HASH_DEL(c->rows, entry);
-	TAILQ_REMOVE(&c->used, entry, link);
+	TAILQ_REMOVE(&c->list, entry, link);
 	c->count--;
 	free(entry);
 }
 
 void session_cache_close(struct session_cache *c)
 {
-	while (!TAILQ_EMPTY(&c->used))
-		entry_drop(c, TAILQ_FIRST(&c->used));
+	while (!TAILQ_EMPTY(&c->list))
+		entry_drop(c, TAILQ_FIRST(&c->list));
 	free(c);
 }
 
@@ -60,11 +67,24 @@ struct session_entry *session_cache_find(struct session_cache *c, const struct s
 	struct session_entry *entry;
 
 	HASH_FIND(hh, c->rows, id, sizeof(*id), entry);
-	if (entry && entry != TAILQ_LAST(&c->used, session_list)) {
-		TAILQ_REMOVE(&c->used, entry, link);
-		TAILQ_INSERT_TAIL(&c->used, entry, link);
-	}
+	/* Moving it would touch its neighbours in the list, too. */
+	if (entry)
+		entry->used = true;
 	return entry;
+}
+
+/* One that was not used for long makes room. */
+static void evict(struct session_cache *c)
+{
+	struct session_entry *entry = TAILQ_FIRST(&c->list);
+
+	for (int chances = SECOND_CHANCES; chances > 0 && entry->used; chances--) {
+		entry->used = false;
+		TAILQ_REMOVE(&c->list, entry, link);
+		TAILQ_INSERT_TAIL(&c->list, entry, link);
+		entry = TAILQ_FIRST(&c->list);
+	}
+	entry_drop(c, entry);
 }
 
 void session_cache_drop(struct session_cache *c, const struct session_id *id)
@@ -82,7 +102,7 @@ void session_cache_put(struct session_cache *c, const struct session_record *rec
 
 	session_cache_drop(c, &record->id);
 	if (c->count == SESSION_CACHE_MAX)
-		entry_drop(c, TAILQ_FIRST(&c->used));
+		evict(c);
 	struct session_entry *entry =
 	    calloc(1, sizeof(*entry) + route + upstream + session + record->state.n);
 	if (!entry)
@@ -99,7 +119,7 @@ void session_cache_put(struct session_cache *c, const struct session_record *rec
 	if (record->state.n > 0)
 		memcpy(entry->text + route + upstream + session, record->state.p, record->state.n);
 	HASH_ADD(hh, c->rows, id, sizeof(entry->id), entry);
-	TAILQ_INSERT_TAIL(&c->used, entry, link);
+	TAILQ_INSERT_TAIL(&c->list, entry, link);
 	c->count++;
 }
 

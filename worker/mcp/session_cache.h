@@ -19,11 +19,11 @@ struct session_entry;
 
 int session_cache_open(struct session_cache **out) MUST_CHECK;
 void session_cache_close(struct session_cache *c);
-/* Store or replace; the record used longest ago goes when the cache is full. Out of memory it is
- * not cached. */
+/* Store or replace; when the cache is full, one that was not used for long goes. Out of memory it
+ * is not cached. */
 void session_cache_put(
     struct session_cache *c, const struct session_record *record, uint32_t epoch);
-/* NULL when not cached. The entry becomes the one used last. */
+/* NULL when not cached. */
 struct session_entry *session_cache_find(struct session_cache *c, const struct session_id *id);
 void session_cache_drop(struct session_cache *c, const struct session_id *id);
 /* Valid until the next expansion. */

@@ -1,4 +1,4 @@
-/* session_cache: when the broker hears that a session is used. */
+/* session_cache: who stays, and when the broker hears that a session is used. */
 #include "worker/mcp/session_cache.h"
 
 #include <criterion/criterion.h>
@@ -31,4 +31,56 @@ Test(session_cache, the_broker_hears_of_a_use_once_in_a_part_of_the_idle_timeout
 Test(session_cache, the_broker_hears_of_a_use_once_a_second_at_most)
 {
 	cr_assert_eq(told(1, 50, 100), 50);
+}
+
+/* The id of a number. */
+static struct session_id numbered(uint32_t number)
+{
+	struct session_id id = {0};
+
+	memcpy(id.bytes, &number, sizeof(number));
+	return id;
+}
+
+Test(session_cache, who_was_used_outlives_who_was_not)
+{
+	struct session_record record = {.idle_timeout = 60};
+	struct session_cache *cache;
+
+	cr_assert_eq(session_cache_open(&cache), 0);
+	for (uint32_t i = 0; i < SESSION_CACHE_MAX; i++) {
+		record.id = numbered(i);
+		session_cache_put(cache, &record, 1);
+	}
+	struct session_id used = numbered(0), unused = numbered(1), last = numbered(UINT32_MAX);
+	cr_assert_not_null(session_cache_find(cache, &used));
+	record.id = last;
+	session_cache_put(cache, &record, 1);
+	cr_assert_not_null(session_cache_find(cache, &used));
+	cr_assert_null(session_cache_find(cache, &unused));
+	cr_assert_not_null(session_cache_find(cache, &last));
+	session_cache_close(cache);
+}
+
+/* Where all were used, one goes without a look at each. */
+Test(session_cache, one_goes_where_all_were_used)
+{
+	struct session_record record = {.idle_timeout = 60};
+	struct session_cache *cache;
+	unsigned left = 0;
+
+	cr_assert_eq(session_cache_open(&cache), 0);
+	for (uint32_t i = 0; i < SESSION_CACHE_MAX; i++) {
+		record.id = numbered(i);
+		session_cache_put(cache, &record, 1);
+		cr_assert_not_null(session_cache_find(cache, &record.id));
+	}
+	record.id = numbered(UINT32_MAX);
+	session_cache_put(cache, &record, 1);
+	for (uint32_t i = 0; i < SESSION_CACHE_MAX; i++) {
+		struct session_id id = numbered(i);
+		left += session_cache_find(cache, &id) != NULL;
+	}
+	cr_assert_eq(left, SESSION_CACHE_MAX - 1);
+	session_cache_close(cache);
 }
