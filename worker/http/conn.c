@@ -481,7 +481,7 @@ static void conn_read(struct conn *c)
 	if (c->securing && !handshake_turn(c))
 		return;
 	ssize_t n = tls_of(c) ? tls_read(c->tls, w->scratch, CONN_BUDGET)
-			      : recv(c->io.fd, w->scratch, CONN_BUDGET, 0);
+			      : recv(c->io.fd, w->scratch, CONN_READ, 0);
 	int error = errno;
 
 	if (c->securing && !handshake_step(c))

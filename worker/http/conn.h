@@ -30,7 +30,8 @@ struct worker;
 enum {
 	CONN_HIGH_WATER = 256 * 1024, /* unsent bytes that pause the source of an answer */
 	CONN_LOW_WATER = 64 * 1024,
-	CONN_BUDGET = 64 * 1024,        /* bytes read, and written of what is queued, per wake-up */
+	CONN_BUDGET = 64 * 1024, /* bytes of what is queued written, or read by TLS, a wake-up */
+	CONN_READ = 16 * 1024,   /* bytes read else */
 	CONN_OUT_MAX = 4 * 1024 * 1024, /* unsent bytes before a message that end the connection */
 };
 
@@ -125,8 +126,7 @@ static inline bool conn_congested(const struct conn *c)
 	return buffer_length(&c->out) > CONN_HIGH_WATER;
 }
 
-/* From the worker: serve buffered requests; the worker drains: close soon
- * when idle. */
+/* From the worker: serve buffered requests; it drains: close soon when idle. */
 void conn_serve_buffered(struct conn *c);
 void conn_drain(struct conn *c);
 void conn_timeouts_init(struct worker *w);
@@ -139,8 +139,7 @@ void conn_deadline(struct conn *c, struct timeout_queue *queue);
 bool conn_all_sent(const struct conn *c);
 /* The last byte of an answer is with the kernel. */
 void conn_answered(struct conn *c);
-/* The bytes are no request that we serve: say why, and never trust this connection
- * again. */
+/* The bytes are no request that we serve: say why, and never trust this connection again. */
 void conn_refuse(struct conn *c, unsigned status, const char *reason);
 /* Nothing more will be read for the handler: say goodbye, wait for the client's, within bounds. */
 void conn_linger(struct conn *c);
