@@ -23,7 +23,7 @@ const WORSE = 2; // times the p99 without
 const FLOOR = 3000; // microseconds: less is not held against anybody; what the laws forbid takes 4 and more
 const TURN = 0.004096; // seconds: longer turns are counted; a bound of the histogram
 // What is translated, or may change workers, is copied in one go.
-const COPIED = { floor: 4000, turn: 0.016384 };
+const COPIED = { floor: 6000, turn: 0.016384 };
 const TURNS = 12; // longer ones in all rounds, at most: the machine's own
 const TRIES = 3; // a machine that stumbles has others
 const BODY = 4 * 1024 * 1024;
