@@ -82,5 +82,8 @@ Test(session_cache, one_goes_where_all_were_used)
 		left += session_cache_find(cache, &id) != NULL;
 	}
 	cr_assert_eq(left, SESSION_CACHE_MAX - 1);
+	/* It had its chance; after a look at each, the first would have gone. */
+	struct session_id first = numbered(0);
+	cr_assert_not_null(session_cache_find(cache, &first));
 	session_cache_close(cache);
 }
