@@ -137,10 +137,7 @@ static struct span after_token(struct span member, struct span token)
 {
 	struct span rest;
 
-	while (member.n > 0 && is_space(member.p[0])) {
-		member.p++;
-		member.n--;
-	}
+	member = trimmed(member);
 	if (member.n < token.n || strncasecmp(member.p, token.p, token.n) != 0)
 		return (struct span){0};
 	rest = trimmed((struct span){member.p + token.n, member.n - token.n});
