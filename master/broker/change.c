@@ -1,7 +1,10 @@
-/* change: see change.h. */
+/* change: see change.h. Those that expire first stand first. */
 #include "master/broker/change.h"
 
 #include <stdlib.h>
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
 
 #include "common/clock.h"
 #include "master/broker/estate.h"
@@ -9,13 +12,23 @@
 static const double patience = 0.5; /* seconds */
 
 struct change {
-	LIST_ENTRY(change) link;
+	UT_hash_handle hh;
 	uint32_t number;
 	uint64_t waits;
 	struct client *maker;
 	struct frame asked;
 	double since; /* clock_coarse() */
 };
+
+/* False when memory is short; it is freed then. */
+static bool add(struct changes *c, struct change *one)
+{
+	HASH_ADD(hh, c->by_number, number, sizeof(one->number), one);
+	if (one->hh.tbl)
+		return true;
+	free(one);
+	return false;
+}
 
 uint32_t change_begin(
     struct changes *c, struct client *maker, const struct frame *asked, uint64_t waits)
@@ -30,13 +43,12 @@ uint32_t change_begin(
 	one->maker = maker;
 	one->asked = *asked;
 	one->since = clock_coarse();
-	LIST_INSERT_HEAD(&c->list, one, link);
-	return one->number;
+	return add(c, one) ? one->number : 0;
 }
 
 static void end(struct changes *c, struct change *one)
 {
-	LIST_REMOVE(one, link);
+	HASH_DEL(c->by_number, one);
 	if (one->maker)
 		c->confirm(one->maker, &one->asked);
 	free(one);
@@ -46,44 +58,51 @@ void change_heard(struct changes *c, uint32_t number, uint64_t bit)
 {
 	struct change *one;
 
-	LIST_FOREACH (one, &c->list, link) {
-		if (one->number != number)
-			continue;
-		one->waits &= ~bit;
-		if (one->waits == 0)
-			end(c, one);
+	HASH_FIND(hh, c->by_number, &number, sizeof(number), one);
+	if (!one)
 		return;
-	}
+	one->waits &= ~bit;
+	if (one->waits == 0)
+		end(c, one);
 }
 
 void changes_forget(struct changes *c, const struct client *client, uint64_t bit)
 {
 	struct change *one, *next;
 
-	LIST_FOREACH_SAFE (one, &c->list, link, next) {
+	for (one = c->by_number; one; one = one->hh.next) {
 		if (one->maker == client)
 			one->maker = NULL;
 		one->waits &= ~bit;
-		if (one->waits == 0 || !one->maker)
-			end(c, one);
 	}
+	/* To confirm one may cost another client, which leads here again. */
+	c->forgotten = true;
+	if (c->forgetting)
+		return;
+	c->forgetting = true;
+	while (c->forgotten) {
+		c->forgotten = false;
+		HASH_ITER (hh, c->by_number, one, next) {
+			if (one->waits == 0 || !one->maker)
+				end(c, one);
+		}
+	}
+	c->forgetting = false;
 }
 
 void changes_expire(struct changes *c, double now)
 {
-	struct change *one, *next;
+	struct change *one;
 
-	LIST_FOREACH_SAFE (one, &c->list, link, next) {
-		if (now - one->since >= patience)
-			end(c, one);
-	}
+	while ((one = c->by_number) && now - one->since >= patience)
+		end(c, one);
 }
 
 void changes_leave(const struct changes *c, struct handover *h)
 {
 	const struct change *one;
 
-	LIST_FOREACH (one, &c->list, link) {
+	for (one = c->by_number; one; one = one->hh.next) {
 		struct estate_change head = {.waits = one->waits,
 		    .asked = one->asked,
 		    .since = one->since,
@@ -99,25 +118,23 @@ void change_inherit(struct changes *c, const struct estate_change *change, struc
 
 	if (c->last < change->number)
 		c->last = change->number;
-	if (!one) {
-		if (maker)
-			c->confirm(maker, &change->asked);
-		return;
+	if (one) {
+		one->number = change->number;
+		one->waits = change->waits;
+		one->maker = maker;
+		one->asked = change->asked;
+		one->since = change->since;
 	}
-	one->number = change->number;
-	one->waits = change->waits;
-	one->maker = maker;
-	one->asked = change->asked;
-	one->since = change->since;
-	LIST_INSERT_HEAD(&c->list, one, link);
+	if ((!one || !add(c, one)) && maker)
+		c->confirm(maker, &change->asked);
 }
 
 void changes_close(struct changes *c)
 {
-	struct change *one;
+	struct change *one, *next;
 
-	while ((one = LIST_FIRST(&c->list))) {
-		LIST_REMOVE(one, link);
+	HASH_ITER (hh, c->by_number, one, next) {
+		HASH_DEL(c->by_number, one);
 		free(one);
 	}
 }

@@ -1,5 +1,6 @@
 /*
- * change: updates of sessions whose makers wait until no worker can use what was there before.
+ * change: updates and ends of sessions whose makers wait until no worker can use what was there
+ * before.
  *
  * A worker answers its client when the broker confirmed the change, and that client's next request
  * may land on any worker: so the others have dropped the old record by then. A worker that does not
@@ -8,8 +9,8 @@
 #ifndef MARGAY_MASTER_BROKER_CHANGE_H
 #define MARGAY_MASTER_BROKER_CHANGE_H
 
+#include <stdbool.h>
 #include <stdint.h>
-#include <bsd/sys/queue.h>
 
 #include "common/attributes.h"
 #include "common/ipc/frame.h"
@@ -18,8 +19,9 @@ struct change;
 struct client;
 
 struct changes {
-	LIST_HEAD(change_list, change) list;
+	struct change *by_number; /* a hash table, the oldest first */
 	uint32_t last;
+	bool forgetting, forgotten; /* changes_forget runs; there is more for it */
 	/* All have heard, or are not waited for any more. */
 	void (*confirm)(struct client *maker, const struct frame *asked);
 };
