@@ -343,22 +343,34 @@ static enum broker_status client_update(
 	return BROKER_OK;
 }
 
-static void on_update(struct client *c, const struct frame *asked, struct wire_reader *r)
+/* Those who have it in their caches drop what was there before; the reply waits until nobody can
+ * use that any more. */
+static void invalidate_and_reply(
+    struct client *c, const struct frame *asked, const struct session_id *id, uint64_t caching)
 {
 	struct broker *b = c->broker;
+	uint32_t change = caching ? change_begin(&b->changes, c, asked, caching) : 0;
+
+	clients_invalidate(b, id, caching, change);
+	if (change == 0)
+		client_reply(c, asked, BROKER_OK, NULL);
+}
+
+static void on_update(struct client *c, const struct frame *asked, struct wire_reader *r)
+{
 	struct session_record record = {0};
 	enum broker_status status = BROKER_BAD;
 	uint64_t caching = 0;
-	uint32_t change = 0;
 
 	if (session_record_get(r, &record) && wire_complete(r) && record.idle_timeout > 0)
 		status = client_update(c, &record, &caching);
-	/* Its reply waits until nobody can use what was there before. */
-	if (status == BROKER_OK && caching)
-		change = change_begin(&b->changes, c, asked, caching);
-	clients_invalidate(b, &record.id, caching, change);
-	if (change == 0)
-		client_reply(c, asked, status, NULL);
+	if (status == BROKER_OK) {
+		invalidate_and_reply(c, asked, &record.id, caching);
+		return;
+	}
+	clients_invalidate(
+	    c->broker, &record.id, caching, 0); /* it may be lost for want of memory */
+	client_reply(c, asked, status, NULL);
 }
 
 static void on_get(struct client *c, const struct frame *asked, struct wire_reader *r)
@@ -412,11 +424,11 @@ static void on_end(struct client *c, const struct frame *asked, struct wire_read
 		LOG(b->boot->log, LOG_LEVEL_ERROR, "session journal is full",
 		    LOG_STR("remedy", "raise the memory limit or lower sessions.max"));
 	struct session_id ended = session_key(s);
-	clients_invalidate(b, &ended, clients_caching(b, s, c), 0);
+	uint64_t caching = clients_caching(b, s, c);
 	table_remove(&b->table, s);
 	METRIC_ADD(b->metrics, SESSIONS_ENDED, 1, .a = reason);
 	METRIC_SET(b->metrics, SESSIONS_ACTIVE, table_count(&b->table), 0);
-	client_reply(c, asked, BROKER_OK, NULL);
+	invalidate_and_reply(c, asked, &ended, caching);
 }
 
 static void on_box(struct client *c, const struct frame *asked, struct wire_reader *r)

@@ -2,9 +2,12 @@
 // clients see when an upstream is down, lies, forgets, stalls or floods.
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
+import http from 'node:http';
 import {
 	binary,
 	freePorts,
+	freeze,
+	killPid,
 	Margay,
 	RawSession,
 	reply,
@@ -16,6 +19,7 @@ import {
 } from './harness.mjs';
 
 const OPTIONS = { timeout: 90_000, skip: binary ? false : 'needs MARGAY_BIN' };
+const PING = { jsonrpc: '2.0', id: 1, method: 'ping' };
 const MIB = 1024 * 1024;
 
 // One scripted upstream behind one Margay; the default answers are back before each test.
@@ -366,6 +370,31 @@ describe('sessions and their upstream', OPTIONS, () => {
 		assert.equal(ended, before.sum('margay_sessions_ended_total', { reason: 'upstream' }) + 1);
 		const fresh = await RawSession.open(margay.url);
 		assert.equal((await fresh.call('echo')).status, 200);
+	});
+
+	// Another worker may have it in its cache, and the client's next request may land there.
+	// Control: a DELETE that does not wait for the broker is answered while that stands still.
+	test('a DELETE is answered when no worker serves the session any more', async () => {
+		const { server, margay } = bench;
+		const { broker } = await margay.status();
+		const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+		const session = await RawSession.open(margay.url, { agent });
+		let answered = false;
+		freeze(broker.pid);
+		try {
+			const ended = request(margay.url, { method: 'DELETE', headers: session.headers, agent });
+			ended.then(() => (answered = true));
+			await until('the upstream is told', () => server.seen.some(({ verb }) => verb === 'DELETE'));
+			for (let n = 0; n < 8; n++)
+				assert.equal((await request(new URL('/nowhere', margay.url))).status, 404);
+			assert.equal(answered, false);
+			killPid(broker.pid, 'SIGCONT');
+			assert.equal((await ended).status, 200);
+		} finally {
+			killPid(broker.pid, 'SIGCONT');
+			agent.destroy();
+		}
+		for (let n = 0; n < 8; n++) assert.equal((await session.post(PING, { agent: false })).status, 404);
 	});
 
 	test('an idle session expires and the upstream is told', async () => {

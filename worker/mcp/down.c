@@ -227,7 +227,7 @@ static bool on_refused(struct errand *r, unsigned status, bool json)
 		return false;
 	LOG(w->log, LOG_LEVEL_INFO, "upstream forgot its session",
 	    LOG_STR("upstream", x->route->upstream->config->name));
-	sessions_end(w->sessions, &x->session, METRIC_END_UPSTREAM);
+	sessions_end(w->sessions, &x->session, METRIC_END_UPSTREAM, NULL);
 	if (r->tries >= TRIES_MAX) {
 		errand_fail(r, METRIC_REASON_CLOSED, "it forgets its sessions");
 		return true;

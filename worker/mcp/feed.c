@@ -74,7 +74,7 @@ static void feed_close(struct feed *f)
 	subscriptions_close(f);
 	if (f->open) {
 		aside_end_session(w, &f->record);
-		sessions_end(w->sessions, &f->record.id, METRIC_END_CLIENT);
+		sessions_end(w->sessions, &f->record.id, METRIC_END_CLIENT, NULL);
 	}
 	LIST_REMOVE(f, link);
 	LIST_INSERT_HEAD(&w->closed_feeds, f, link);
@@ -459,7 +459,8 @@ static void on_head(struct upstream_call *call, const struct http_head *head)
 	if (head->status == 404 && f->record.upstream_session[0]) {
 		/* It forgot the session: a new one, with all subscriptions. */
 		f->open = false;
-		sessions_end(f->upstream->worker->sessions, &f->record.id, METRIC_END_UPSTREAM);
+		sessions_end(
+		    f->upstream->worker->sessions, &f->record.id, METRIC_END_UPSTREAM, NULL);
 		subscriptions_forget(f);
 		try_again(f);
 		return;

@@ -284,7 +284,7 @@ void http_sse_leave(struct exchange *x)
 	if (h->inlet)
 		inlet_close(h->inlet, !h->draining);
 	if (h->recorded && !h->draining)
-		sessions_end(s, &h->record.id, METRIC_END_CLIENT);
+		sessions_end(s, &h->record.id, METRIC_END_CLIENT, NULL);
 	h->inlet = NULL;
 }
 

@@ -182,7 +182,7 @@ static void end_session(struct worker *w, struct lease *l)
 	if (!record)
 		return;
 	aside_end_session(w, record);
-	sessions_end(w->sessions, &id, METRIC_END_CLIENT);
+	sessions_end(w->sessions, &id, METRIC_END_CLIENT, NULL);
 }
 
 void lease_give_back(struct worker *w, struct lease *lease, bool clean)

@@ -72,18 +72,29 @@ int relay_build_head(struct buffer *out, const char *method, const struct upstre
 			   out, RELAY_HEAD_MAX, forward, span_of(u->config->headers), line_end);
 }
 
-/* The client ends its session: ours at once, the upstream's behind its back. */
-static void end_session(struct exchange *x, const struct session_record *record)
+static void on_ended(struct session_call *call, int status, const struct session_record *record)
 {
+	struct exchange *x = container_of(call, struct exchange, lookup);
 	struct conn *c = x->conn;
 
-	aside_end_session(x->worker, record);
-	sessions_end(x->worker->sessions, &x->session, METRIC_END_CLIENT);
-	listen_changed(x->worker, &x->session); /* only others hear of it from the broker */
+	(void)status; /* that nobody has heard of it yet is none of the client's business */
+	(void)record;
 	x->status = 200;
 	conn_answer(c, 200, (struct span){0}, (struct span){0});
 	if (c->exchange == x)
 		exchange_finish(x);
+}
+
+/* The client ends its session: the upstream's behind its back. It is answered when no other worker
+ * would take what it asks next for a request of that session. */
+static void end_session(struct exchange *x, const struct session_record *record)
+{
+	aside_end_session(x->worker, record);
+	x->lookup.done = on_ended;
+	int error = sessions_end(x->worker->sessions, &x->session, METRIC_END_CLIENT, &x->lookup);
+	listen_changed(x->worker, &x->session); /* only others hear of it from the broker */
+	if (error)
+		on_ended(&x->lookup, error, NULL);
 }
 
 static enum upstream_action action_of(const struct exchange *x, const struct session_record *record)
@@ -160,7 +171,7 @@ static void upstream_forgot(struct exchange *x)
 {
 	LOG(x->worker->log, LOG_LEVEL_INFO, "upstream forgot its session",
 	    LOG_STR("upstream", x->route->upstream->config->name));
-	sessions_end(x->worker->sessions, &x->session, METRIC_END_UPSTREAM);
+	sessions_end(x->worker->sessions, &x->session, METRIC_END_UPSTREAM, NULL);
 	exchange_refuse(x, REPLY_UNKNOWN_SESSION, "the upstream has ended it", (struct span){0});
 }
 

@@ -225,7 +225,8 @@ static struct question *question_ask(
 	HASH_ADD(hh, s->by_request, request, sizeof(q->request), q);
 	TAILQ_INSERT_TAIL(&s->unsent, q, link);
 	q->fd = -1;
-	q->count = call || type == BROKER_MAIL ? &s->call_count : &s->end_count;
+	q->count =
+	    (call && type != BROKER_END) || type == BROKER_MAIL ? &s->call_count : &s->end_count;
 	*q->count += 1;
 	if (call) {
 		call->request = q->request;
@@ -236,8 +237,18 @@ static struct question *question_ask(
 
 static void on_patience_over(struct timeout_queue *queue, struct timeout *timeout)
 {
+	struct question *q = container_of(timeout, struct question, timeout);
+	struct session_call *call = q->call;
+
 	(void)queue;
-	question_answer(container_of(timeout, struct question, timeout), -ETIMEDOUT, NULL);
+	if (q->type != BROKER_END || !call) {
+		question_answer(q, -ETIMEDOUT, NULL);
+		return;
+	}
+	/* Who asked for it waits no longer, but the session is to end. */
+	q->call = NULL;
+	call->request = 0;
+	call->done(call, -ETIMEDOUT, NULL);
 }
 
 static int status_to_errno(uint32_t status)
@@ -587,17 +598,17 @@ int sessions_update(
 	return ask_with_record(s, BROKER_UPDATE, record, call);
 }
 
-void sessions_end(struct sessions *s, const struct session_id *id, enum metric_end reason)
+int sessions_end(struct sessions *s, const struct session_id *id, enum metric_end reason,
+    struct session_call *call)
 {
+	struct question *q;
+
 	session_cache_drop(s->cache, id);
-	/* Beyond the bound the session is left to its idle time-out. */
-	if (s->end_count >= ENDS_MAX)
-		return;
-	struct question *q = question_ask(s, BROKER_END, id, NULL);
-	if (!q)
-		return;
+	if (s->end_count >= ENDS_MAX || !(q = question_ask(s, BROKER_END, id, call)))
+		return -ENOBUFS;
 	q->reason = (uint8_t)reason;
 	send_unsent(s);
+	return 0;
 }
 
 void sessions_on_invalidate(struct sessions *s, session_invalidated *invalidated)

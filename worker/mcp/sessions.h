@@ -63,9 +63,11 @@ int sessions_create(
  * somebody was faster: get it and try again. Otherwise as sessions_create. */
 int sessions_update(
     struct sessions *s, const struct session_record *record, struct session_call *call) MUST_CHECK;
-/* End it here and, unasked, at the broker (which tells the other workers). Repeats until the broker
- * knows. */
-void sessions_end(struct sessions *s, const struct session_id *id, enum metric_end reason);
+/* End it here and at the broker, which is told until it knows. `call` (or NULL) learns when no
+ * worker uses it any more, or that the broker is still to hear of it (-ETIMEDOUT). 0, or -ENOBUFS:
+ * it is left to its idle timeout. */
+int sessions_end(struct sessions *s, const struct session_id *id, enum metric_end reason,
+    struct session_call *call);
 /* Used just now (open streams call it periodically). */
 void sessions_touch(struct sessions *s, const struct session_id *id);
 /* With the context of the reaper. */

@@ -144,6 +144,14 @@ static void send_update(int fd, uint8_t number, uint32_t changes, const char *st
 	cr_assert_eq(frame_send(fd, &f, w.p, -1), 0);
 }
 
+static void send_end(int fd, uint8_t number)
+{
+	char bytes[SESSION_ID_BYTES + 1] = {(char)number};
+	struct frame f = {.type = BROKER_END, .request = 9, .length = sizeof(bytes)};
+
+	cr_assert_eq(frame_send(fd, &f, bytes, -1), 0);
+}
+
 static bool is_silent(int fd, int milliseconds)
 {
 	struct pollfd ready = {.fd = fd, .events = POLLIN};
@@ -160,12 +168,12 @@ static void hear_of_change(int fd)
 	cr_assert_eq(frame_send(fd, &heard, NULL, -1), 0);
 }
 
-static void expect_confirmation(int fd)
+static void expect_confirmation(int fd, enum broker_type type)
 {
 	uint32_t status;
 
 	receive(fd);
-	cr_assert_eq(header.type, BROKER_UPDATE);
+	cr_assert_eq(header.type, type);
 	memcpy(&status, payload, sizeof(status));
 	cr_assert_eq(status, BROKER_OK);
 }
@@ -238,9 +246,9 @@ Test(broker, kill_9_loses_no_session_and_revives_no_ended_one, .timeout = 20)
 	cr_assert_eq(create(a, 1, 61), BROKER_BAD);
 	cr_assert_eq(create(a, 2, 60), BROKER_OK);
 	cr_assert_eq(create(a, 3, 60), BROKER_FULL);
-	cr_assert_eq(about(b, BROKER_END, 1), BROKER_OK);
-	receive(a);
-	cr_assert_eq(header.type, BROKER_INVALIDATE);
+	send_end(b, 1);
+	hear_of_change(a);
+	expect_confirmation(b, BROKER_END);
 	kill(pid, SIGKILL);
 	cr_assert_eq(waitpid(pid, NULL, 0), pid);
 	close(channel);
@@ -289,13 +297,13 @@ Test(broker, an_update_is_made_once_and_survives, .timeout = 20)
 	cr_assert_eq(update(b, 2, 1, "x"), BROKER_UNKNOWN);
 	send_update(b, 1, 1, "x");
 	hear_of_change(a);
-	expect_confirmation(b);
+	expect_confirmation(b, BROKER_UPDATE);
 	cr_assert_eq(update(b, 1, 1, "x"), BROKER_OK, "a repeated update is no error");
 	cr_assert_eq(update(a, 1, 1, "y"), BROKER_STALE);
 	cr_assert_eq(update(a, 1, 3, "y"), BROKER_STALE);
 	send_update(a, 1, 2, "y");
 	hear_of_change(b);
-	expect_confirmation(a);
+	expect_confirmation(a, BROKER_UPDATE);
 	kill(pid, SIGKILL);
 	cr_assert_eq(waitpid(pid, NULL, 0), pid);
 	close(channel);
@@ -313,12 +321,13 @@ Test(broker, a_change_is_confirmed_when_nobody_can_use_what_was_there_before, .t
 	    c = hello(BROKER_PROTOCOL, BROKER_OK);
 
 	cr_assert_eq(create(a, 1, 60), BROKER_OK);
+	cr_assert_eq(create(b, 2, 60), BROKER_OK);
 	cr_assert_eq(about(b, BROKER_GET, 1), BROKER_OK);
 	send_update(c, 1, 1, "x");
 	hear_of_change(a);
 	cr_assert(is_silent(c, 50), "the other has not heard");
 	hear_of_change(b);
-	expect_confirmation(c);
+	expect_confirmation(c, BROKER_UPDATE);
 
 	/* One that is gone has nothing cached. */
 	cr_assert_eq(about(a, BROKER_GET, 1), BROKER_OK);
@@ -326,13 +335,23 @@ Test(broker, a_change_is_confirmed_when_nobody_can_use_what_was_there_before, .t
 	receive(a);
 	cr_assert(is_silent(c, 50));
 	close(a);
-	expect_confirmation(c);
+	expect_confirmation(c, BROKER_UPDATE);
 
 	/* One that does not answer is not waited for long. */
 	cr_assert_eq(about(b, BROKER_GET, 1), BROKER_OK);
 	send_update(c, 1, 3, "z");
 	receive(b);
-	expect_confirmation(c);
+	expect_confirmation(c, BROKER_UPDATE);
+
+	/* The end of a session is a change as any other. */
+	cr_assert_eq(about(b, BROKER_GET, 2), BROKER_OK);
+	send_end(c, 2);
+	receive(b);
+	struct frame heard = header;
+	cr_assert(is_silent(c, 50), "it is used elsewhere");
+	heard.length = 0;
+	cr_assert_eq(frame_send(b, &heard, NULL, -1), 0);
+	expect_confirmation(c, BROKER_END);
 
 	/* Nor does the maker have to be there. */
 	cr_assert_eq(about(b, BROKER_GET, 1), BROKER_OK);
@@ -445,14 +464,14 @@ Test(broker, another_goes_on_with_connections_boxes_and_changes, .timeout = 20)
 	cr_assert_eq(frame_send(a, &heard, NULL, -1), 0);
 	kill(pid, SIGCONT);
 	pid = succeed(pid);
-	expect_confirmation(b);
+	expect_confirmation(b, BROKER_UPDATE);
 	cr_assert_eq(mail(b, 1, "hello", -1), BROKER_OK, "the box is still there");
 	expect_mail(a, "hello");
 	cr_assert_eq(about(b, BROKER_GET, 1), BROKER_OK);
 	pid = replace(pid);
-	cr_assert_eq(about(a, BROKER_END, 1), BROKER_OK);
-	receive(b);
-	cr_assert_eq(header.type, BROKER_INVALIDATE, "who has it in its cache is still known");
+	send_end(a, 1);
+	hear_of_change(b); /* who has it in its cache is still known */
+	expect_confirmation(a, BROKER_END);
 	cr_assert_eq(about(b, BROKER_GET, 1), BROKER_UNKNOWN);
 	finish(pid);
 }

@@ -318,12 +318,15 @@ Test(sessions, a_broker_that_died_is_asked_again_by_its_successor)
 Test(sessions, the_end_of_a_session_is_repeated_until_the_broker_knows)
 {
 	struct session_record r = record_of(1);
+	struct asker who = {.call.done = on_done};
 
 	play_open(&play);
 	fetch(&play, &r);
-	sessions_end(play.sessions, &r.id, METRIC_END_CLIENT);
+	cr_assert_eq(sessions_end(play.sessions, &r.id, METRIC_END_CLIENT, &who.call), 0);
 	broker_receive(&play);
 	cr_assert_eq(play.frame.type, BROKER_END);
+	until(&play, &who.done);
+	cr_assert_eq(who.status, -ETIMEDOUT, "it is not waited for as long as that takes");
 	close(play.broker);
 	for (double started = ev_time(); sessions_connected(play.sessions);)
 		turn(&play, started);
