@@ -10,7 +10,9 @@
 #include "tests/load/upstream/server.h"
 #include "tests/load/upstream/stream.h"
 
-enum { READ_SIZE = 16384, BODY_MAX = 16 << 20, REQUESTS_BUDGET = 64 };
+/* Bytes. More than SEND_MAX at once would keep a processor from everybody else for as long as the
+ * kernel takes to copy it. */
+enum { READ_SIZE = 16384, SEND_MAX = 288 * 1024, BODY_MAX = 16 << 20, REQUESTS_BUDGET = 64 };
 
 static const struct {
 	struct span name;
@@ -185,7 +187,8 @@ void conn_flush(struct conn *c)
 	if (c->closed)
 		return;
 	if (rest.n > 0) {
-		ssize_t n = send(c->fd, rest.p, rest.n, MSG_NOSIGNAL);
+		ssize_t n =
+		    send(c->fd, rest.p, rest.n < SEND_MAX ? rest.n : SEND_MAX, MSG_NOSIGNAL);
 		if (n < 0 && errno != EAGAIN && errno != EINTR) {
 			conn_close(c);
 			return;
