@@ -474,6 +474,14 @@ static void read_ended(struct conn *c)
 		conn_close(c);
 }
 
+bool conn_left(struct conn *c)
+{
+	if (!c->read_ended || c->handler->half_closed(c))
+		return false;
+	conn_close(c);
+	return true;
+}
+
 static void conn_read(struct conn *c)
 {
 	struct worker *w = c->worker;

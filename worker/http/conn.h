@@ -49,8 +49,7 @@ struct conn_handler {
 	void (*drained)(struct conn *c);
 	/* The client is gone or the connection failed in the middle of a request. */
 	void (*aborted)(struct conn *c);
-	/* The client ended its sending side while being answered: true when the answer is still
-	 * worth giving. */
+	/* The client ended its sending side: is the answer still worth giving? */
 	bool (*half_closed)(const struct conn *c);
 };
 
@@ -98,6 +97,9 @@ struct conn *conn_open(struct worker *w, const struct listener *listener,
     const struct conn_handler *handler, int fd, struct client_count *client);
 /* Close now; the handler's aborted() runs when a request was under way. Freed after the turn. */
 void conn_close(struct conn *c);
+/* half_closed() was asked too early, and is asked again. True: the client has left, and it was
+ * closed. */
+bool conn_left(struct conn *c);
 void conn_free(struct conn *c);
 /* Send what is in the worker's outbox. */
 void conns_send_posted(struct worker *w);
@@ -132,7 +134,6 @@ void conn_drain(struct conn *c);
 void conn_timeouts_init(struct worker *w);
 
 /* Between conn.c, answer.c and handshake.c. */
-
 /* What it waits for must come within the queue's time; NULL: it waits for nothing. */
 void conn_deadline(struct conn *c, struct timeout_queue *queue);
 /* Nothing waits, neither for the socket nor for the end of the turn. */

@@ -285,7 +285,7 @@ static void batch_scanned(void *owner, int error, const struct envelope_fault *f
 		refuse_fault(x, fault);
 	else if (mcp_version_is_modern(span_of(x->version)))
 		refuse(x, REPLY_BATCH);
-	else
+	else if (!conn_left(x->conn))
 		admit_session(x);
 }
 
@@ -324,7 +324,7 @@ static void admit_message(void *owner, int error, const struct envelope_fault *f
 		return;
 	}
 	classify(x, e);
-	if (modern_admit(x, e))
+	if (conn_left(x->conn) || modern_admit(x, e))
 		return;
 	if (x->is_initialize)
 		start_initialize(x, e);
