@@ -88,7 +88,7 @@ void compose_members(struct compose *c, struct span object, const char *const *w
 {
 	struct span key, value;
 
-	while (raw_next_member(&object, &key, &value)) {
+	while (raw_next_member_in(c->index, &object, &key, &value)) {
 		if (is_dropped(key, without))
 			continue;
 		put_key(c, key);

@@ -11,11 +11,13 @@
 #include <stdbool.h>
 
 #include "common/buffer.h"
+#include "common/raw.h"
 #include "common/span.h"
 
 struct compose {
 	struct buffer *out;
 	size_t bound;
+	const struct raw_index *index; /* of the text that values are taken from; or NULL */
 	int error;  /* -ENOMEM or -EMSGSIZE */
 	bool comma; /* something stands before the next member or element */
 };

@@ -352,7 +352,10 @@ static int scan_text(struct scan *s, enum member m)
 	int error = scan_string(s, &text);
 	if (error)
 		return error;
-	return keep_member(s, m, (struct span){text.p - 1, text.n + 2}, &text, s->escaped);
+	struct span raw = {text.p - 1, text.n + 2};
+	if (raw.n >= RAW_LONG)
+		raw_index_note(&s->out->index, raw);
+	return keep_member(s, m, raw, &text, s->escaped);
 }
 
 static int scan_scalar(struct scan *s, enum member m)
@@ -387,8 +390,10 @@ static int scan_after_value(struct scan *s, bool *more)
 			    s, f->object ? "a comma or } is expected" : "a comma or ] is expected");
 		s->p++;
 		s->depth--;
-		int error = keep_member(s, (enum member)f->member,
-		    (struct span){f->start, (size_t)(s->p - f->start)}, NULL, false);
+		struct span raw = {f->start, (size_t)(s->p - f->start)};
+		if (raw.n >= RAW_LONG)
+			raw_index_note(&s->out->index, raw);
+		int error = keep_member(s, (enum member)f->member, raw, NULL, false);
 		if (error)
 			return error;
 	}
@@ -490,6 +495,7 @@ static void scan_start(struct scan *s, struct span text, unsigned depth, struct 
 	s->seen = 0;
 	s->version_ok = false;
 	out->unescaped_length = 0;
+	out->index.count = 0;
 	memset(out, 0, offsetof(struct envelope, unescaped));
 }
 
@@ -538,6 +544,15 @@ int envelope_scan(
 
 	scan_start(&s, text, depth, out, fault);
 	return scan_whole(&s);
+}
+
+struct span envelope_member(const struct envelope *e, struct span object, const char *key)
+{
+	const char *const keys[] = {key, NULL};
+	struct span value;
+
+	raw_members_in(&e->index, object, keys, &value);
+	return value;
 }
 
 struct envelope_steps {

@@ -13,6 +13,7 @@
 #include <stddef.h>
 
 #include "common/attributes.h"
+#include "common/raw.h"
 #include "common/span.h"
 
 enum envelope_kind { ENVELOPE_REQUEST, ENVELOPE_NOTIFICATION, ENVELOPE_RESULT, ENVELOPE_ERROR };
@@ -43,6 +44,7 @@ struct envelope {
 	struct span text;           /* the whole message, without space around it */
 	char unescaped[1024]; /* backs spans whose text had escapes; longer ones are refused */
 	size_t unescaped_length;
+	struct raw_index index; /* of the whole message */
 };
 
 struct envelope_fault {
@@ -88,5 +90,8 @@ int envelope_batch_step(struct envelope_steps *steps, size_t bytes,
 /* What the last step found, once more. */
 void envelope_steps_found(const struct envelope_steps *steps, struct envelope *out);
 void envelope_steps_free(struct envelope_steps *steps);
+
+/* As raw_member, in an object of the message; p == NULL: there is none. */
+struct span envelope_member(const struct envelope *e, struct span object, const char *key);
 
 #endif

@@ -31,10 +31,32 @@ static size_t skip_string(struct span s, size_t at)
 	return s.n;
 }
 
-static size_t skip_value(struct span s, size_t at)
+void raw_index_note(struct raw_index *index, struct span value)
 {
-	size_t depth = 0;
+	if (index->count == RAW_INDEX_MAX) {
+		while (index->count > 0 && index->rows[index->count - 1].p > value.p)
+			index->count--;
+	}
+	if (index->count < RAW_INDEX_MAX)
+		index->rows[index->count++] = value;
+}
 
+size_t raw_index_find(const struct raw_index *index, const char *p)
+{
+	for (unsigned i = 0; index && i < index->count; i++) {
+		if (index->rows[i].p == p)
+			return index->rows[i].n;
+	}
+	return 0;
+}
+
+/* One past the value at `at`. */
+static size_t skip_value(const struct raw_index *index, struct span s, size_t at)
+{
+	size_t depth = 0, noted = raw_index_find(index, s.p + at);
+
+	if (noted > 0)
+		return noted <= s.n - at ? at + noted : s.n;
 	while (at < s.n) {
 		if (depth > 0)
 			at += plain_length(s.p + at, s.n - at, PLAIN_NESTED);
@@ -79,20 +101,21 @@ static bool next_key(struct span *rest, struct span *key)
 	return true;
 }
 
-static struct span next_value(struct span *rest)
+static struct span next_value(const struct raw_index *index, struct span *rest)
 {
-	struct span value = {rest->p, skip_value(*rest, 0)};
+	struct span value = {rest->p, skip_value(index, *rest, 0)};
 	size_t end = skip_space(*rest, value.n);
 
 	*rest = (struct span){rest->p + end, rest->n - end};
 	return value;
 }
 
-bool raw_next_member(struct span *rest, struct span *key, struct span *value)
+bool raw_next_member_in(
+    const struct raw_index *index, struct span *rest, struct span *key, struct span *value)
 {
 	if (!next_key(rest, key))
 		return false;
-	*value = next_value(rest);
+	*value = next_value(index, rest);
 	return value->n > 0;
 }
 
@@ -135,14 +158,15 @@ bool raw_member(struct span object, const char *key, struct span *value)
 	return false;
 }
 
-void raw_members(struct span object, const char *const keys[], struct span values[])
+void raw_members_in(const struct raw_index *index, struct span object, const char *const keys[],
+    struct span values[])
 {
 	struct span name, found;
 	size_t missing = 0;
 
 	for (; keys[missing]; missing++)
 		values[missing] = (struct span){0};
-	while (missing > 0 && raw_next_member(&object, &name, &found)) {
+	while (missing > 0 && raw_next_member_in(index, &object, &name, &found)) {
 		for (size_t i = 0; keys[i]; i++) {
 			if (values[i].p || !raw_key_is(name, keys[i]))
 				continue;
@@ -161,7 +185,7 @@ int raw_first(struct span object, const char *const keys[])
 			if (raw_key_is(key, keys[i]))
 				return i;
 		}
-		if (next_value(&object).n == 0)
+		if (next_value(NULL, &object).n == 0)
 			break;
 	}
 	return -1;
@@ -184,14 +208,14 @@ bool raw_is_integer(struct span value)
 	return true;
 }
 
-bool raw_next(struct span *rest, struct span *element)
+bool raw_next_in(const struct raw_index *index, struct span *rest, struct span *element)
 {
 	size_t at = skip_space(*rest, 0);
 
 	if (at >= rest->n || (rest->p[at] != '[' && rest->p[at] != ','))
 		return false;
 	at = skip_space(*rest, at + 1);
-	size_t end = skip_value(*rest, at);
+	size_t end = skip_value(index, *rest, at);
 	*element = (struct span){rest->p + at, end - at};
 	end = skip_space(*rest, end);
 	*rest = (struct span){rest->p + end, rest->n - end};

@@ -66,11 +66,11 @@ void cache_key(struct compose *key, const struct upstream *u, const struct envel
     struct span capabilities)
 {
 	static const char *const meta[] = {"_meta", NULL};
-	struct span value;
 
-	if (e->params.p && (raw_member(e->params, "inputResponses", &value) ||
-			       raw_member(e->params, "requestState", &value)))
+	if (envelope_member(e, e->params, "inputResponses").p ||
+	    envelope_member(e, e->params, "requestState").p)
 		return;
+	key->index = &e->index;
 	compose_raw(key, span_of(u->config->name));
 	compose_raw(key, SPAN("\n"));
 	compose_raw(key, e->method);

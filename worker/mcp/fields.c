@@ -75,9 +75,9 @@ static int put_value(struct buffer *out, const char *name, struct span text)
 }
 
 /* A value of an argument as a header says it: strings without quotes, anything else as it is. */
-static int put_param(struct buffer *out, const struct annotation *row, struct span arguments)
+static int put_param(struct buffer *out, const struct annotation *row, const struct envelope *e)
 {
-	struct span value = annotation_value(row, arguments);
+	struct span value = annotation_value(row, e);
 	char name[ANNOTATION_NAME_MAX + 16];
 	char *plain;
 
@@ -105,14 +105,10 @@ int fields_put(struct buffer *out, const struct mcp_method *method, const struct
 	int error = BUFFER_ADD(out, FIELDS_MAX, SPAN("MCP-Protocol-Version: "), revision,
 	    SPAN("\r\nMcp-Method: "), method->name, SPAN("\r\n"));
 
-	struct span arguments = SPAN("{}");
-
 	if (!error && subject.p)
 		error = put_value(out, "Mcp-Name", subject);
-	if (annotations)
-		raw_object(e->params, "arguments", &arguments);
 	for (unsigned i = 0; annotations && i < annotations->count && !error; i++)
-		error = put_param(out, &annotations->rows[i], arguments);
+		error = put_param(out, &annotations->rows[i], e);
 	return error;
 }
 
@@ -181,13 +177,13 @@ static struct span find_param(struct span lines, struct span name, unsigned *tim
 }
 
 const char *fields_check(
-    struct span lines, const struct annotations *annotations, struct span arguments)
+    struct span lines, const struct annotations *annotations, const struct envelope *e)
 {
 	unsigned times;
 
 	for (unsigned i = 0; i < annotations->count; i++) {
 		const struct annotation *row = &annotations->rows[i];
-		struct span value = annotation_value(row, arguments);
+		struct span value = annotation_value(row, e);
 		struct span field = find_param(lines, row->name, &times);
 		if (times > 1)
 			return "an Mcp-Param field is there twice";

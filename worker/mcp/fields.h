@@ -13,9 +13,9 @@ bool field_says(struct span value, struct span text);
  * tool has none. 0 or -ENOMEM, -EMSGSIZE. */
 int fields_put(struct buffer *out, const struct mcp_method *method, const struct envelope *e,
     const struct annotations *annotations) MUST_CHECK;
-/* What is wrong with the Mcp-Param-* among header lines, for these arguments (raw JSON); NULL:
+/* What is wrong with the Mcp-Param-* among header lines, for the arguments of this call; NULL:
  * nothing. */
 const char *fields_check(
-    struct span lines, const struct annotations *annotations, struct span arguments);
+    struct span lines, const struct annotations *annotations, const struct envelope *e);
 
 #endif

@@ -95,17 +95,16 @@ unsigned modern_status(struct span response)
 		unsigned status;
 	} rows[] = {{{"-32601", 6}, 404}, {{"-32020", 6}, 400}, {{"-32021", 6}, 400},
 	    {{"-32022", 6}, 400}, {{"-32600", 6}, 400}, {{"-32700", 6}, 400}};
-	struct span key, value, code;
+	static const char *const either[] = {"result", "error", NULL};
+	struct span error, code;
 
-	while (raw_next_member(&response, &key, &value)) {
-		if (span_equal(key, SPAN("result")))
-			return 200;
-		if (!span_equal(key, SPAN("error")) || !raw_member(value, "code", &code))
-			continue;
-		for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-			if (span_equal(code, rows[i].code))
-				return rows[i].status;
-		}
+	/* A result may be long, and nothing in it is needed. */
+	if (raw_first(response, either) != 1 || !raw_member(response, "error", &error) ||
+	    !raw_member(error, "code", &code))
+		return 200;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		if (span_equal(code, rows[i].code))
+			return rows[i].status;
 	}
 	return 200;
 }
@@ -198,15 +197,12 @@ static void check_params(struct exchange *x)
 {
 	const struct envelope *e;
 	const struct annotations *annotations = NULL;
-	struct span arguments = SPAN("{}");
 	const char *wrong = NULL;
 
 	if (catalogue_has_any(x->route->upstream) && (e = exchange_message(x)))
 		annotations = catalogue_find(x->route->upstream, e->name);
-	if (annotations && !x->conn->listener->inner) {
-		raw_object(e->params, "arguments", &arguments);
-		wrong = fields_check(buffer_span(&x->fields), annotations, arguments);
-	}
+	if (annotations && !x->conn->listener->inner)
+		wrong = fields_check(buffer_span(&x->fields), annotations, e);
 	if (wrong)
 		exchange_refuse(x, REPLY_MODERN_HEADER, wrong, no_data);
 	else

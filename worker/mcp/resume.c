@@ -224,7 +224,9 @@ static void on_opened(struct mailbox *box, int status)
 	}
 	struct resumption r = {
 	    .retry = s->box.id, .round = s->round, .id = x->id, .token = e->progress_token};
-	raw_object(e->params, "inputResponses", &r.answers);
+	struct span answers = envelope_member(e, e->params, "inputResponses");
+	if (answers.p && answers.p[0] == '{')
+		r.answers = answers;
 	if (resumption_put(&r, &mail))
 		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
 	else
@@ -271,9 +273,11 @@ static void resume_open(
 bool resume_start(struct exchange *x, const struct envelope *e)
 {
 	struct ticket ticket;
-	struct span state;
 
-	if (!x->method->asks || !raw_member(e->params, "requestState", &state))
+	if (!x->method->asks)
+		return false;
+	struct span state = envelope_member(e, e->params, "requestState");
+	if (!state.p)
 		return false;
 	if (is_valid(x, e, state, &ticket))
 		resume_open(x, &ticket.box, ticket.round, false);

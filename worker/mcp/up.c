@@ -330,9 +330,9 @@ static void send_request(struct exchange *x, const struct session_record *record
 /* The type of a result. Servers before the final revision gave none: complete. */
 static struct span result_type(const struct envelope *e)
 {
-	struct span type;
+	struct span type = envelope_member(e, e->result, "resultType");
 
-	return raw_member(e->result, "resultType", &type) ? type : SPAN("\"complete\"");
+	return type.p ? type : SPAN("\"complete\"");
 }
 
 /* -32020: the upstream's tools are not as they were known here. */

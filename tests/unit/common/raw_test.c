@@ -46,11 +46,12 @@ Test(raw, finds_some_members_in_one_pass)
 	static const char *const keys[] = {"a", "b", "c", NULL};
 	struct span values[3];
 
-	raw_members(SPAN("{\"x\":{\"c\":0},\"b\":[1],\"\\u0061\":\"2\",\"b\":3}"), keys, values);
+	raw_members_in(
+	    NULL, SPAN("{\"x\":{\"c\":0},\"b\":[1],\"\\u0061\":\"2\",\"b\":3}"), keys, values);
 	cr_assert(span_equal(values[0], SPAN("\"2\"")));
 	cr_assert(span_equal(values[1], SPAN("[1]")));
 	cr_assert_null(values[2].p);
-	raw_members((struct span){0}, keys, values);
+	raw_members_in(NULL, (struct span){0}, keys, values);
 	cr_assert_null(values[0].p);
 }
 
@@ -75,4 +76,38 @@ Test(raw, passes_over_values_of_any_length)
 				    &found));
 		}
 	}
+}
+
+Test(raw, does_not_go_over_values_in_the_index)
+{
+	/* Inside of what is noted stands what would end the walk if it was looked at. */
+	struct span text = SPAN("{\"a\":\"}\\\"]\",\"b\":[\"x\",\"]]\"],\"c\":3}"), rest = text,
+		    key, value;
+	struct raw_index index = {0};
+
+	raw_index_note(&index, (struct span){text.p + 5, 6});
+	cr_assert_eq(raw_index_find(&index, text.p + 5), 6);
+	cr_assert_eq(raw_index_find(&index, text.p + 6), 0);
+	cr_assert_eq(raw_index_find(NULL, text.p + 5), 0);
+	index.rows[0].n = 4; /* as far as the index says, and no further */
+	cr_assert(raw_next_member_in(&index, &rest, &key, &value));
+	cr_assert(span_equal(value, SPAN("\"}\\\"")));
+	cr_assert_not(raw_next_member_in(&index, &rest, &key, &value));
+}
+
+Test(raw, a_full_index_keeps_what_is_outside)
+{
+	static char text[4 * RAW_INDEX_MAX];
+	struct raw_index index = {0};
+
+	for (size_t i = 0; i < RAW_INDEX_MAX; i++)
+		raw_index_note(&index, (struct span){text + 2 + 2 * i, 1});
+	raw_index_note(&index, (struct span){text + 2 * RAW_INDEX_MAX + 2, 1});
+	cr_assert_eq(index.count, RAW_INDEX_MAX, "there is no room for one more");
+	raw_index_note(&index, (struct span){text + 11, 2 * RAW_INDEX_MAX});
+	cr_assert_eq(raw_index_find(&index, text + 11), 2 * RAW_INDEX_MAX);
+	cr_assert_eq(raw_index_find(&index, text + 10), 1, "it is not within that");
+	cr_assert_eq(raw_index_find(&index, text + 12), 0);
+	raw_index_note(&index, (struct span){text, sizeof(text)});
+	cr_assert_eq(raw_index_find(&index, text), sizeof(text));
 }

@@ -87,15 +87,15 @@ bool annotations_of(struct span tool, struct annotations *out)
 	return !raw_object(tool, "inputSchema", &schema) || walk(out, schema, path, 0);
 }
 
-struct span annotation_value(const struct annotation *row, struct span arguments)
+struct span annotation_value(const struct annotation *row, const struct envelope *e)
 {
-	struct span value = arguments, key, found;
+	struct span value = envelope_member(e, e->params, "arguments"), key, found;
 
 	for (unsigned i = 0; i < row->depth; i++) {
 		bool there = false;
 		struct span rest = value;
 		while (!there && rest.n > 0 && rest.p[0] != '[' &&
-		       raw_next_member(&rest, &key, &found))
+		       raw_next_member_in(&e->index, &rest, &key, &found))
 			there = span_equal(key, row->path[i]);
 		if (!there)
 			return (struct span){0};

@@ -10,6 +10,7 @@ static const char *const reserved_meta[] = {"io.modelcontextprotocol/", "progres
 
 void to_legacy_request(struct compose *c, const struct envelope *e, struct span id)
 {
+	c->index = &e->index;
 	translate_begin(c, id);
 	compose_text(c, "method", e->method);
 	compose_key(c, "params");
@@ -48,7 +49,7 @@ static void put_tools(struct compose *c, struct span tools)
 
 	compose_key(c, "tools");
 	compose_open(c, '[');
-	while (raw_next(&tools, &tool)) {
+	while (raw_next_in(c->index, &tools, &tool)) {
 		struct annotations annotations;
 		if (!annotations_of(tool, &annotations))
 			continue;
@@ -116,7 +117,7 @@ static void put_content(struct compose *c, struct span blocks, enum mcp_version 
 		return;
 	}
 	compose_open(c, '[');
-	while (raw_next(&blocks, &block)) {
+	while (raw_next_in(c->index, &blocks, &block)) {
 		compose_element(c, (struct span){0});
 		put_block(c, block, revision);
 	}
@@ -130,7 +131,7 @@ static void put_messages(struct compose *c, struct span messages, enum mcp_versi
 
 	compose_key(c, "messages");
 	compose_open(c, '[');
-	while (raw_next(&messages, &message)) {
+	while (raw_next_in(c->index, &messages, &message)) {
 		compose_element(c, (struct span){0});
 		compose_open(c, '{');
 		compose_members(c, message, content_only);
@@ -157,14 +158,15 @@ static void put_result(struct compose *c, struct span result, enum mcp_version r
 	    "structuredContent", "content", "messages", NULL};
 	struct span found[REWRITTEN_COUNT], first;
 
-	raw_members(result, rewritten, found);
+	raw_members_in(c->index, result, rewritten, found);
 	struct span content = found[CONTENT], structured = found[STRUCTURED], rest = content;
 	compose_key(c, "result");
 	compose_open(c, '{');
 	compose_members(c, result, dropped);
 	if (found[TOOLS].p && found[TOOLS].p[0] == '[')
 		put_tools(c, found[TOOLS]);
-	if (structured.p && structured.p[0] != '{' && content.p && !raw_next(&rest, &first))
+	if (structured.p && structured.p[0] != '{' && content.p &&
+	    !raw_next_in(c->index, &rest, &first))
 		put_as_text(c, structured);
 	else if (content.p)
 		put_content(c, content, revision);
@@ -206,6 +208,7 @@ static void put_error(struct compose *c, struct span error)
 
 void to_legacy_answer(struct compose *c, const struct envelope *e, const struct translation *t)
 {
+	c->index = &e->index;
 	translate_begin(c, t->id);
 	if (e->kind == ENVELOPE_RESULT)
 		put_result(c, e->result, t->revision);
@@ -219,6 +222,7 @@ void to_legacy_notice(struct compose *c, const struct envelope *e)
 	static const char *const meta_only[] = {"_meta", NULL};
 	struct span meta;
 
+	c->index = &e->index;
 	compose_open(c, '{');
 	compose_member(c, "jsonrpc", SPAN("\"2.0\""));
 	compose_text(c, "method", e->method);

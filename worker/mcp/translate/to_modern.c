@@ -32,6 +32,7 @@ static void put_meta(
 void to_modern_request(struct compose *c, const struct envelope *e, struct span id,
     const struct client_identity *who, const struct retry_inputs *inputs)
 {
+	c->index = &e->index;
 	translate_begin(c, id);
 	compose_text(c, "method", e->method);
 	compose_key(c, "params");
@@ -101,7 +102,7 @@ static void put_tools(struct compose *c, struct span tools)
 
 	compose_key(c, "tools");
 	compose_open(c, '[');
-	while (raw_next(&tools, &tool)) {
+	while (raw_next_in(c->index, &tools, &tool)) {
 		if (needs_task(tool))
 			continue;
 		compose_element(c, (struct span){0});
@@ -130,7 +131,7 @@ static void put_result(struct compose *c, struct span result, const struct trans
 	static const char *const rewritten[] = {"tools", "_meta", NULL};
 	struct span found[2], tools, meta;
 
-	raw_members(result, rewritten, found);
+	raw_members_in(c->index, result, rewritten, found);
 	tools = found[0];
 	meta = found[1];
 	compose_key(c, "result");
@@ -178,6 +179,7 @@ static void put_error(struct compose *c, struct span error)
 
 void to_modern_answer(struct compose *c, const struct envelope *e, const struct translation *t)
 {
+	c->index = &e->index;
 	translate_begin(c, t->id);
 	if (e->kind == ENVELOPE_RESULT)
 		put_result(c, e->result, t);

@@ -135,7 +135,7 @@ struct annotations {
 /* Those of a tool (raw JSON, which the spans point into). False when one of them is not as it must
  * be: then the tool must not be used (2026-07-28, streamable HTTP). */
 bool annotations_of(struct span tool, struct annotations *out);
-/* The raw value of that argument; empty when there is none or it is null. */
-struct span annotation_value(const struct annotation *row, struct span arguments);
+/* The raw value of that argument of a call; empty when there is none or it is null. */
+struct span annotation_value(const struct annotation *row, const struct envelope *e);
 
 #endif
