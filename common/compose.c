@@ -1,15 +1,40 @@
 /* compose: see compose.h. */
 #include "common/compose.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 #include "common/escape.h"
 #include "common/raw.h"
 
+size_t compose_length(const struct compose *c)
+{
+	return buffer_length(c->out) + (c->cuts ? c->cuts->bytes : 0);
+}
+
+/* False when it is to be copied. */
+static bool cut(struct compose *c, struct span raw)
+{
+	struct compose_cuts *cuts = c->cuts;
+
+	if (!cuts || raw.n < RAW_LONG || cuts->count == COMPOSE_CUTS_MAX ||
+	    raw_index_find(c->index, raw.p) != raw.n)
+		return false;
+	if (raw.n > c->bound - compose_length(c)) {
+		c->error = -EMSGSIZE;
+		return true;
+	}
+	cuts->rows[cuts->count].at = buffer_length(c->out);
+	cuts->rows[cuts->count++].value = raw;
+	cuts->bytes += raw.n;
+	return true;
+}
+
 void compose_raw(struct compose *c, struct span raw)
 {
-	if (!c->error)
-		c->error = buffer_append(c->out, raw.p, raw.n, c->bound);
+	if (!c->error && !cut(c, raw))
+		c->error =
+		    buffer_append(c->out, raw.p, raw.n, c->bound - (c->cuts ? c->cuts->bytes : 0));
 }
 
 static void separate(struct compose *c)
@@ -55,7 +80,7 @@ void compose_text(struct compose *c, const char *key, struct span text)
 	compose_key(c, key);
 	compose_raw(c, SPAN("\""));
 	if (!c->error)
-		c->error = escape_append(c->out, text, c->bound);
+		c->error = escape_append(c->out, text, c->bound - (c->cuts ? c->cuts->bytes : 0));
 	compose_raw(c, SPAN("\""));
 }
 

@@ -11,6 +11,8 @@
 #include <ev.h>
 #include <bsd/sys/queue.h>
 
+#include "common/compose.h"
+#include "common/envelope.h"
 #include "common/role.h"
 #include "common/timeout.h"
 #include "common/turn.h"
@@ -19,7 +21,6 @@
 #include "worker/http/gather.h"
 #include "worker/http/outbox.h"
 #include "worker/http/reader.h"
-#include "common/envelope.h"
 #include "worker/mcp/mail.h"
 #include "worker/mcp/sessions.h"
 #include "worker/upstream/resolver.h"
@@ -129,6 +130,7 @@ struct worker {
 	char scratch[WORKER_SCRATCH];
 	struct http_head head;
 	struct envelope envelope;
+	struct compose_cuts cuts; /* of the message that is composed */
 	struct gather gather;
 	struct outbox outbox;
 	struct http_date date;

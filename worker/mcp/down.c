@@ -123,18 +123,26 @@ static int keep_session(struct errand *r, const struct session_record *record)
 	return error;
 }
 
+static void dispatch(struct errand *r)
+{
+	if (r->lease)
+		lease_send(r->lease, r);
+	else
+		errand_send(r);
+}
+
 static int build(struct errand *r, const struct envelope *e)
 {
 	struct exchange *x = r->exchange;
-	struct compose c = {.out = &r->body, .bound = 2 * x->worker->config->limits.body_size};
+	struct compose c = errand_compose_request(r, 2 * x->worker->config->limits.body_size);
 
 	r->translation.token = e->progress_token;
 	to_legacy_request(&c, e, span_of(r->id));
-	if (c.error)
-		return c.error;
-	struct span body = buffer_span(&r->body);
-	return relay_build_head(&r->call.head, "POST", x->route->upstream, r->record,
-	    (struct span){0}, buffer_span(&x->forward), &body);
+	struct span body = {.n = compose_length(&c)};
+	if (!c.error)
+		c.error = relay_build_head(&r->call.head, "POST", x->route->upstream, r->record,
+		    (struct span){0}, buffer_span(&x->forward), &body);
+	return c.error ? c.error : errand_splice(r, &r->body, &c, dispatch);
 }
 
 static void with_session(struct exchange *x, const struct session_record *record)
@@ -148,15 +156,11 @@ static void with_session(struct exchange *x, const struct session_record *record
 	}
 	e = exchange_message(x);
 	r = x->errand ? x->errand : errand_create(x, &down_way);
-	if (!e || !r || keep_session(r, record) || build(r, e)) {
+	bool ready = e && r && !keep_session(r, record);
+	if (ready)
+		timeout_arm(&x->worker->timeouts.session_touch, &x->touch);
+	if (!ready || build(r, e))
 		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
-		return;
-	}
-	timeout_arm(&x->worker->timeouts.session_touch, &x->touch);
-	if (r->lease)
-		lease_send(r->lease, r);
-	else
-		errand_send(r);
 }
 
 /* --- the answer --- */
@@ -209,6 +213,7 @@ static void on_message(struct errand *r, const struct envelope *e)
 		} else if (e->kind == ENVELOPE_ERROR && r->missing) {
 			status = to_modern_missing(&c, r->translation.id, r->missing);
 		} else {
+			c = errand_compose_answer(r);
 			to_modern_answer(&c, e, &r->translation);
 			status = modern_status(errand_message(r));
 		}

@@ -10,6 +10,7 @@
 #include "worker/mcp/giving.h"
 #include "worker/mcp/replay.h"
 #include "worker/mcp/scanning.h"
+#include "worker/mcp/splicing.h"
 #include "worker/route.h"
 
 static const struct upstream_call_ops errand_ops;
@@ -45,6 +46,15 @@ struct errand *errand_create(struct exchange *x, const struct errand_way *way)
 	return r;
 }
 
+struct span errand_take_request(struct errand *r)
+{
+	r->taken = r->exchange->body;
+	r->exchange->body = (struct buffer){0};
+	r->scanning = r->exchange->scanning;
+	r->exchange->scanning = NULL;
+	return buffer_span(&r->taken);
+}
+
 static void part(struct errand *r)
 {
 	if (r->exchange)
@@ -61,8 +71,13 @@ void errand_close(struct errand *r)
 		return;
 	r->closed = true;
 	upstream_call_cancel(&r->call);
+	if (r->exchange && r->taken.data) {
+		r->exchange->body = r->taken;
+		r->taken = (struct buffer){0};
+	}
 	if (r->scanning)
 		scanning_stop(r->scanning);
+	splicing_stop(r->splicing);
 	r->way->closed(r);
 	part(r);
 	LIST_REMOVE(r, link);
@@ -84,12 +99,14 @@ void errands_free_closed(struct worker *w)
 	while ((r = LIST_FIRST(&w->closed_errands))) {
 		LIST_REMOVE(r, link);
 		buffer_release(&r->call.head);
+		buffer_release(&r->taken);
 		buffer_release(&r->body);
 		buffer_release(&r->incoming);
 		buffer_release(&r->outgoing);
 		buffer_release(&r->kept);
 		sse_data_release(&r->events);
 		scanning_free(r->scanning);
+		splicing_free(r->splicing);
 		free(r->record);
 		free(r);
 	}
@@ -122,6 +139,27 @@ bool errands_awaited(const struct worker *w)
 			return true;
 	}
 	return false;
+}
+
+static void on_spliced(void *owner)
+{
+	struct errand *r = owner;
+
+	splicing_free(r->splicing);
+	r->splicing = NULL;
+	r->spliced(r);
+}
+
+int errand_splice(
+    struct errand *r, struct buffer *text, const struct compose *c, void (*then)(struct errand *r))
+{
+	if (!c->cuts || c->cuts->count == 0) {
+		then(r);
+		return 0;
+	}
+	r->spliced = then;
+	r->splicing = splicing_start(r->worker, text, c->cuts, on_spliced, r);
+	return r->splicing ? 0 : -ENOMEM;
 }
 
 void errand_send(struct errand *r)
@@ -179,6 +217,29 @@ struct compose errand_compose(struct errand *r)
 	buffer_consume(&r->outgoing, buffer_length(&r->outgoing));
 	compose_raw(&c, event_start);
 	return c;
+}
+
+static struct compose_cuts *no_cuts_yet(struct worker *w)
+{
+	w->cuts.count = 0;
+	w->cuts.bytes = 0;
+	return &w->cuts;
+}
+
+struct compose errand_compose_answer(struct errand *r)
+{
+	struct compose c = errand_compose(r);
+
+	/* What is scanned in several turns stays where it is. */
+	if (r->scanning)
+		c.cuts = no_cuts_yet(r->worker);
+	return c;
+}
+
+struct compose errand_compose_request(struct errand *r, size_t bound)
+{
+	buffer_consume(&r->body, buffer_length(&r->body));
+	return (struct compose){.out = &r->body, .bound = bound, .cuts = no_cuts_yet(r->worker)};
 }
 
 struct span errand_message(const struct errand *r)
@@ -261,6 +322,8 @@ void errand_answer(struct errand *r, struct compose *c, unsigned status)
 		return;
 	r->answered = true;
 	r->answer_status = status;
+	if (c->cuts && c->cuts->count > 0 && errand_splice(r, &r->outgoing, c, errand_deliver))
+		errand_fail(r, METRIC_REASON_LIMIT, "out of memory");
 }
 
 /* Too long to be given at once: the exchange has it from now on. */
@@ -301,7 +364,7 @@ static void end_exchange(struct errand *r)
  * mostly free again. */
 void errand_deliver(struct errand *r)
 {
-	if (r->delivered)
+	if (r->delivered || r->splicing)
 		return;
 	r->delivered = true;
 	if (r->replay) {

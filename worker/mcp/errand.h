@@ -49,12 +49,15 @@ struct errand {
 	bool remote;
 
 	struct upstream_call call;
+	struct buffer taken;       /* the exchange's body, when that is long; lent */
 	struct buffer body;        /* the request as it goes to the upstream */
-	struct scanning *scanning; /* of that, when it is long */
-	struct buffer incoming;    /* an answer in JSON, as it comes */
-	size_t expected;           /* its length as announced; 0: not */
-	struct buffer outgoing;    /* a message on its way to the client */
-	struct buffer kept;        /* backs spans of `translation` that must outlive a callback */
+	struct scanning *scanning; /* of that, or of `incoming`, when it is long */
+	struct splicing *splicing; /* of `body` or `outgoing`, then */
+	void (*spliced)(struct errand *r);
+	struct buffer incoming; /* an answer in JSON, as it comes */
+	size_t expected;        /* its length as announced; 0: not */
+	struct buffer outgoing; /* a message on its way to the client */
+	struct buffer kept;     /* backs spans of `translation` that must outlive a callback */
 	struct sse_data events;
 	struct translation translation;
 	struct session_id client;   /* session of a legacy client */
@@ -79,10 +82,20 @@ struct errand {
 struct errand *errand_create(struct exchange *x, const struct errand_way *way);
 /* A new id towards the upstream. */
 void errand_number(struct errand *r);
+/* Take the exchange's body, which may be needed when that is over, and what was found in it. What
+ * points into it stays valid. */
+struct span errand_take_request(struct errand *r);
+/* Compose `body`, from a message that stays where it is. */
+struct compose errand_compose_request(struct errand *r, size_t bound);
+/* What was composed in `text` has cuts, or not: put them in, and then do the rest. 0 or -ENOMEM. */
+int errand_splice(struct errand *r, struct buffer *text, const struct compose *c,
+    void (*then)(struct errand *r)) MUST_CHECK;
 /* Send what `body` and `call.head` hold. */
 void errand_send(struct errand *r);
-/* Begin a message for the client: compose it, then give it. */
+/* Begin a message for the client: compose it, then give it. The answer, whose long values stay
+ * where they came. */
 struct compose errand_compose(struct errand *r);
+struct compose errand_compose_answer(struct errand *r);
 /* What is composed so far. */
 struct span errand_message(const struct errand *r);
 /* Give what was composed: something before the answer (the exchange may be over afterwards); or the

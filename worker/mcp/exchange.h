@@ -167,7 +167,8 @@ void relay_end_stream(struct exchange *x);
 /* A line that tells a client when to come back: jittered, as others are sent away with it. */
 enum { RELAY_RETRY_TEXT = 32 };
 struct span relay_retry(char text[RELAY_RETRY_TEXT]);
-/* The head of a request over HTTP; nothing for a stdio upstream. 0 or -ENOMEM, -EMSGSIZE. */
+/* The head of a request over HTTP; nothing for a stdio upstream. Of `body` (or NULL) the length is
+ * said, no more. 0 or -ENOMEM, -EMSGSIZE. */
 int relay_build_head(struct buffer *out, const char *method, const struct upstream *u,
     const struct session_record *record, struct span version, struct span forward,
     const struct span *body) MUST_CHECK;

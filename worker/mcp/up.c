@@ -220,11 +220,13 @@ static int keep_client(
 	struct exchange *x = r->exchange;
 	struct span token = e->progress_token.p ? e->progress_token : SPAN("");
 	struct span parts[] = {x->id, token, record->state, buffer_span(&x->body)};
+	bool taken = parts[3].n > SCANNING_SHORT;
+	unsigned count = taken ? 3 : 4;
 	size_t bound = 0;
 
-	for (size_t i = 0; i < 4; i++)
+	for (unsigned i = 0; i < count; i++)
 		bound += parts[i].n;
-	for (size_t i = 0; i < 4; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		int error = buffer_append(&r->kept, parts[i].p, parts[i].n, bound);
 		if (error)
 			return error;
@@ -233,7 +235,8 @@ static int keep_client(
 	r->translation.id = (struct span){p, x->id.n};
 	r->translation.token = (struct span){p += x->id.n, token.n};
 	r->state = (struct span){p += token.n, record->state.n};
-	r->request = (struct span){p + record->state.n, parts[3].n};
+	r->request =
+	    taken ? errand_take_request(r) : (struct span){p + record->state.n, parts[3].n};
 	r->translation.revision = (enum mcp_version)record->version;
 	r->translation.keep_log = virtual_identity(r->state).level.n > 0;
 	return 0;
@@ -246,27 +249,24 @@ static int send_scanned(
 	struct worker *w = r->worker;
 	struct upstream *u = r->call.upstream;
 	struct client_identity who = virtual_identity(r->state);
-	struct compose c = {.out = &r->body, .bound = 4 * w->config->limits.body_size};
+	struct compose c = errand_compose_request(r, 4 * w->config->limits.body_size);
 	struct buffer fields = {0};
 
 	upstream_call_cancel(&r->call);
-	buffer_consume(&r->body, buffer_length(&r->body));
 	buffer_consume(&r->call.head, buffer_length(&r->call.head));
 	const struct annotations *annotations =
 	    r->translation.method->class == METRIC_METHOD_TOOLS_CALL ? catalogue_find(u, e->name)
 								     : NULL;
 	errand_number(r);
 	to_modern_request(&c, e, span_of(r->id), &who, inputs);
-	struct span body = buffer_span(&r->body);
+	struct span body = {.n = compose_length(&c)};
 	if (!c.error)
 		c.error = fields_put(&fields, r->translation.method, e, annotations);
 	if (!c.error)
 		c.error = relay_build_head(
 		    &r->call.head, "POST", u, NULL, no_data, buffer_span(&fields), &body);
 	buffer_release(&fields);
-	if (!c.error)
-		errand_send(r);
-	return c.error;
+	return c.error ? c.error : errand_splice(r, &r->body, &c, errand_send);
 }
 
 int up_send(struct errand *r, const struct retry_inputs *inputs)
@@ -293,7 +293,9 @@ static void on_catalogue(struct catalogue_wait *wait)
 	struct errand *r = container_of(wait, struct errand, catalogue);
 	bool sent;
 
-	if (r->request.n > SCANNING_SHORT) {
+	if (r->tries == 0 && r->scanning) {
+		sent = !send_scanned(r, scanning_found(r->scanning), NULL);
+	} else if (r->request.n > SCANNING_SHORT) {
 		scanning_free(r->scanning);
 		r->scanning = scanning_start(r->worker, r->request, on_scanned, r);
 		sent = r->scanning != NULL;
@@ -369,7 +371,7 @@ static void on_message(struct errand *r, const struct envelope *e)
 		question_ask(r, e);
 		return;
 	}
-	c = errand_compose(r);
+	c = errand_compose_answer(r);
 	if (span_equal(type, SPAN("\"complete\"")))
 		to_legacy_answer(&c, e, &r->translation);
 	else

@@ -3,6 +3,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
 
 #include "common/raw.h"
 
@@ -79,4 +80,36 @@ Test(raw, keys_mean_the_same_with_escapes_and_without)
 	cr_expect_not(raw_member(SPAN("{\"\\u00\":1}"), "name", &value));
 	cr_expect_not(raw_member(SPAN("{\"\\x\":1}"), "name", &value));
 	cr_expect_not(raw_member(SPAN("{\"name\""), "name", &value));
+}
+
+/* Cuts are values of the index that are long; what is short, or of elsewhere, is copied. */
+Test(compose, long_values_may_be_left_out)
+{
+	static char text[RAW_LONG + 100], other[RAW_LONG + 1];
+	struct buffer out = {0};
+	struct raw_index index = {0};
+	struct compose_cuts cuts = {0};
+	struct compose c = {
+	    .out = &out, .bound = 2 * RAW_LONG + 100, .index = &index, .cuts = &cuts};
+	int n = snprintf(text, sizeof(text), "{\"a\":1,\"b\":\"");
+
+	memset(text + n, 'x', RAW_LONG);
+	memcpy(text + n + RAW_LONG, "\",\"c\":2}", 9);
+	memset(other, '1', sizeof(other));
+	struct span value = {text + n - 1, RAW_LONG + 2};
+	raw_index_note(&index, value);
+	compose_open(&c, '{');
+	compose_members(&c, (struct span){text, (size_t)n + RAW_LONG + 8}, NULL);
+	cr_assert_eq(c.error, 0);
+	expect(&out, "{\"a\":1,\"b\":,\"c\":2");
+	cr_assert_eq(cuts.count, 1);
+	cr_assert_eq(cuts.rows[0].at, strlen("{\"a\":1,\"b\":"));
+	cr_assert_eq(cuts.rows[0].value.p, value.p);
+	cr_assert_eq(compose_length(&c), buffer_length(&out) + value.n);
+	compose_member(&c, "d", (struct span){other, sizeof(other)});
+	cr_assert_eq(cuts.count, 1, "it may not stay where it is");
+	cr_assert_eq(c.error, 0);
+	compose_member(&c, "e", value);
+	cr_assert_eq(c.error, -EMSGSIZE, "cuts count");
+	buffer_release(&out);
 }
