@@ -19,7 +19,8 @@ static int on_event(struct sse_data *d, struct span data)
 
 static uint32_t run(const char *p, size_t n, size_t step, bool *boundary)
 {
-	struct sse_data events = {0};
+	struct sse_marks marks = {0};
+	struct sse_data events = {.marks = &marks};
 	struct sse follow = {0};
 
 	sum = 0;

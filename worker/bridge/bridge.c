@@ -49,6 +49,7 @@ struct bridge {
 	struct buffer endpoint;
 	struct upstream_call stream, post;
 	struct sse_data events;
+	struct sse_marks marks;
 	struct console console;
 	TAILQ_HEAD(, outgoing) waiting;
 	size_t waiting_bytes;
@@ -122,9 +123,9 @@ static int on_event(struct sse_data *events, struct span data)
 {
 	struct bridge *b = container_of(events, struct bridge, events);
 
-	if (strcmp(events->event, "endpoint") == 0)
+	if (strcmp(b->marks.event, "endpoint") == 0)
 		take_endpoint(b, data);
-	else if (data.n > 0 && (!events->event[0] || strcmp(events->event, "message") == 0))
+	else if (data.n > 0 && (!b->marks.event[0] || strcmp(b->marks.event, "message") == 0))
 		say(b, data);
 	return b->ending;
 }
@@ -422,6 +423,7 @@ static int serve(struct bridge *b)
 	struct ev_loop *loop = b->worker->loop;
 
 	TAILQ_INIT(&b->waiting);
+	b->events.marks = &b->marks;
 	ev_prepare_init(&b->prepare, on_prepare);
 	ev_prepare_start(loop, &b->prepare);
 	int error = console_open(&b->console, loop, MESSAGE_MAX, &console_ops);

@@ -50,49 +50,42 @@ static int take_data(struct sse_data *d, struct span value, size_t bound)
 	return error ? error : buffer_append(&d->data, "\n", 1, bound);
 }
 
-static int take_event(struct sse_data *d, struct span value, size_t bound)
+static void mark_event(struct sse_marks *m, struct span value)
 {
-	size_t n = value.n < sizeof(d->event) ? value.n : sizeof(d->event) - 1;
+	size_t n = value.n < sizeof(m->event) ? value.n : sizeof(m->event) - 1;
 
-	(void)bound;
-	memcpy(d->event, value.p, n);
-	d->event[n] = '\0';
-	return 0;
+	memcpy(m->event, value.p, n);
+	m->event[n] = '\0';
 }
 
-static int take_id(struct sse_data *d, struct span value, size_t bound)
+static void mark_id(struct sse_marks *m, struct span value)
 {
-	bool good = value.n < sizeof(d->id) && !memchr(value.p, '\0', value.n);
+	bool good = value.n < sizeof(m->id) && !memchr(value.p, '\0', value.n);
 
-	(void)bound;
 	if (good)
-		memcpy(d->id, value.p, value.n);
-	d->id[good ? value.n : 0] = '\0';
-	return 0;
+		memcpy(m->id, value.p, value.n);
+	m->id[good ? value.n : 0] = '\0';
 }
 
-static int take_retry(struct sse_data *d, struct span value, size_t bound)
+static void mark_retry(struct sse_marks *m, struct span value)
 {
 	unsigned retry = 0;
 
-	(void)bound;
 	for (size_t i = 0; i < value.n; i++) {
 		if (value.p[i] < '0' || value.p[i] > '9' || retry > 100000000)
-			return 0;
+			return;
 		retry = retry * 10 + (unsigned)(value.p[i] - '0');
 	}
-	d->retry = retry;
-	return 0;
+	m->retry = retry;
 }
 
 static const struct {
 	struct span name;
-	int (*take)(struct sse_data *d, struct span value, size_t bound);
-} fields[] = {
-    {{"data", 4}, take_data},
-    {{"event", 5}, take_event},
-    {{"id", 2}, take_id},
-    {{"retry", 5}, take_retry},
+	void (*mark)(struct sse_marks *m, struct span value);
+} marks[] = {
+    {{"event", 5}, mark_event},
+    {{"id", 2}, mark_id},
+    {{"retry", 5}, mark_retry},
 };
 
 static int take_field(struct sse_data *d, struct span line, size_t bound)
@@ -106,9 +99,11 @@ static int take_field(struct sse_data *d, struct span line, size_t bound)
 		if (value.n > 0 && value.p[0] == ' ')
 			value = (struct span){value.p + 1, value.n - 1};
 	}
-	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-		if (span_equal(name, fields[i].name))
-			return fields[i].take(d, value, bound);
+	if (span_equal(name, SPAN("data")))
+		return take_data(d, value, bound);
+	for (size_t i = 0; d->marks && i < sizeof(marks) / sizeof(marks[0]); i++) {
+		if (span_equal(name, marks[i].name))
+			marks[i].mark(d->marks, value);
 	}
 	return 0;
 }
@@ -123,7 +118,8 @@ static int end_event(struct sse_data *d, int (*each)(struct sse_data *, struct s
 		status = each(d, data);
 		buffer_consume(&d->data, buffer_length(&d->data));
 	}
-	d->event[0] = '\0';
+	if (d->marks)
+		d->marks->event[0] = '\0';
 	return status;
 }
 

@@ -25,12 +25,17 @@ bool sse_at_boundary(const struct sse *s);
 
 enum { SSE_EVENT_MAX = 32, SSE_ID_MAX = 256 };
 
-/* Collects the `data` of each event, lines joined by LF. Zero-initialised; release when done. */
-struct sse_data {
-	struct buffer line, data;
+/* What is said of events beside their data. Zero-initialised. */
+struct sse_marks {
 	char event[SSE_EVENT_MAX]; /* the name of the event; empty: message. Longer ones are cut */
 	char id[SSE_ID_MAX];       /* the last one; empty when there was none, or one too long */
 	unsigned retry;            /* milliseconds, as last said; 0: not */
+};
+
+/* Collects the `data` of each event, lines joined by LF. Zero-initialised; release when done. */
+struct sse_data {
+	struct buffer line, data;
+	struct sse_marks *marks; /* the owner's; NULL: it does not want to know */
 	bool after_cr;
 };
 

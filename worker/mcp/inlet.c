@@ -83,6 +83,7 @@ struct inlet_call *inlet_call_create(
 	c->text = copy ? buffer_span(&c->body) : message;
 	c->inlet = i;
 	c->purpose = purpose;
+	c->events.marks = &c->marks;
 	ev_timer_init(&c->again, on_again, 0, 0);
 	c->list = &i->waiting;
 	TAILQ_INSERT_TAIL(c->list, c, link);
@@ -132,7 +133,7 @@ void inlet_call_close(struct inlet_call *c)
 /* It goes on with the stream that broke off, or asks for the one outside of requests. */
 static bool is_get(const struct inlet_call *c)
 {
-	return c->purpose == PURPOSE_STREAM || (c->events.id[0] && !c->modern);
+	return c->purpose == PURPOSE_STREAM || (c->marks.id[0] && !c->modern);
 }
 
 static int build_head(struct inlet_call *c, struct buffer *head)
@@ -141,13 +142,13 @@ static int build_head(struct inlet_call *c, struct buffer *head)
 	const struct purpose_row *row = purpose_of(c);
 	bool post = !is_get(c) && strcmp(row->method, "POST") == 0;
 	char last[SSE_ID_MAX + 32];
-	int n = snprintf(last, sizeof(last), "Last-Event-ID: %s\r\n", c->events.id);
+	int n = snprintf(last, sizeof(last), "Last-Event-ID: %s\r\n", c->marks.id);
 	struct span body = c->text;
 
 	buffer_consume(head, buffer_length(head));
 	return relay_build_head(head, is_get(c) ? "GET" : row->method, &i->self,
 	    row->bare || c->modern ? NULL : &i->session, (struct span){0},
-	    (struct span){last, c->events.id[0] && is_get(c) ? (size_t)n : 0}, post ? &body : NULL);
+	    (struct span){last, c->marks.id[0] && is_get(c) ? (size_t)n : 0}, post ? &body : NULL);
 }
 
 static void inlet_call_send(struct inlet_call *c)
@@ -164,8 +165,7 @@ static void inlet_call_send(struct inlet_call *c)
 	scanning_free(c->scanning);
 	c->scanning = NULL;
 	buffer_consume(&c->incoming, buffer_length(&c->incoming));
-	buffer_release(&c->events.line);
-	buffer_release(&c->events.data);
+	sse_data_release(&c->events);
 	int error = build_head(c, &head);
 	c->call = (struct upstream_call){.upstream = &i->self,
 	    .ops = &inlet_call_ops,
@@ -329,7 +329,7 @@ static void open_stream(struct inlet *i)
 
 static void send_again(struct inlet_call *c)
 {
-	double wait = c->events.retry > 0 ? c->events.retry / 1000.0 : again_after;
+	double wait = c->marks.retry > 0 ? c->marks.retry / 1000.0 : again_after;
 
 	inlet_call_move(c, &c->inlet->waiting);
 	ev_timer_set(&c->again, wait < again_most ? wait : again_most, 0);
@@ -415,7 +415,7 @@ static void end_delete(struct inlet_call *c, const char *detail)
 /* A stream that ends before the answer came may be gone on with (2025-11-25, transports). */
 static bool may_resume(struct inlet_call *c)
 {
-	return c->id.n > 0 && !c->modern && c->events.id[0] && !c->refused &&
+	return c->id.n > 0 && !c->modern && c->marks.id[0] && !c->refused &&
 	       c->inlet->session.upstream_session[0] && ++c->tries <= TRIES_MAX;
 }
 

@@ -31,7 +31,8 @@ struct inlet_call {
 	struct buffer incoming; /* an answer in JSON, as it comes */
 	size_t expected;        /* its length as announced; 0: not */
 	struct sse_data events;
-	struct span id; /* of a request, raw, in text */
+	struct sse_marks marks; /* where to go on with a stream that breaks off */
+	struct span id;         /* of a request, raw, in text */
 	ev_timer again;
 	unsigned tries;
 	struct scanning *scanning; /* of a long message: `text`, then `incoming` */

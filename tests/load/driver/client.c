@@ -324,7 +324,8 @@ void client_send(struct client *c, struct request *r)
 	snprintf(c->id, sizeof(c->id), "%c%u:%" PRIu64, c->role->letter, c->number, ++c->ids);
 	buffer_consume(&c->body, buffer_length(&c->body));
 	sse_data_release(&c->sse);
-	c->sse = (struct sse_data){.retry = c->sse.retry};
+	c->sse = (struct sse_data){.marks = &c->marks};
+	c->marks = (struct sse_marks){.retry = c->marks.retry};
 	c->verdict = VERDICT_NONE;
 	c->sent_at = clock_microseconds();
 	if (request_write(&c->request, &c->driver->options, r)) {

@@ -56,6 +56,7 @@ struct client {
 	struct link link;
 	struct buffer request, body;
 	struct sse_data sse;
+	struct sse_marks marks;
 	struct timeout deadline;       /* of the request */
 	ev_timer again;                /* until the next request */
 	uint64_t ids, connects, calls; /* calls: that were answered */

@@ -55,15 +55,15 @@ static void take_id(struct client *c)
 {
 	char detail[REPORT_DETAIL_MAX];
 
-	snprintf(detail, sizeof(detail), "event %.40s after %.40s", c->sse.id, c->order.id);
-	enum order_verdict verdict = order_take(&c->order, c->sse.id);
+	snprintf(detail, sizeof(detail), "event %.40s after %.40s", c->marks.id, c->order.id);
+	enum order_verdict verdict = order_take(&c->order, c->marks.id);
 	if (verdict == ORDER_GAP)
 		client_fail(c, FAILURE_GAP, detail, link_port(&c->link));
 	else if (verdict == ORDER_REPEAT)
 		client_fail(c, FAILURE_REPEAT, detail, link_port(&c->link));
 	else if (verdict == ORDER_UNREADABLE)
 		client_fail(c, FAILURE_BAD, "event id without a number", link_port(&c->link));
-	c->sse.id[0] = '\0'; /* each event has its own */
+	c->marks.id[0] = '\0'; /* each event has its own */
 }
 
 static int get_event(struct client *c, struct span data)
@@ -76,7 +76,7 @@ static int get_event(struct client *c, struct span data)
 	if (data.n > 0 && (envelope_scan(data, DEPTH_MAX, &message, &fault) ||
 			      message.kind != ENVELOPE_NOTIFICATION))
 		return refuse(c, "an event that is no notification");
-	if (c->sse.id[0])
+	if (c->marks.id[0])
 		take_id(c);
 	else
 		client_tally(c)->unnumbered++;
@@ -107,7 +107,7 @@ static int listen_event(struct client *c, struct span data)
 /* The stream is gone, or could not be had: have it again. */
 static void come_back(struct client *c)
 {
-	double retry = c->sse.retry > 0 ? c->sse.retry / 1000.0 : retry_default;
+	double retry = c->marks.retry > 0 ? c->marks.retry / 1000.0 : retry_default;
 	unsigned reopen = c->driver->options.reopen;
 
 	timeout_disarm(&c->driver->silences, &c->silence);

@@ -116,8 +116,10 @@ Test(sse, is_the_same_wherever_a_piece_ends)
 
 static int keep_event(struct sse_data *d, struct span data)
 {
+	const struct sse_marks *m = d->marks;
+
 	(void)data;
-	snprintf(seen, sizeof(seen), "%s %s %u", d->event, d->id, d->retry);
+	snprintf(seen, sizeof(seen), "%s %s %u", m->event, m->id, m->retry);
 	return 0;
 }
 
@@ -137,7 +139,8 @@ Test(sse, keeps_what_events_are_called_and_where_to_go_on)
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct sse_data d = {0};
+		struct sse_marks marks = {0};
+		struct sse_data d = {.marks = &marks};
 		struct span s = span_of(rows[i].stream);
 		seen[0] = '\0';
 		cr_assert_eq(sse_data_feed(&d, s.p, s.n, 1024, keep_event), 0);
