@@ -10,6 +10,7 @@
 #include "worker/mcp/desktop.h"
 #include "worker/mcp/exchange.h"
 #include "worker/mcp/lease.h"
+#include "worker/mcp/listen.h"
 #include "worker/worker.h"
 
 static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
@@ -47,6 +48,7 @@ static void wind_down(struct worker *w)
 	set_deadline(w, w->drain.last ? after->shutdown : after->drain_timeout);
 	TAILQ_FOREACH_SAFE (x, &w->exchanges, link, next)
 		exchange_drain(x);
+	listenings_drain(w);
 	TAILQ_FOREACH_SAFE (c, &w->conns, link, next_conn)
 		conn_drain(c);
 }

@@ -179,6 +179,7 @@ static void free_closed(struct worker *w)
 	errands_free_closed(w);
 	feeds_free_closed(w);
 	sources_free_closed(w);
+	listenings_free_closed(w);
 	liaisons_free_closed(w);
 	inlets_free_closed(w);
 	while ((x = TAILQ_FIRST(&w->closed_exchanges))) {

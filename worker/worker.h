@@ -40,6 +40,7 @@ LIST_HEAD(errand_list, errand);
 LIST_HEAD(feed_list, feed);
 LIST_HEAD(lease_list, lease);
 LIST_HEAD(liaison_list, liaison);
+LIST_HEAD(listening_list, listening);
 LIST_HEAD(source_list, source);
 LIST_HEAD(inlet_list, inlet);
 TAILQ_HEAD(inlet_call_list, inlet_call);
@@ -63,8 +64,8 @@ struct worker_timeouts {
 	struct timeout_queue upstream_idle, sse_heartbeat, session_touch;
 	struct timeout_queue ask_window, client_input, retry_probe;
 	struct timeout_queue question_patience, question_again, listen_again, listen_soon,
-	    source_again, feed_again, feed_more, fanout_more, give_up, lease_patience, replay_prime,
-	    replay_linger;
+	    listen_heartbeat, listen_touch, source_again, feed_again, feed_more, fanout_more,
+	    give_up, lease_patience, replay_prime, replay_linger;
 };
 
 struct worker {
@@ -98,6 +99,7 @@ struct worker {
 	struct liaison_list liaisons; /* being opened */
 	struct inlet_list inlets;     /* clients with one channel, see mcp/inlet.h */
 	struct feed_list feeds;
+	struct listening_list listenings;
 	struct lease_list leases;
 	unsigned last_lease;
 	uint64_t last_errand;
@@ -115,6 +117,7 @@ struct worker {
 	struct errand_list closed_errands;
 	struct feed_list closed_feeds;
 	struct source_list closed_sources;
+	struct listening_list closed_listenings;
 	struct liaison_list closed_liaisons;
 	struct inlet_call_list closed_inlet_calls;
 

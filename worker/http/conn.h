@@ -22,6 +22,7 @@ struct admin_page;
 struct client_count;
 struct conn;
 struct exchange;
+struct listening;
 struct scrape;
 struct tls;
 struct tls_server;
@@ -65,7 +66,8 @@ struct conn {
 	const struct listener *listener;
 	const struct conn_handler *handler;
 	union {
-		struct exchange *exchange; /* of the MCP handler */
+		struct exchange *exchange;   /* of the MCP handler */
+		struct listening *listening; /* and of the one that takes over from it */
 		const struct admin_page
 		    *page;             /* of the admin handler, until its request is whole */
 		struct scrape *scrape; /* and from then on, or NULL */

@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "common/turn.h"
 #include "worker/http/status.h"
+#include "worker/mcp/access.h"
 #include "worker/mcp/batch.h"
 #include "worker/mcp/errand.h"
 #include "worker/mcp/feed.h"
@@ -18,7 +19,6 @@
 #include "worker/mcp/resume.h"
 #include "worker/mcp/scanning.h"
 #include "worker/mcp/streams.h"
-#include "worker/policy/clients.h"
 #include "worker/route.h"
 
 enum {
@@ -53,49 +53,26 @@ static const struct {
 #undef REPLY
 };
 
-static const char *const class_names[] = {
-#define CLASS_NAME(id, name) name,
-    METRIC_METHODS(CLASS_NAME)
-#undef CLASS_NAME
-};
-
-static const char *const outcome_names[] = {
-#define OUTCOME_NAME(id, name) name,
-    METRIC_OUTCOMES(OUTCOME_NAME)
-#undef OUTCOME_NAME
-};
-
-/* One line per request: who asked what of whom, and how it went. Never payloads, tokens or whole
- * session ids. */
-static void log_access(const struct exchange *x, uint64_t micros)
+static void note_access(const struct exchange *x, uint64_t now)
 {
-	const struct worker *w = x->worker;
-	const struct conn *c = x->conn;
-	char session[SESSION_ID_SHORT + 1] = "";
-
-	if (!w->config->log.access)
-		return;
-	if (x->has_session)
-		session_id_shorten(&x->session, session);
-	LOG(w->log, LOG_LEVEL_INFO, "request", LOG_STR("client", clients_name(c->client)),
-	    LOG_STR("route", x->route ? x->route->config->path : ""),
-	    LOG_STR("upstream", x->route ? x->route->upstream->config->name : ""),
-	    LOG_STR("method", x->method_name[0] ? x->method_name : class_names[x->class]),
-	    LOG_STR("tool", x->name), LOG_RAW("id", x->id.n > 0 ? x->id : SPAN("null")),
-	    LOG_STR("session", session), LOG_UINT("status", x->status),
-	    LOG_STR("outcome", outcome_names[x->outcome]), LOG_UINT("bytes_in", c->bytes_in),
-	    LOG_UINT("bytes_out", c->bytes_out), LOG_MILLIS("ms", micros),
-	    LOG_MILLIS("upstream_ms", x->upstream_micros), LOG_UINT("worker", w->boot->number),
-	    LOG_STR("trace", x->trace));
+	access_note(x->conn, &(struct access){.route = x->route,
+				 .class = x->class,
+				 .outcome = x->outcome,
+				 .status = x->status,
+				 .session = x->has_session ? &x->session : NULL,
+				 .method = x->method_name,
+				 .name = x->name,
+				 .trace = x->trace,
+				 .id = x->id,
+				 .ended = now,
+				 .upstream = x->upstream_micros});
 }
 
 void exchange_finish(struct exchange *x)
 {
 	struct worker *w = x->worker;
 	struct conn *c = x->conn;
-	unsigned route = x->route ? x->route->metrics_id : 0;
 	uint64_t now = clock_microseconds();
-	uint64_t micros = c->request_started > 0 ? now - c->request_started : 0;
 
 	if (x->upstream_started > 0 && x->upstream_micros == 0)
 		x->upstream_micros = now - x->upstream_started;
@@ -128,16 +105,20 @@ void exchange_finish(struct exchange *x)
 	if (x->counted_stream)
 		streams_release(w->streams, &x->session);
 	if (x->streaming && x->answering)
-		METRIC_SUB(w->metrics, STREAMS_OPEN, 1, route);
-	METRIC_ADD(w->metrics, REQUESTS, 1, route, x->class, x->outcome);
-	METRIC_ADD(w->metrics, WORKER_REQUESTS, 1, w->boot->number);
-	METRIC_OBSERVE(w->metrics, REQUEST_SECONDS, micros, route, x->class);
-	METRIC_ADD(w->metrics, BYTES, c->bytes_in, route, METRIC_DIRECTION_IN);
-	METRIC_ADD(w->metrics, BYTES, c->bytes_out, route, METRIC_DIRECTION_OUT);
-	log_access(x, micros);
+		METRIC_SUB(w->metrics, STREAMS_OPEN, 1, x->route->metrics_id);
+	if (!x->handed_over)
+		note_access(x, now);
 	c->exchange = NULL;
 	TAILQ_REMOVE(&w->exchanges, x, link);
 	TAILQ_INSERT_TAIL(&w->closed_exchanges, x, link);
+}
+
+void exchange_hand_over(struct exchange *x)
+{
+	x->listening = NULL;
+	x->counted_stream = false;
+	x->handed_over = true;
+	exchange_finish(x);
 }
 
 static void exchange_release(struct exchange *x)
@@ -170,7 +151,6 @@ void exchange_free(struct exchange *x)
 	giving_free(x);
 	http_sse_free(x);
 	feed_free(x);
-	listen_free(x);
 	if (w->spare_count == SPARES_MAX) {
 		exchange_release(x);
 		return;

@@ -1,11 +1,12 @@
 /*
  * exchange: one client request on its way to an upstream and its answer on the way back.
  *
- * Made when the head of a request came, over when the answer was given or the client went. It has
- * one owner, its conn; the call and the look-up embedded in it are cancelled with it. Freed between
- * two turns of the loop.
+ * Made when the head of a request came, over when the answer was given, handed over or the client
+ * went. It has one owner, its conn; the call and the look-up embedded in it are cancelled with it.
+ * Freed between two turns of the loop.
  *
- *   exchange.c   begin, refuse, finish, abort: the life, the access log, the counters
+ *   exchange.c   begin, refuse, finish, abort: the life
+ *   access.h     the access log, the counters
  *   admission.c  what may pass: host, origin, route, session, revision
  *   modern.c     requests of the stateless era
  *   relay.c      the request built anew for the upstream, the answer streamed back
@@ -88,7 +89,7 @@ struct exchange {
 	struct upstream_call call;
 	struct errand *errand;         /* towards the other era */
 	struct subscriber *subscriber; /* to a legacy upstream, see feed.h */
-	struct listening *listening;   /* to a modern one, see listen.h */
+	struct listening *listening;   /* to a modern one, until that has its conn; see listen.h */
 	struct inlet *batch;           /* makes requests of a batch, see batch.h */
 	struct http_sse *http_sse;     /* a client of that transport */
 	struct resume *resume;         /* of such a one that waits elsewhere */
@@ -98,6 +99,7 @@ struct exchange {
 	unsigned tries;        /* to change the session */
 	bool streaming;        /* the answer is SSE */
 	bool counted_stream;   /* in streams.h */
+	bool handed_over;      /* not over: another one gives the answer */
 	bool answering;        /* conn_begin was called */
 	bool upstream_session; /* the upstream keeps a session, which it may lose */
 	bool noted;            /* the first piece of a JSON answer was looked at */
@@ -131,6 +133,8 @@ const struct envelope *exchange_message(struct exchange *x);
 void exchange_accept(struct exchange *x);
 /* The answer was given (conn_end was called or the conn is gone): log, count, let go. */
 void exchange_finish(struct exchange *x);
+/* Its `listening` gives the rest of the answer, and says when that is over. */
+void exchange_hand_over(struct exchange *x);
 void exchange_free(struct exchange *x);
 /* Free those that are kept for the next requests. */
 void exchanges_close(struct worker *w);
@@ -152,6 +156,8 @@ extern const struct upstream_call_ops relay_ops;
 void relay_start(struct exchange *x, const struct session_record *record);
 /* Begin the client's answer with the media type and more header lines. */
 void relay_begin(struct exchange *x, unsigned status, int64_t length, bool sse, struct span more);
+/* The header lines of an event stream. */
+extern const struct span relay_event_headers;
 /* A whole answer in JSON; `more` as in relay_begin. */
 void relay_answer(struct exchange *x, unsigned status, struct span message, struct span more);
 /* Pass on a piece of the answer. */

@@ -36,6 +36,8 @@ enum {
 	RELAY_COPY_MAX = 64 * 1024
 };
 
+const struct span relay_event_headers = {TYPE_EVENTS, sizeof(TYPE_EVENTS) - 1};
+
 static struct exchange *exchange_of(struct upstream_call *call)
 {
 	return container_of(call, struct exchange, call);
