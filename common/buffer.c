@@ -24,21 +24,22 @@ int buffer_reserve(struct buffer *b, size_t n, size_t bound)
 	if (b->head > 0 && b->data) {
 		memmove(b->data, b->data + b->head, length);
 		b->head = 0;
-		b->tail = length;
+		b->tail = (uint32_t)length;
 		if (b->capacity - b->tail >= n)
 			return 0;
 	}
+	if (length + n > UINT32_MAX)
+		return -EMSGSIZE;
 	size_t capacity = b->capacity ? b->capacity : BUFFER_FIRST_CAPACITY;
-	while (capacity < length + n) {
-		if (capacity > SIZE_MAX / 2)
-			return -ENOMEM;
+	while (capacity < length + n)
 		capacity *= 2;
-	}
+	if (capacity > UINT32_MAX)
+		capacity = UINT32_MAX;
 	char *data = realloc(b->data, capacity);
 	if (!data)
 		return -ENOMEM;
 	b->data = data;
-	b->capacity = capacity;
+	b->capacity = (uint32_t)capacity;
 	return 0;
 }
 
@@ -49,7 +50,7 @@ int buffer_append(struct buffer *b, const void *bytes, size_t n, size_t bound)
 	if (error || n == 0)
 		return error;
 	memcpy(b->data + b->tail, bytes, n);
-	b->tail += n;
+	b->tail += (uint32_t)n;
 	return 0;
 }
 
@@ -73,7 +74,7 @@ int buffer_add(struct buffer *b, size_t bound, const struct span *pieces, size_t
 	for (size_t i = 0; !error && i < count; i++) {
 		if (pieces[i].n > 0)
 			memcpy(b->data + b->tail, pieces[i].p, pieces[i].n);
-		b->tail += pieces[i].n;
+		b->tail += (uint32_t)pieces[i].n;
 	}
 	return error;
 }
@@ -101,7 +102,7 @@ int buffer_printf(struct buffer *b, size_t bound, const char *format, ...)
 		vsnprintf(b->data + b->tail, n + 1, format, args);
 		va_end(args);
 	}
-	b->tail += n;
+	b->tail += (uint32_t)n;
 	return 0;
 }
 
@@ -109,7 +110,7 @@ void buffer_consume(struct buffer *b, size_t n)
 {
 	size_t length = buffer_length(b);
 
-	b->head += n < length ? n : length;
+	b->head += (uint32_t)(n < length ? n : length);
 	if (b->head == b->tail)
 		b->head = b->tail = 0;
 }
@@ -122,11 +123,12 @@ void buffer_keep(struct buffer *b, struct span part)
 	if (data) {
 		memcpy(data, part.p, part.n);
 		free(b->data);
-		*b = (struct buffer){.data = data, .tail = part.n, .capacity = part.n};
+		*b = (struct buffer){
+		    .data = data, .tail = (uint32_t)part.n, .capacity = (uint32_t)part.n};
 	} else if (part.n > 0) {
 		memmove(b->data, part.p, part.n);
 		b->head = 0;
-		b->tail = part.n;
+		b->tail = (uint32_t)part.n;
 	} else {
 		buffer_release(b);
 	}

@@ -3,7 +3,8 @@
  *
  * Bytes are appended at the tail and consumed at the head. An empty buffer owns no memory once it
  * was released; a buffer never grows beyond the bound given with each append, so memory stays
- * bounded by whoever reads from the network. Not shared between processes.
+ * bounded by whoever reads from the network. Whatever the bound, none holds 4 GiB: all that waits
+ * has some, so they are to be small. Not shared between processes.
  */
 #ifndef MARGAY_COMMON_BUFFER_H
 #define MARGAY_COMMON_BUFFER_H
@@ -11,15 +12,16 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "common/attributes.h"
 #include "common/span.h"
 
 struct buffer {
 	char *data;
-	size_t head; /* first unconsumed byte */
-	size_t tail; /* one past the last byte */
-	size_t capacity;
+	uint32_t head; /* first unconsumed byte */
+	uint32_t tail; /* one past the last byte */
+	uint32_t capacity;
 };
 
 static inline size_t buffer_length(const struct buffer *b)

@@ -105,7 +105,7 @@ static void on_io(struct ev_loop *loop, ev_io *io, int events)
 		end(s, n == 0 ? "it closed the connection" : strerror(errno));
 		return;
 	}
-	s->in.tail += (size_t)n;
+	s->in.tail += (uint32_t)n;
 	if (take_frames(s))
 		settle(&s->in);
 }

@@ -73,7 +73,7 @@ static int read_text(int fd, size_t at, size_t n, struct buffer *out)
 		return error;
 	if (pread(fd, out->data + out->tail, n, (off_t)at) != (ssize_t)n)
 		return -EIO;
-	out->tail += n;
+	out->tail += (uint32_t)n;
 	return 0;
 }
 

@@ -105,7 +105,7 @@ static int serve(struct server *s)
 		    read(STDIN_FILENO, s->in.data + s->in.tail, s->in.capacity - s->in.tail);
 		if (n <= 0)
 			return n < 0 ? -errno : 0;
-		s->in.tail += (size_t)n;
+		s->in.tail += (uint32_t)n;
 		error = answer_lines(s);
 		if (!error)
 			error = write_all(&s->out);

@@ -60,7 +60,7 @@ static void on_turn(struct ev_loop *loop, ev_timer *timer, int events)
 	     left -= piece.n) {
 		piece.n = piece.n < left ? piece.n : left;
 		memcpy(s->whole.data + s->whole.tail, piece.p, piece.n);
-		s->whole.tail += piece.n;
+		s->whole.tail += (uint32_t)piece.n;
 		go_on(s, piece.n);
 	}
 	if (piece_of(s).n > 0) {

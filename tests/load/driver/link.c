@@ -130,7 +130,7 @@ static void on_readable(struct ev_loop *loop, ev_io *watcher, int events)
 	}
 	ssize_t n = read(l->fd, l->in.data + l->in.tail, READ_SIZE);
 	if (n > 0) {
-		l->in.tail += (size_t)n;
+		l->in.tail += (uint32_t)n;
 		on_bytes(l);
 	} else if (n == 0 || l->state == LINK_IDLE) {
 		if (n == 0 || errno != EAGAIN)

@@ -128,7 +128,7 @@ static void on_readable(struct ev_loop *loop, ev_io *watcher, int events)
 		conn_close(c);
 		return;
 	}
-	c->in.tail += (size_t)n;
+	c->in.tail += (uint32_t)n;
 	serve(c);
 }
 

@@ -92,7 +92,7 @@ int server_start(struct server *s)
 	if (error)
 		return error;
 	memset(s->text.data, 'x', s->options.bytes);
-	s->text.tail = s->options.bytes;
+	s->text.tail = (uint32_t)s->options.bytes;
 	ev_io_init(&s->accept, on_accept, s->fd, EV_READ);
 	ev_io_start(s->loop, &s->accept);
 	ev_timer_init(&s->tick, on_tick, every, every);

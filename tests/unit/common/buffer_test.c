@@ -36,6 +36,17 @@ Test(buffer, refuses_to_grow_beyond_its_bound_and_stays_unchanged)
 	buffer_release(&b);
 }
 
+Test(buffer, holds_less_than_4_gib_whatever_its_bound)
+{
+	struct buffer b = {0};
+
+	cr_assert_eq(buffer_append(&b, "12345", 5, SIZE_MAX), 0);
+	cr_assert_eq(buffer_reserve(&b, UINT32_MAX, SIZE_MAX), -EMSGSIZE);
+	cr_assert_eq(buffer_reserve(&b, SIZE_MAX - 5, SIZE_MAX), -EMSGSIZE);
+	cr_assert(span_equal(buffer_span(&b), SPAN("12345")));
+	buffer_release(&b);
+}
+
 Test(buffer, keeps_a_part_in_no_more_memory_than_that_takes)
 {
 	struct buffer b = {0};
