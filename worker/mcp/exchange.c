@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "common/clock.h"
-#include "common/turn.h"
 #include "worker/http/status.h"
 #include "worker/mcp/access.h"
 #include "worker/mcp/batch.h"
@@ -20,6 +19,7 @@
 #include "worker/mcp/scanning.h"
 #include "worker/mcp/streams.h"
 #include "worker/route.h"
+#include "worker/stay.h"
 
 enum {
 #ifdef __SANITIZE_ADDRESS__
@@ -101,7 +101,8 @@ void exchange_finish(struct exchange *x)
 		batch_leave(x);
 	timeout_disarm(&w->timeouts.sse_heartbeat, &x->heartbeat);
 	timeout_disarm(&w->timeouts.session_touch, &x->touch);
-	ev_timer_stop(w->loop, &x->leave);
+	if (x->stay)
+		stay_stop(x->stay);
 	if (x->counted_stream)
 		streams_release(w->streams, &x->session);
 	if (x->streaming && x->answering)
@@ -151,6 +152,7 @@ void exchange_free(struct exchange *x)
 	giving_free(x);
 	http_sse_free(x);
 	feed_free(x);
+	free(x->stay);
 	if (w->spare_count == SPARES_MAX) {
 		exchange_release(x);
 		return;
@@ -284,15 +286,12 @@ void exchange_timeouts_init(struct worker *w)
 	timeout_queue_init(&t->session_touch, w->loop, touch, on_touch);
 }
 
-static void on_leave(struct ev_loop *loop, ev_timer *timer, int events)
+static void on_stay_over(struct conn *c)
 {
-	struct exchange *x = container_of(timer, struct exchange, leave);
+	struct exchange *x = c->exchange;
 
-	turn_enter("exchange leave");
-	(void)loop;
-	(void)events;
 	x->leaving = true;
-	x->conn->close_after = true;
+	c->close_after = true;
 	if (x->subscriber)
 		feed_drain(x);
 	else
@@ -326,9 +325,8 @@ void exchange_drain(struct exchange *x)
 	/* One that has not begun comes here when it does. */
 	if (!exchange_is_endless(x) || !x->answering || x->leaving || x->conn->listener->inner)
 		return;
-	ev_timer_stop(w->loop, &x->leave);
-	ev_timer_set(&x->leave, drain_wait(w), 0);
-	ev_timer_start(w->loop, &x->leave);
+	if (stay_begin(&x->stay, x->conn, on_stay_over))
+		LOG_TEXT(w->log, LOG_LEVEL_WARN, "a stream will be cut: out of memory");
 }
 
 static void handle_head(struct conn *c, const struct http_head *head)
@@ -343,7 +341,6 @@ static void handle_head(struct conn *c, const struct http_head *head)
 	x->worker = w;
 	x->conn = c;
 	x->outcome = METRIC_OUTCOME_OK;
-	ev_timer_init(&x->leave, on_leave, 0, 0);
 	c->exchange = x;
 	TAILQ_INSERT_TAIL(&w->exchanges, x, link);
 	admission_head(x, head);

@@ -37,6 +37,7 @@ struct http_sse;
 struct inlet;
 struct lease;
 struct listening;
+struct stay;
 struct subscriber;
 struct resume;
 struct route;
@@ -103,11 +104,11 @@ struct exchange {
 	bool answering;        /* conn_begin was called */
 	bool upstream_session; /* the upstream keeps a session, which it may lose */
 	bool noted;            /* the first piece of a JSON answer was looked at */
-	bool leaving;          /* at the next event boundary, see `leave` */
+	bool leaving;          /* at the next event boundary: its stay is over */
 	struct sse sse;
 	uint64_t expected; /* bytes of a JSON answer; 0: unknown */
 	struct timeout heartbeat, touch;
-	ev_timer leave;              /* the worker drains: the stream is to end then */
+	struct stay *stay;           /* of a stream while the worker drains */
 	struct handshake *handshake; /* only for initialize */
 
 	/* For log and metrics. */

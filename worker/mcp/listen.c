@@ -6,11 +6,11 @@
 #include <string.h>
 
 #include "common/clock.h"
-#include "common/turn.h"
 #include "worker/mcp/access.h"
 #include "worker/mcp/source.h"
 #include "worker/mcp/streams.h"
 #include "worker/route.h"
+#include "worker/stay.h"
 
 /* Seconds: after a failure; after a change, as these come in bursts. */
 static const double again_after = 1, soon_after = 0.05;
@@ -26,13 +26,13 @@ struct listening {
 	struct hearer hearer;
 	struct session_call lookup;
 	struct timeout look; /* at the session */
-	struct timeout_queue *look_queue;
 	struct timeout heartbeat, touch;
-	ev_timer leave; /* the worker drains: it is to end then */
+	struct stay *stay; /* while the worker drains */
 	uint64_t started;
 	struct session_id session;
-	bool begun;   /* the conn is its own; before, it is the exchange's */
-	char trace[]; /* for the log, see exchange.h */
+	bool begun;     /* the conn is its own; before, it is the exchange's */
+	bool look_soon; /* of the queues, that of `look` */
+	char trace[];   /* for the log, see exchange.h */
 };
 
 static void look(struct listening *l);
@@ -43,6 +43,13 @@ static struct worker *worker_of(const struct listening *l)
 	return l->conn->worker;
 }
 
+static struct timeout_queue *look_queue(const struct listening *l)
+{
+	struct worker_timeouts *t = &worker_of(l)->timeouts;
+
+	return l->look_soon ? &t->listen_soon : &t->listen_again;
+}
+
 /* --- the end --- */
 
 static void listening_close(struct listening *l)
@@ -51,11 +58,11 @@ static void listening_close(struct listening *l)
 
 	source_leave(&l->hearer);
 	session_call_cancel(w->sessions, &l->lookup);
-	if (timeout_armed(&l->look))
-		timeout_disarm(l->look_queue, &l->look);
+	timeout_disarm(look_queue(l), &l->look);
 	timeout_disarm(&w->timeouts.listen_heartbeat, &l->heartbeat);
 	timeout_disarm(&w->timeouts.listen_touch, &l->touch);
-	ev_timer_stop(w->loop, &l->leave);
+	if (l->stay)
+		stay_stop(l->stay);
 	mailbox_close(&l->box);
 	LIST_REMOVE(l, link);
 	LIST_INSERT_HEAD(&w->closed_listenings, l, link);
@@ -72,6 +79,7 @@ void listenings_free_closed(struct worker *w)
 
 	while ((l = LIST_FIRST(&w->closed_listenings))) {
 		LIST_REMOVE(l, link);
+		free(l->stay);
 		free(l);
 	}
 }
@@ -113,26 +121,18 @@ static void end_stream(struct listening *l)
 		finish(l, METRIC_OUTCOME_OK);
 }
 
-static void on_leave(struct ev_loop *loop, ev_timer *timer, int events)
+static void on_stay_over(struct conn *c)
 {
-	struct listening *l = container_of(timer, struct listening, leave);
-
-	turn_enter("listen leave");
-	(void)loop;
-	(void)events;
-	l->conn->close_after = true;
-	end_stream(l);
+	c->close_after = true;
+	end_stream(c->listening);
 }
 
 static void drain(struct listening *l)
 {
-	struct worker *w = worker_of(l);
-
 	if (!l->begun || l->conn->listener->inner)
 		return;
-	ev_timer_stop(w->loop, &l->leave);
-	ev_timer_set(&l->leave, drain_wait(w), 0);
-	ev_timer_start(w->loop, &l->leave);
+	if (stay_begin(&l->stay, l->conn, on_stay_over))
+		LOG_TEXT(worker_of(l)->log, LOG_LEVEL_WARN, "a stream will be cut: out of memory");
 }
 
 void listenings_drain(struct worker *w)
@@ -145,18 +145,17 @@ void listenings_drain(struct worker *w)
 
 /* --- what it is to hear --- */
 
-static void look_after(struct listening *l, struct timeout_queue *queue)
+static void look_after(struct listening *l, bool soon)
 {
-	if (timeout_armed(&l->look))
-		timeout_disarm(l->look_queue, &l->look);
-	l->look_queue = queue;
-	timeout_arm(queue, &l->look);
+	timeout_disarm(look_queue(l), &l->look);
+	l->look_soon = soon;
+	timeout_arm(look_queue(l), &l->look);
 }
 
 static void hear(struct listening *l, const struct session_record *record)
 {
 	if (source_hear(&l->hearer, l->route->upstream, record->state))
-		look_after(l, &worker_of(l)->timeouts.listen_again);
+		look_after(l, false);
 }
 
 static void on_record(struct session_call *call, int status, const struct session_record *record)
@@ -168,7 +167,7 @@ static void on_record(struct session_call *call, int status, const struct sessio
 	else if (status == -ENOENT) /* it ended */
 		end_stream(l);
 	else
-		look_after(l, &worker_of(l)->timeouts.listen_again);
+		look_after(l, false);
 }
 
 static void look(struct listening *l)
@@ -183,7 +182,7 @@ static void look(struct listening *l)
 	if (record)
 		hear(l, record);
 	else if (error)
-		look_after(l, &worker_of(l)->timeouts.listen_again);
+		look_after(l, false);
 }
 
 static void on_look(struct timeout_queue *queue, struct timeout *timeout)
@@ -198,7 +197,7 @@ void listen_changed(struct worker *w, const struct session_id *session)
 	struct listening *l = box ? container_of(box, struct listening, box) : NULL;
 
 	if (l && l->begun)
-		look_after(l, &w->timeouts.listen_soon);
+		look_after(l, true);
 }
 
 /* --- what it hears --- */
@@ -222,7 +221,7 @@ void listen_lost(struct hearer *h)
 	struct listening *l = container_of(h, struct listening, hearer);
 
 	if (!timeout_armed(&l->look))
-		look_after(l, &worker_of(l)->timeouts.listen_again);
+		look_after(l, false);
 }
 
 /* --- the client's stream --- */
@@ -292,7 +291,7 @@ void listen_start(struct exchange *x)
 {
 	struct worker *w = x->worker;
 	size_t trace = strlen(x->trace) + 1;
-	struct listening *l = calloc(1, sizeof(*l) + trace);
+	struct listening *l = calloc(1, offsetof(struct listening, trace) + trace);
 
 	if (!l) {
 		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
@@ -303,7 +302,6 @@ void listen_start(struct exchange *x)
 	l->session = x->session;
 	l->box.opened = on_opened;
 	l->box.mail = on_mail;
-	ev_timer_init(&l->leave, on_leave, 0, 0);
 	memcpy(l->trace, x->trace, trace);
 	LIST_INSERT_HEAD(&w->listenings, l, link);
 	x->listening = l;
