@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <uthash.h>
 
 #include "common/raw.h"
@@ -18,11 +19,11 @@ enum { KEY_MAX = 2 * SESSION_STATE_MAX };
 static const double again_after = 1; /* seconds, after an end or failure */
 
 struct source {
-	UT_hash_handle hh;
-	LIST_ENTRY(source) link; /* worker's closed_sources */
+	union {
+		UT_hash_handle hh;       /* in its upstream's table */
+		LIST_ENTRY(source) link; /* closed: in the worker's closed_sources */
+	};
 	struct upstream *upstream;
-	/* What it is for, as a raw array: capabilities, clientInfo or null, URIs. */
-	struct buffer key;
 	struct fanout fanout; /* of whole events */
 	struct upstream_call call;
 	struct buffer body;
@@ -30,7 +31,8 @@ struct source {
 	struct era_wait era;
 	struct timeout again;
 	bool acknowledged;
-	bool gap; /* something may have been missed */
+	bool gap;   /* something may have been missed */
+	char key[]; /* what it is for, as a raw array: capabilities, clientInfo or null, URIs */
 };
 
 static void ask(struct source *s);
@@ -50,21 +52,17 @@ static int key_of(struct span state, struct buffer *out)
 	return c.error;
 }
 
-/* Takes the key. */
-static struct source *source_open(struct upstream *u, struct buffer *key)
+static struct source *source_open(struct upstream *u, struct span key)
 {
-	struct source *s = calloc(1, sizeof(*s));
+	struct source *s = calloc(1, offsetof(struct source, key) + key.n);
 
 	if (!s)
 		return NULL;
 	s->upstream = u;
 	s->call.upstream = u;
 	fanout_init(&s->fanout, &s->call, listen_hears);
-	buffer_keep(key, buffer_span(key));
-	s->key = *key;
-	*key = (struct buffer){0};
-	struct span k = buffer_span(&s->key);
-	HASH_ADD_KEYPTR(hh, u->sources, k.p, k.n, s);
+	memcpy(s->key, key.p, key.n);
+	HASH_ADD_KEYPTR(hh, u->sources, s->key, key.n, s);
 	return s;
 }
 
@@ -86,7 +84,6 @@ void sources_free_closed(struct worker *w)
 
 	while ((s = LIST_FIRST(&w->closed_sources))) {
 		LIST_REMOVE(s, link);
-		buffer_release(&s->key);
 		fanout_free(&s->fanout);
 		buffer_release(&s->call.head);
 		buffer_release(&s->body);
@@ -175,7 +172,7 @@ static void on_era(struct era_wait *wait, enum era era, int reason, const char *
 static int build(struct source *s, const struct mcp_method *method)
 {
 	struct upstream *u = s->upstream;
-	struct span rest = buffer_span(&s->key), uris = {0};
+	struct span rest = {s->key, s->hh.keylen}, uris = {0};
 	struct client_identity who = {0}; /* log messages never come this way: no level */
 	struct compose c = {.out = &s->body, .bound = 8 * SESSION_STATE_MAX};
 	struct buffer fields = {0};
@@ -383,7 +380,7 @@ int source_hear(struct hearer *h, struct upstream *u, struct span state)
 	HASH_FIND(hh, u->sources, k.p, k.n, s);
 	is_new = !s;
 	if (is_new)
-		s = source_open(u, &key);
+		s = source_open(u, k);
 	buffer_release(&key);
 	if (!s)
 		return -ENOMEM;

@@ -98,7 +98,7 @@ static void connection_release(struct upstream_connection *uc, bool reusable)
 		upstream_connection_close(uc);
 		return;
 	}
-	uc->served++;
+	uc->served = true;
 	uc->pooled = true;
 	TAILQ_INSERT_HEAD(&u->idle, uc, link);
 	u->idle_count++;
@@ -112,7 +112,7 @@ static void connection_failed(
     struct upstream_connection *uc, enum metric_reason reason, const char *detail)
 {
 	struct upstream_call *call = uc->call;
-	bool stale = call && uc->served > 0 && !uc->received && !call->fresh;
+	bool stale = call && uc->served && !uc->received && !call->fresh;
 
 	if (!call) {
 		upstream_connection_close(uc);

@@ -57,8 +57,8 @@ struct upstream_connection {
 	struct reader reader;
 	struct buffer in; /* an incomplete head */
 	struct timeout idle;
-	unsigned attempt; /* index of the address */
-	unsigned served;  /* calls completed before this one */
+	uint8_t attempt; /* index of the address */
+	bool served;     /* a call before this one */
 	bool connecting, pooled, posted, received, keep_alive, closed;
 };
 
@@ -99,12 +99,21 @@ struct upstream_call {
 	struct upstream *upstream;
 	struct upstream_connection *connection;
 	const struct upstream_call_ops *ops;
-	enum call_state state;
-	enum upstream_action action;
 	struct buffer head; /* request line and fields, complete */
 	struct span body;   /* the caller's */
 	struct session_id session;
-	bool single;            /* the body is one request, which has one answer */
+	enum call_state state : 8;
+	enum upstream_action action : 8;
+	bool single;     /* the body is one request, which has one answer */
+	bool repeatable; /* may be sent again although it was written (mcp/method.h) */
+	bool stream;   /* a stream that is quiet for as long as it likes: only the connect deadline
+			  applies */
+	bool fresh;    /* not on a pooled connection: one of these turned out to be stale */
+	bool answered; /* its head was delivered */
+	bool paused;
+	/* By way of the keeper, as what is at the end. */
+	bool by_keeper, sent, accepted;
+	bool settled;           /* the keeper has nothing more for it */
 	const char *child_name; /* the upstream's session, valid while it starts; "": none */
 	/* The status that goes with a lone answer over HTTP; NULL: always 200. */
 	unsigned (*status_of)(struct span answer);
@@ -114,16 +123,7 @@ struct upstream_call {
 	struct timeout_queue *progress_queue;
 	struct timeout total;
 	double failing_since; /* clock_coarse(), of connecting; 0: not */
-	bool repeatable;      /* may be sent again although it was written (mcp/method.h) */
-	bool stream;   /* a stream that is quiet for as long as it likes: only the connect deadline
-			  applies */
-	bool fresh;    /* not on a pooled connection: one of these turned out to be stale */
-	bool answered; /* its head was delivered */
-	bool paused;
-	/* By way of the keeper. */
-	bool by_keeper, sent, accepted;
-	bool settled; /* the keeper has nothing more for it */
-	int pending;  /* answers to come */
+	int pending;          /* answers to come */
 	uint32_t request;
 	uint64_t child;
 };
