@@ -1,6 +1,7 @@
 // Streams of legacy clients that would ask a stateless upstream the same share one subscriptions/listen.
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
+import net from 'node:net';
 import { binary, events, Margay, RawSession, reply, ScriptedServer, until } from './harness.mjs';
 import { P } from './modern.mjs';
 
@@ -157,6 +158,62 @@ describe('streams of legacy clients at a stateless upstream', OPTIONS, () => {
 		open[0].write(`${lines.map((line) => `data: ${line}\n`).join('')}\n`);
 		await until('it hears', heardAll([one], 1));
 		assert.deepEqual(one.heard[0].params.more, { x: 2 });
+	});
+
+	// A stream on a socket, and all that came on it.
+	function stream({ id }, headers = '') {
+		const { port } = new URL(margay.url);
+		const socket = net.connect(Number(port), '127.0.0.1');
+		const one = { text: '', over: false, send: (text) => socket.write(text), close: () => socket.destroy() };
+		socket.setEncoding('latin1').on('data', (data) => (one.text += data));
+		socket.once('close', () => (one.over = true)).on('error', () => {});
+		one.send(
+			`GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: ${id}\r\n${headers}\r\n`,
+		);
+		return one;
+	}
+	const streamLines = () => margay.log().filter(({ message, method }) => message === 'request' && method === 'stream');
+
+	// Control: without its own handler put back, the next request of the connection meets none.
+	test('one that ends is logged and counted once, and its connection serves on', async () => {
+		const trace = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+		const session = await RawSession.open(margay.url);
+		const one = stream(session, `traceparent: ${trace}\r\n`);
+		await until('it listens', () => alive().length === 1);
+		assert.equal((await margay.metrics()).sum('margay_streams_open'), 1);
+		assert.equal(streamLines().length, 0);
+		await session.delete();
+		await until('its stream ends', () => one.text.endsWith('\n\n\r\n0\r\n\r\n'));
+		assert.match(one.text, /retry: [12]\d{3}\n/);
+		await until('it is logged', () => streamLines().length === 1);
+		const [line] = streamLines();
+		const { route, status, outcome } = line;
+		assert.deepEqual([route, status, outcome, line.trace], ['/mcp', 200, 'ok', trace]);
+		assert.ok(session.id.startsWith(line.session) && line.session.length > 0);
+		assert.equal((await margay.metrics()).sum('margay_streams_open'), 0);
+		one.text = '';
+		one.send('GET /none HTTP/1.1\r\nHost: localhost\r\n\r\n');
+		await until('it is answered', () => one.text.startsWith('HTTP/1.1 404'));
+		// One that is given up is over, too.
+		const other = stream(await RawSession.open(margay.url));
+		await until('it listens', () => alive().length === 1);
+		other.close();
+		await until('it is logged', () => streamLines().length === 2);
+		assert.equal(streamLines()[1].outcome, 'aborted');
+		assert.equal((await margay.metrics()).sum('margay_streams_open'), 0);
+		one.close();
+	});
+
+	test('one that is quiet has heartbeats, and is over when its worker drains', async () => {
+		margay.write({ timeouts: { sse_heartbeat: '1s', drain_spread: '1s', drain_timeout: '1h' } });
+		assert.equal((await margay.command('reload')).code, 0);
+		const one = stream(await RawSession.open(margay.url));
+		await until('heartbeats come', () => one.text.split(':\n\n').length > 2);
+		assert.equal((await margay.command('reload')).code, 0);
+		await until('it is over', () => one.over);
+		assert.match(one.text, /retry: [12]\d{3}\n\r\n1\r\n\n\r\n0\r\n\r\n$/);
+		await until('its worker is gone', async () => (await margay.status()).workers.length === 1);
+		assert.equal((await margay.metrics()).sum('margay_drain_forced_total'), 0);
 	});
 
 	// Control: if it was waited for, the others would hear nothing more.
