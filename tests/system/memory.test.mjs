@@ -17,6 +17,7 @@ const rows = [
 	['listen_stream', 1000, 2048],
 	['listen_stream_translated', 1000, 2048],
 	['get_stream_translated', 1000, 2048],
+	['get_stream_alone', 1000, 2048],
 ];
 
 for (const [kind, count, bytes] of rows)
