@@ -85,6 +85,9 @@ void fanout_leave(struct hearer *h)
 	if (f->next == h)
 		f->next = TAILQ_NEXT(h, link);
 	TAILQ_REMOVE(&f->hearers, h, link);
+	/* Nobody is left for whom it came. The news may still be read by whoever leaves. */
+	if (TAILQ_EMPTY(&f->hearers))
+		buffer_release(&f->fresh);
 }
 
 void fanout_timeouts_init(struct worker *w)

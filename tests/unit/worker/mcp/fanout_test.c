@@ -27,6 +27,7 @@ struct hall {
 static struct hall *hall;
 static struct hearer *leaves; /* when the next news are given; all: with the fanout */
 static bool all_leave;
+static struct hearer *comes; /* when all have left; then it is not closed */
 
 static void on_give(struct hearer *h, struct span news)
 {
@@ -44,8 +45,12 @@ static void on_give(struct hearer *h, struct span news)
 	}
 	while (all_leave && !TAILQ_EMPTY(&hall->fanout.hearers))
 		fanout_leave(TAILQ_FIRST(&hall->fanout.hearers));
-	if (all_leave)
+	if (all_leave && comes)
+		fanout_join(&hall->fanout, comes);
+	else if (all_leave)
 		fanout_close(&hall->fanout);
+	if (comes)
+		all_leave = false;
 }
 
 static struct fanout *hall_open(unsigned ears)
@@ -214,5 +219,43 @@ Test(fanout, may_be_closed_by_whom_it_gives_to)
 	fanout_deliver(f);
 	cr_assert_eq(hall->given, 1U);
 	cr_assert_not(timeout_armed(&f->more));
+	hall_close();
+}
+
+/* A feed outlives its hearers when somebody waits to be acknowledged. */
+static void expect_to_hear_the_next_only(struct ear *ear, unsigned given)
+{
+	finish();
+	cr_assert_eq(hall->given, given, "to nobody");
+	cr_assert_eq(hall->fanout.news.capacity + hall->fanout.fresh.capacity, 0U);
+	come("c");
+	fanout_deliver(&hall->fanout);
+	cr_assert_eq(hall->given, given + 1);
+	cr_assert_str_eq(ear->heard, "c");
+}
+
+Test(fanout, what_was_for_those_who_left_is_not_for_those_who_come)
+{
+	struct fanout *f = hall_open(EARS - 1);
+
+	come("a");
+	fanout_deliver(f);
+	come("b");
+	while (!TAILQ_EMPTY(&f->hearers))
+		fanout_leave(TAILQ_FIRST(&f->hearers));
+	fanout_join(f, &hall->ears[EARS - 1].hearer);
+	expect_to_hear_the_next_only(&hall->ears[EARS - 1], 64);
+	hall_close();
+}
+
+Test(fanout, nor_when_all_leave_while_one_of_them_is_given_it)
+{
+	struct fanout *f = hall_open(EARS - 1);
+
+	come("a");
+	comes = &hall->ears[EARS - 1].hearer;
+	all_leave = true;
+	fanout_deliver(f);
+	expect_to_hear_the_next_only(&hall->ears[EARS - 1], 1);
 	hall_close();
 }
