@@ -4,7 +4,7 @@ import { after, before, beforeEach, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { binary, Margay, RawSession, reply, ScriptedServer, until } from './harness.mjs';
-import { send } from './modern.mjs';
+import { P, send } from './modern.mjs';
 
 const OPTIONS = { timeout: 60_000, skip: binary ? false : 'needs MARGAY_BIN' };
 const MIB = 1024 * 1024;
@@ -20,6 +20,7 @@ const VALUES = {
 };
 
 const modernAnswers = {
+	initialize: ({ response }) => response.writeHead(400).end(),
 	'server/discover': ({ response, message }) =>
 		reply(response, message, {
 			resultType: 'complete',
@@ -66,7 +67,7 @@ for (const [era, { open, server: answers, result }] of Object.entries(ERAS))
 		let call;
 
 		before(async () => {
-			server = await ScriptedServer.start();
+			server = await ScriptedServer.start(answers);
 			margay = await Margay.start({
 				upstream: server.url,
 				config: { limits: { body_size: 16 * MIB } },
@@ -91,8 +92,24 @@ for (const [era, { open, server: answers, result }] of Object.entries(ERAS))
 				const { status, text } = await call(value);
 				assert.equal(status, 200);
 				const { params } = server.seen.findLast(({ message }) => message?.method === 'tools/call').message;
+				assert.equal(`${P}protocolVersion` in (params._meta ?? {}), era === 'legacy', 'it was translated');
 				assert.equal(digest(params.arguments), digest({ value }));
 				assert.equal(digest(JSON.parse(text).result.structuredContent), digest({ value }));
+			});
+
+		if (era === 'legacy')
+			test('a request that the upstream wants again is made again as it was', async () => {
+				server.on['tools/call'] = ({ response, message: { id, params } }) =>
+					reply(response, { id }, params.requestState
+						? result(params.arguments.value)
+						: { resultType: 'input_required', requestState: 'more' });
+				const { text } = await call(VALUES.escapes);
+				assert.equal(server.count('tools/call'), 2);
+				const [first, second] = server.seen
+					.filter(({ message }) => message?.method === 'tools/call')
+					.map(({ message }) => digest(message.params.arguments));
+				assert.equal(second, first);
+				assert.equal(digest(JSON.parse(text).result.structuredContent.value), digest(VALUES.escapes));
 			});
 
 		test('calls that are made at once are not mixed up', async () => {

@@ -50,7 +50,7 @@ struct span errand_take_request(struct errand *r)
 {
 	r->taken = r->exchange->body;
 	r->exchange->body = (struct buffer){0};
-	r->scanning = r->exchange->scanning;
+	r->found = r->exchange->scanning;
 	r->exchange->scanning = NULL;
 	return buffer_span(&r->taken);
 }
@@ -105,6 +105,7 @@ void errands_free_closed(struct worker *w)
 		buffer_release(&r->outgoing);
 		buffer_release(&r->kept);
 		sse_data_release(&r->events);
+		scanning_free(r->found);
 		scanning_free(r->scanning);
 		splicing_free(r->splicing);
 		free(r->record);

@@ -51,7 +51,8 @@ struct errand {
 	struct upstream_call call;
 	struct buffer taken;       /* the exchange's body, when that is long; lent */
 	struct buffer body;        /* the request as it goes to the upstream */
-	struct scanning *scanning; /* of that, or of `incoming`, when it is long */
+	struct scanning *found;    /* in `taken` */
+	struct scanning *scanning; /* of `incoming`, when that is long */
 	struct splicing *splicing; /* of `body` or `outgoing`, then */
 	void (*spliced)(struct errand *r);
 	struct buffer incoming; /* an answer in JSON, as it comes */

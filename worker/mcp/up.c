@@ -220,7 +220,7 @@ static int keep_client(
 	struct exchange *x = r->exchange;
 	struct span token = e->progress_token.p ? e->progress_token : SPAN("");
 	struct span parts[] = {x->id, token, record->state, buffer_span(&x->body)};
-	bool taken = parts[3].n > SCANNING_SHORT;
+	bool taken = x->scanning != NULL;
 	unsigned count = taken ? 3 : 4;
 	size_t bound = 0;
 
@@ -271,38 +271,21 @@ static int send_scanned(
 
 int up_send(struct errand *r, const struct retry_inputs *inputs)
 {
-	struct worker *w = r->worker;
+	struct envelope *e = &r->worker->envelope;
 	struct envelope_fault fault;
 
-	if (envelope_scan(r->request, w->config->limits.json_depth, &w->envelope, &fault))
+	if (r->found)
+		return send_scanned(r, scanning_found(r->found), inputs);
+	if (envelope_scan(r->request, r->worker->config->limits.json_depth, e, &fault))
 		return -EINVAL;
-	return send_scanned(r, &w->envelope, inputs);
-}
-
-static void on_scanned(void *owner, int error, const struct envelope_fault *fault)
-{
-	struct errand *r = owner;
-
-	(void)fault;
-	if (error || send_scanned(r, &r->worker->envelope, NULL))
-		errand_fail(r, METRIC_REASON_LIMIT, "out of memory");
+	return send_scanned(r, e, inputs);
 }
 
 static void on_catalogue(struct catalogue_wait *wait)
 {
 	struct errand *r = container_of(wait, struct errand, catalogue);
-	bool sent;
 
-	if (r->tries == 0 && r->scanning) {
-		sent = !send_scanned(r, scanning_found(r->scanning), NULL);
-	} else if (r->request.n > SCANNING_SHORT) {
-		scanning_free(r->scanning);
-		r->scanning = scanning_start(r->worker, r->request, on_scanned, r);
-		sent = r->scanning != NULL;
-	} else {
-		sent = !up_send(r, NULL);
-	}
-	if (!sent)
+	if (up_send(r, NULL))
 		errand_fail(r, METRIC_REASON_LIMIT, "out of memory");
 }
 
