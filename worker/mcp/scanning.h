@@ -1,38 +1,24 @@
-/*
- * scanning: a message or batch that is too long to be scanned in one turn of the loop.
- *
- * SCANNING_STEP bytes a turn, so that neighbours are served between them. What was found stays here
- * until it is freed: nothing that long is scanned twice. The text is its owner's, and stays where
- * it is.
- */
+/* scanning: common/scanning.h with a worker's loop, depth and envelope. */
 #ifndef MARGAY_WORKER_MCP_SCANNING_H
 #define MARGAY_WORKER_MCP_SCANNING_H
 
-#include "common/envelope.h"
+#include "common/scanning.h"
+#include "worker/worker.h"
 
-struct scanning;
-struct worker;
+/* A batch. */
+MUST_CHECK static inline struct scanning *scanning_start_batch(struct worker *w, struct span text,
+    int (*each)(void *owner, const struct envelope *message), scanning_done *done, void *owner)
+{
+	struct scanning_place place = {w->loop, &w->envelope, w->config->limits.json_depth};
 
-/* Bytes: what is scanned in one go, at most, and else in a turn. The worst text takes 3 ns a byte.
- */
-enum { SCANNING_SHORT = 64 * 1024, SCANNING_STEP = 16 * 1024 };
+	return scanning_begin(place, text, each, done, owner);
+}
 
-/* In a later turn; what was found is in the worker's envelope. `error` as of envelope_scan, or of
- * envelope_batch. The scanning may be freed in it. */
-typedef void scanning_done(void *owner, int error, const struct envelope_fault *fault);
-
-/* One message. NULL when memory is short. */
-struct scanning *scanning_start(
-    struct worker *w, struct span text, scanning_done *done, void *owner) MUST_CHECK;
-/* A batch, of which `each` gets every message, as in envelope_batch, some in a turn. */
-struct scanning *scanning_start_batch(struct worker *w, struct span text,
-    int (*each)(void *owner, const struct envelope *message), scanning_done *done,
-    void *owner) MUST_CHECK;
-/* What was found in a message, into the worker's envelope. */
-const struct envelope *scanning_found(const struct scanning *s);
-/* Nothing comes any more, but what was found is kept. */
-void scanning_stop(struct scanning *s);
-/* NULL is nothing. */
-void scanning_free(struct scanning *s);
+/* One message. */
+MUST_CHECK static inline struct scanning *scanning_start(
+    struct worker *w, struct span text, scanning_done *done, void *owner)
+{
+	return scanning_start_batch(w, text, NULL, done, owner);
+}
 
 #endif

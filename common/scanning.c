@@ -1,14 +1,13 @@
 /* scanning: see scanning.h. */
-#include "worker/mcp/scanning.h"
+#include "common/scanning.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 #include "common/turn.h"
-#include "worker/worker.h"
 
 struct scanning {
-	struct worker *worker;
+	struct scanning_place place;
 	struct envelope_steps *steps;
 	int (*each)(void *owner, const struct envelope *message); /* NULL: no batch */
 	scanning_done *done;
@@ -25,7 +24,7 @@ static void on_turn(struct ev_loop *loop, ev_timer *timer, int events)
 	(void)events;
 	int error = s->each
 			? envelope_batch_step(s->steps, SCANNING_STEP, s->each, s->owner, &fault)
-			: envelope_step(s->steps, SCANNING_STEP, &s->worker->envelope, &fault);
+			: envelope_step(s->steps, SCANNING_STEP, s->place.envelope, &fault);
 	if (error != -EAGAIN) {
 		s->done(s->owner, error, &fault);
 		return;
@@ -34,41 +33,35 @@ static void on_turn(struct ev_loop *loop, ev_timer *timer, int events)
 	ev_timer_start(loop, timer);
 }
 
-struct scanning *scanning_start_batch(struct worker *w, struct span text,
+struct scanning *scanning_begin(struct scanning_place place, struct span text,
     int (*each)(void *owner, const struct envelope *message), scanning_done *done, void *owner)
 {
 	struct scanning *s = calloc(1, sizeof(*s));
 
 	if (s)
-		s->steps = envelope_steps_begin(text, w->config->limits.json_depth);
+		s->steps = envelope_steps_begin(text, place.depth);
 	if (!s || !s->steps) {
 		free(s);
 		return NULL;
 	}
-	s->worker = w;
+	s->place = place;
 	s->each = each;
 	s->done = done;
 	s->owner = owner;
 	ev_timer_init(&s->turn, on_turn, 0, 0);
-	ev_timer_start(w->loop, &s->turn);
+	ev_timer_start(place.loop, &s->turn);
 	return s;
-}
-
-struct scanning *scanning_start(
-    struct worker *w, struct span text, scanning_done *done, void *owner)
-{
-	return scanning_start_batch(w, text, NULL, done, owner);
 }
 
 const struct envelope *scanning_found(const struct scanning *s)
 {
-	envelope_steps_found(s->steps, &s->worker->envelope);
-	return &s->worker->envelope;
+	envelope_steps_found(s->steps, s->place.envelope);
+	return s->place.envelope;
 }
 
 void scanning_stop(struct scanning *s)
 {
-	ev_timer_stop(s->worker->loop, &s->turn);
+	ev_timer_stop(s->place.loop, &s->turn);
 }
 
 void scanning_free(struct scanning *s)
