@@ -1,11 +1,16 @@
 /* lines: see lines.h. */
 #include "common/lines.h"
 
-static void give_line(struct span line, const struct lines_ops *ops, void *context)
+static struct span without_return(struct span line)
 {
 	if (line.n > 0 && line.p[line.n - 1] == '\r')
 		line.n--;
-	ops->line(context, line);
+	return line;
+}
+
+static void give_line(struct span line, const struct lines_ops *ops, void *context)
+{
+	ops->line(context, without_return(line));
 }
 
 static void skip(struct lines *l, struct span beginning, const struct lines_ops *ops, void *context)
@@ -43,6 +48,19 @@ static void end_line(struct lines *l, struct span piece, const struct lines_ops 
 	}
 }
 
+/* Keep a long line, whose last `n` bytes begin `bytes`, and what follows it. False when it is
+ * short, too long, or memory is. */
+static bool hold(struct lines *l, struct span bytes, size_t n)
+{
+	size_t length = buffer_length(&l->part) + n;
+
+	if (l->skipping || l->at_once == 0 || length <= l->at_once || length > l->max ||
+	    buffer_append(&l->part, bytes.p, bytes.n, l->max + bytes.n))
+		return false;
+	l->held = length + 1;
+	return true;
+}
+
 void lines_feed(struct lines *l, struct span bytes, const struct lines_ops *ops, void *context)
 {
 	while (bytes.n > 0) {
@@ -52,7 +70,44 @@ void lines_feed(struct lines *l, struct span bytes, const struct lines_ops *ops,
 			keep_part(l, bytes, ops, context);
 			return;
 		}
+		if (hold(l, bytes, n))
+			return;
 		end_line(l, (struct span){bytes.p, n}, ops, context);
 		bytes = (struct span){end + 1, bytes.n - n - 1};
 	}
+}
+
+struct span lines_held(const struct lines *l)
+{
+	struct span part = buffer_span(&l->part);
+
+	return without_return((struct span){part.p, l->held > 0 ? l->held - 1 : 0});
+}
+
+void lines_release(struct lines *l, const struct lines_ops *ops, void *context)
+{
+	struct buffer whole = l->part;
+	struct span rest = buffer_span(&whole);
+
+	rest = (struct span){rest.p + l->held, rest.n - l->held};
+	l->part = (struct buffer){0};
+	l->held = 0;
+	lines_feed(l, rest, ops, context);
+	buffer_release(&whole);
+}
+
+int lines_restore(struct lines *l, struct span part)
+{
+	int error = buffer_append(&l->part, part.p, part.n, part.n);
+	const char *end = error ? NULL : memchr(buffer_span(&l->part).p, '\n', part.n);
+
+	l->held = end ? (size_t)(end - buffer_span(&l->part).p) + 1 : 0;
+	return error;
+}
+
+void lines_clear(struct lines *l)
+{
+	buffer_release(&l->part);
+	l->held = 0;
+	l->skipping = false;
 }

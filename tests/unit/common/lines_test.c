@@ -74,3 +74,57 @@ Test(lines, a_line_of_exactly_the_bound_is_one)
 	expect("<1234><1234>");
 	cr_expect_eq(too_long, 1);
 }
+
+Test(lines, a_long_one_is_held_with_what_follows)
+{
+	struct lines l = {.max = 64, .at_once = 8};
+
+	too_long = 0;
+	lines_feed(&l, SPAN("12345678\n123456"), &ops, NULL);
+	expect("<12345678>");
+	cr_expect_eq(lines_held(&l).n, 0);
+	lines_feed(&l, SPAN("789\r\nnext\nand an even longer one\nla"), &ops, NULL);
+	expect("");
+	cr_expect(span_equal(lines_held(&l), SPAN("123456789")));
+	cr_expect(lines_midway(&l));
+	lines_release(&l, &ops, NULL);
+	expect("<next>");
+	cr_expect(span_equal(lines_held(&l), SPAN("and an even longer one")));
+	lines_release(&l, &ops, NULL);
+	cr_expect_eq(lines_held(&l).n, 0);
+	lines_feed(&l, SPAN("st\n"), &ops, NULL);
+	expect("<last>");
+	cr_expect_not(lines_midway(&l));
+	cr_expect_eq(too_long, 0);
+	buffer_release(&l.part);
+}
+
+Test(lines, one_that_is_too_long_is_not_held)
+{
+	struct lines l = {.max = 10, .at_once = 8};
+
+	too_long = 0;
+	lines_feed(&l, SPAN("12345678901\n123456789\n"), &ops, NULL);
+	cr_expect_eq(too_long, 1);
+	cr_expect(span_equal(lines_held(&l), SPAN("123456789")));
+	cr_expect_not(lines_midway(&l));
+	lines_clear(&l);
+	cr_expect_eq(lines_held(&l).n, 0);
+}
+
+Test(lines, go_on_where_another_was)
+{
+	struct lines l = {.max = 64, .at_once = 8};
+
+	cr_assert_eq(lines_restore(&l, SPAN("a whole one\nand a pa")), 0);
+	cr_expect(span_equal(lines_held(&l), SPAN("a whole one")));
+	cr_expect(lines_midway(&l));
+	lines_release(&l, &ops, NULL);
+	lines_feed(&l, SPAN("rt\n"), &ops, NULL);
+	cr_expect(span_equal(lines_held(&l), SPAN("and a part")));
+	lines_clear(&l);
+	cr_assert_eq(lines_restore(&l, SPAN("par")), 0);
+	cr_expect_eq(lines_held(&l).n, 0);
+	lines_feed(&l, SPAN("t\n"), &ops, NULL);
+	expect("<part>");
+}
