@@ -4,6 +4,7 @@
 
 #include "common/clock.h"
 #include "common/ipc/wire.h"
+#include "common/raw.h"
 #include "master/keeper/peer.h"
 
 enum { HELD_BYTES_MAX = 256 * 1024, KEPT_MAX = 16 * 1024 * 1024 };
@@ -224,16 +225,15 @@ void link_release(struct link *l)
 void link_expire(struct link *l, double now)
 {
 	struct instance *i = l->instance;
-	struct envelope_fault fault;
+	struct span id;
 	struct text *t;
 
 	while ((t = TAILQ_FIRST(&l->held)) && now - t->since >= held_patience) {
 		struct span message = {t->p, t->n};
-		struct envelope *e = &i->keeper->envelope;
-		if (envelope_scan(message, KEEPER_JSON_DEPTH, e, &fault) == 0 &&
-		    e->kind == ENVELOPE_REQUEST)
+		/* It was scanned when it came; answers are not held. */
+		if (raw_member(message, "id", &id))
 			deliver_refuse(
-			    i, e->id, -32603, "the client has no stream open to be asked on");
+			    i, id, -32603, "the client has no stream open to be asked on");
 		else
 			noise_dropped(i, METRIC_DROP_NO_SESSION, message);
 		unhold(l, t);

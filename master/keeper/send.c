@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "common/ipc/wire.h"
+#include "common/raw.h"
 
 enum { NUMBER_TEXT = 24 };
 
@@ -106,52 +107,26 @@ void send_wait_for(
 static void answer_shared(struct instance *i, struct peer *p, const struct frame *frame,
     struct span id, struct span wanted)
 {
-	struct envelope *e = &i->keeper->envelope;
-	struct envelope_fault fault;
-	struct buffer answer = {0};
-	struct span result = buffer_span(&i->result);
+	struct span result = buffer_span(&i->result), version, place = {0};
 
-	int error = buffer_printf(&answer, STREAM_MESSAGE_MAX,
-	    "{\"jsonrpc\":\"2.0\",\"id\":%.*s,\"result\":", (int)id.n, id.p);
-	if (!error)
-		error = buffer_append(&answer, result.p, result.n, STREAM_MESSAGE_MAX);
-	if (!error)
-		error = buffer_append(&answer, "}", 1, STREAM_MESSAGE_MAX);
-	struct span text = buffer_span(&answer), pieces[3] = {text};
-	unsigned count = 1;
-	if (!error && wanted.n == 10 && envelope_scan(text, KEEPER_JSON_DEPTH, e, &fault) == 0 &&
-	    e->protocol_version.n == 10 && memcmp(wanted.p, e->protocol_version.p, 10) < 0) {
-		const char *end = e->protocol_version.p + 10;
-		pieces[0].n = (size_t)(e->protocol_version.p - text.p);
-		pieces[1] = wanted;
-		pieces[2] = (struct span){end, (size_t)(text.p + text.n - end)};
-		count = 3;
-	}
-	if (error)
-		peer_fail(p, frame->request, METRIC_REASON_LIMIT, "out of memory");
-	else
-		peer_tell(p, KEEPER_ANSWER, frame->request, i->id, pieces, count);
-	buffer_release(&answer);
+	/* Its text, within the quotes. */
+	if (wanted.n == 10 && raw_member(result, "protocolVersion", &version) && version.n == 12 &&
+	    memcmp(wanted.p, version.p + 1, 10) < 0)
+		place = (struct span){version.p + 1, 10};
+	struct span pieces[3 + SEND_PIECES_MAX] = {
+	    SPAN("{\"jsonrpc\":\"2.0\",\"id\":"), id, SPAN(",\"result\":")};
+	unsigned count = 3 + send_splice(result, place, (struct span){0}, wanted, pieces + 3);
+	pieces[count++] = SPAN("}");
+	peer_tell(p, KEEPER_ANSWER, frame->request, i->id, pieces, count);
 }
 
 static void open_shared(struct fleet *f, struct peer *p, const struct frame *frame,
     struct span payload, const struct envelope *e)
 {
 	struct instance *i = fleet_common(f);
-	char id[512], wanted[16];
 
 	if (i && i->state == INSTANCE_READY) {
-		/* The scan of the answer needs the envelope that these lie in. */
-		struct span id_copy = {id, e->id.n}, wanted_copy = {wanted, e->protocol_version.n};
-		if (e->id.n > sizeof(id)) {
-			peer_fail(p, frame->request, METRIC_REASON_PROTOCOL, "the id is too long");
-			return;
-		}
-		memcpy(id, e->id.p, e->id.n);
-		wanted_copy.n = wanted_copy.n < sizeof(wanted) ? wanted_copy.n : 0;
-		if (wanted_copy.n > 0)
-			memcpy(wanted, e->protocol_version.p, wanted_copy.n);
-		answer_shared(i, p, frame, id_copy, wanted_copy);
+		answer_shared(i, p, frame, e->id, e->protocol_version);
 		return;
 	}
 	if (i && i->state != INSTANCE_DOWN) {
@@ -175,24 +150,17 @@ static void open_shared(struct fleet *f, struct peer *p, const struct frame *fra
 
 void send_refusal(struct instance *i, struct span error)
 {
-	/* Copied, as the waiters' messages are scanned into the envelope that it lies in. */
-	struct buffer kept = {0};
-	struct envelope *e = &i->keeper->envelope;
-	struct envelope_fault fault;
+	struct span id;
 	struct waiter *w;
 
-	if (buffer_append(&kept, error.p, error.n, STREAM_MESSAGE_MAX)) {
-		instance_fail_start(i, "it refused initialize");
-		return;
-	}
 	while ((w = TAILQ_FIRST(&i->waiters))) {
 		struct wire_reader r = {.p = w->payload, .length = w->frame.length};
 		wire_get_string(&r);
 		struct span message = {w->payload + r.offset, w->frame.length - r.offset};
-		if (!r.error && w->frame.type == KEEPER_OPEN &&
-		    envelope_scan(message, KEEPER_JSON_DEPTH, e, &fault) == 0) {
-			const struct span pieces[] = {SPAN("{\"jsonrpc\":\"2.0\",\"id\":"), e->id,
-			    SPAN(",\"error\":"), buffer_span(&kept), SPAN("}")};
+		/* It was scanned before it had to wait. */
+		if (!r.error && w->frame.type == KEEPER_OPEN && raw_member(message, "id", &id)) {
+			const struct span pieces[] = {SPAN("{\"jsonrpc\":\"2.0\",\"id\":"), id,
+			    SPAN(",\"error\":"), error, SPAN("}")};
 			peer_tell(w->peer, KEEPER_ANSWER, w->frame.request, i->id, pieces, 5);
 		} else {
 			peer_fail(w->peer, w->frame.request, METRIC_REASON_CONNECT,
@@ -200,7 +168,6 @@ void send_refusal(struct instance *i, struct span error)
 		}
 		waiter_free(w);
 	}
-	buffer_release(&kept);
 }
 
 struct instance *send_take_child(

@@ -247,15 +247,15 @@ static struct call *call_for_log(const struct instance *i)
 
 void stateless_deliver(struct instance *i, const struct envelope *e, struct span line)
 {
-	struct span meta, subscription = {0};
+	struct span subscription = {0};
 	struct call *call = NULL;
 
 	if (e->kind == ENVELOPE_REQUEST) {
 		deliver_refuse(i, e->id, -32601, "no server of this revision asks this way");
 		return;
 	}
-	if (raw_object(e->params, "_meta", &meta) &&
-	    raw_member(meta, "io.modelcontextprotocol/subscriptionId", &subscription))
+	if (e->meta.p &&
+	    raw_member(e->meta, "io.modelcontextprotocol/subscriptionId", &subscription))
 		call = deliver_call_of(i, subscription);
 	if (call && call->peer) {
 		deliver_to(call, KEEPER_MESSAGE, line, subscription, (struct span){0});
