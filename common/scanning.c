@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/turn.h"
 
@@ -71,4 +72,15 @@ void scanning_free(struct scanning *s)
 	scanning_stop(s);
 	envelope_steps_free(s->steps);
 	free(s);
+}
+
+void scanning_cut(const char *batch, const char *taken)
+{
+	char *start = (char *)(uintptr_t)batch, *at = (char *)(uintptr_t)taken;
+
+	/* Between the turns there is one more message to come: its comma was seen. */
+	while (*at != ',')
+		at++;
+	memset(start, ' ', (size_t)(at - start));
+	*at = '[';
 }

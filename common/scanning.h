@@ -41,4 +41,8 @@ void scanning_stop(struct scanning *s);
 /* NULL is nothing. */
 void scanning_free(struct scanning *s);
 
+/* Between two turns: what is left of a batch whose messages up to `taken`, the end of one, were
+ * given, becomes a batch of its own in the same place; before it is space. */
+void scanning_cut(const char *batch, const char *taken);
+
 #endif

@@ -21,9 +21,7 @@ static void on_adopted_end(struct ev_loop *loop, ev_io *io, int events)
 	turn_enter("child end");
 	(void)loop;
 	(void)events;
-	instance_drain(i);
-	if (i->state != INSTANCE_GONE)
-		instance_died(i, "how is not known");
+	instance_ended(i, "how is not known");
 }
 
 /* The pipes are ours again; both sides may be in the middle of a line. */

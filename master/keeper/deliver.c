@@ -273,6 +273,11 @@ static void deliver_unlinked(struct instance *i, const struct envelope *e, struc
 		noise_dropped(i, METRIC_DROP_NO_SESSION, line);
 }
 
+static void drop(struct instance *i, const struct envelope_fault *fault, struct span line)
+{
+	noise_dropped(i, fault->code == -32700 ? METRIC_DROP_NOT_JSON : METRIC_DROP_NOT_RPC, line);
+}
+
 static int deliver_one(void *context, const struct envelope *e)
 {
 	struct instance *i = context;
@@ -300,8 +305,65 @@ void deliver_line(struct instance *i, struct span line)
 	else if (error == -E2BIG) /* 2025-03-26 has batches */
 		error = envelope_batch(line, KEEPER_JSON_DEPTH, deliver_one, i, &fault);
 	if (error == -EINVAL)
-		noise_dropped(
-		    i, fault.code == -32700 ? METRIC_DROP_NOT_JSON : METRIC_DROP_NOT_RPC, line);
+		drop(i, &fault, line);
+}
+
+/* --- a line that is scanned in turns
+ * --------------------------------------------------------------- */
+
+/* In between its child may have been stopped. */
+static bool is_heard(const struct instance *i)
+{
+	return i->state != INSTANCE_STOPPING && i->state != INSTANCE_GONE;
+}
+
+static int deliver_next(void *owner, const struct envelope *e)
+{
+	struct instance *i = owner;
+
+	i->taken = e->text.p + e->text.n;
+	return is_heard(i) ? deliver_one(i, e) : -ECANCELED;
+}
+
+static void on_delivered(void *owner, int error, const struct envelope_fault *fault)
+{
+	struct instance *i = owner;
+
+	if (error == -EINVAL && is_heard(i))
+		drop(i, fault, lines_held(&i->output));
+	scanning_free(i->scanning);
+	i->scanning = NULL;
+	i->taken = NULL;
+	pipes_release(i);
+}
+
+static bool begin(struct instance *i, int (*each)(void *owner, const struct envelope *message),
+    scanning_done *done)
+{
+	struct scanning_place place = {i->keeper->loop, &i->keeper->envelope, KEEPER_JSON_DEPTH};
+
+	scanning_free(i->scanning);
+	i->scanning = scanning_begin(place, lines_held(&i->output), each, done, i);
+	return i->scanning != NULL;
+}
+
+static void on_scanned(void *owner, int error, const struct envelope_fault *fault)
+{
+	struct instance *i = owner;
+
+	if (error == -E2BIG && begin(i, deliver_next, on_delivered))
+		return;
+	if (error == -E2BIG)
+		deliver_line(i, lines_held(&i->output));
+	else if (error == 0 && is_heard(i))
+		error = deliver_one(i, &i->keeper->envelope);
+	on_delivered(i, error, fault);
+}
+
+bool deliver_later(struct instance *i)
+{
+	i->last_used = clock_coarse();
+	return begin(i, NULL, on_scanned);
 }
 
 void deliver_too_long(struct instance *i, struct span beginning)

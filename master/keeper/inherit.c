@@ -94,8 +94,9 @@ static void take_pipes(struct instance *i, const struct estate_instance *head,
 	int error = buffer_append(&i->input, record->texts[0].p, record->texts[0].n,
 	    STREAM_MESSAGE_MAX + record->texts[0].n);
 
-	error |= buffer_append(
-	    &i->output.part, record->texts[1].p, record->texts[1].n, STREAM_MESSAGE_MAX);
+	i->output.skipping = head->output_skipping;
+	i->errors.skipping = head->errors_skipping;
+	error |= pipes_restore(i, record->texts[1]);
 	error |= buffer_append(
 	    &i->errors.part, record->texts[2].p, record->texts[2].n, STREAM_MESSAGE_MAX);
 	if (record->texts[3].n > 0)
@@ -104,8 +105,6 @@ static void take_pipes(struct instance *i, const struct estate_instance *head,
 	if (error)
 		LOG(i->keeper->log, LOG_LEVEL_ERROR, "out of memory: a child lost a message",
 		    LOG_STR("upstream", i->fleet->name));
-	i->output.skipping = head->output_skipping;
-	i->errors.skipping = head->errors_skipping;
 	i->input_broken = head->input_broken;
 	if (buffer_length(&i->input) > 0 && !i->is_dirty) {
 		i->is_dirty = true;
@@ -271,8 +270,6 @@ void keeper_inherit(struct keeper *k, struct handover_reader *left)
 	HASH_ITER (hh, k->by_id, i, next) {
 		if (i->pid <= 0 || i->pidfd >= 0)
 			continue;
-		instance_drain(i);
-		if (i->state != INSTANCE_GONE)
-			instance_died(i, "how is not known");
+		instance_ended(i, "how is not known");
 	}
 }

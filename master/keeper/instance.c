@@ -177,8 +177,9 @@ void instance_free(struct instance *i)
 		page_close(i->page);
 	if (i->page_fd >= 0)
 		close(i->page_fd);
-	buffer_release(&i->output.part);
-	buffer_release(&i->errors.part);
+	scanning_free(i->scanning);
+	lines_clear(&i->output);
+	lines_clear(&i->errors);
 	buffer_release(&i->handshake);
 	buffer_release(&i->result);
 	free(i);
@@ -198,6 +199,8 @@ static void begin_ladder(struct instance *i, const char *why)
 	instance_keep(i);
 	i->step = 0;
 	ev_timer_stop(k->loop, &i->timer);
+	if (i->how[0]) /* it has ended, and its pid may be another's */
+		return;
 	ev_timer_set(&i->timer, ladder[0], 0);
 	ev_timer_start(k->loop, &i->timer);
 }
@@ -319,7 +322,8 @@ void instance_count_process(struct instance *i, int by)
 	fleet_changed(f);
 }
 
-void instance_died(struct instance *i, const char *how)
+/* Its process is gone, and all that it said is delivered. */
+static void instance_died(struct instance *i, const char *how)
 {
 	struct keeper *k = i->keeper;
 	struct fleet *f = i->fleet;
@@ -339,6 +343,7 @@ void instance_died(struct instance *i, const char *how)
 	k->rows[i->page->row] = 0;
 	pipes_close(i);
 	i->pid = i->page->pid = 0;
+	i->how[0] = '\0';
 	if (state == INSTANCE_SPARE)
 		f->spare--;
 	i->state = INSTANCE_DOWN;
@@ -371,6 +376,25 @@ void instance_died(struct instance *i, const char *how)
 		instance_stop(i, why);
 	}
 	keeper_check_stopped(k);
+}
+
+void instance_ended(struct instance *i, const char *how)
+{
+	struct ev_loop *loop = i->keeper->loop;
+	char text[sizeof(i->how)];
+
+	snprintf(text, sizeof(text), "%s", how);
+	if (!i->how[0]) {
+		memcpy(i->how, text, sizeof(text));
+		i->drained = 0;
+		ev_timer_stop(loop, &i->timer);
+		if (i->pidfd >= 0)
+			ev_io_stop(loop, &i->pidfd_io);
+	}
+	pipes_drain(i);
+	instance_update(i);
+	if (!i->scanning && i->state != INSTANCE_GONE)
+		instance_died(i, text);
 }
 
 /* --- start

@@ -7,9 +7,10 @@
 #ifndef MARGAY_MASTER_KEEPER_INSTANCE_H
 #define MARGAY_MASTER_KEEPER_INSTANCE_H
 
+#include "common/lines.h"
+#include "common/scanning.h"
 #include "common/vault.h"
 #include "master/keeper/fleet.h"
-#include "common/lines.h"
 #include "master/keeper/page.h"
 
 enum instance_state {
@@ -86,6 +87,10 @@ struct instance {
 	unsigned step;
 	struct buffer input; /* for the child */
 	struct lines output, errors;
+	struct scanning *scanning; /* of the line that `output` holds */
+	const char *taken;       /* of a batch there: where the last message that was given ends */
+	unsigned drained;        /* reads of stdout since it ended */
+	char how[80];            /* it ended; empty: it did not */
 	struct buffer handshake; /* initialize as the child got it */
 	struct buffer result;    /* raw result of it, of a shared child */
 	struct call *calls;
@@ -124,12 +129,11 @@ void instance_stop(struct instance *i, const char *why);
 void instance_recycle(struct instance *i, const char *why);
 /* It closed its stdout: it ends now, or is ended, for it can't answer any more. */
 void instance_mute(struct instance *i);
-/* Its process is gone. `how`: "exit code 1". */
-void instance_died(struct instance *i, const char *how);
+/* Its process has ended; `how`: "exit code 1". What it said before is delivered first, in this turn
+ * or in later ones. */
+void instance_ended(struct instance *i, const char *how);
 /* The start failed: say so to all that wait, and stop what is there of it. */
 void instance_fail_start(struct instance *i, const char *why);
-/* Read what its process said before it ended. */
-void instance_drain(struct instance *i);
 void instance_free(struct instance *i);
 /* Have the master hold what the next keeper needs; try again when it could not be told. */
 void instance_keep(struct instance *i);
@@ -140,10 +144,22 @@ int instance_write(struct instance *i, const struct span *pieces, unsigned count
 void instance_flush(struct instance *i);
 const char *instance_state_name(const struct instance *i);
 
+/* It is ready, and has not ended while its last words are delivered. */
+static inline bool instance_serves(const struct instance *i)
+{
+	return i->state == INSTANCE_READY && !i->how[0];
+}
+
 /* Between the files of an instance. */
 struct instance *instance_add(struct fleet *f, uint64_t id);
 void instance_count_process(struct instance *i, int by);
 void pipes_watch(struct instance *i);
+/* Read what its process said before it ended. */
+void pipes_drain(struct instance *i);
+/* Go on with part of a line that another keeper had read. 0 or -errno. */
+int pipes_restore(struct instance *i, struct span part) MUST_CHECK;
+/* The line that was held is delivered. */
+void pipes_release(struct instance *i);
 void pipes_close(struct instance *i);
 void pipes_end_input(struct instance *i);
 /* Until it is told what happened between fork and exec. */

@@ -78,6 +78,8 @@ static void leave_instance(struct instance *i, struct handover *h)
 	    .recycled = i->recycled,
 	    .output_skipping = i->output.skipping,
 	    .errors_skipping = i->errors.skipping};
+	if (i->taken)
+		scanning_cut(lines_held(&i->output).p, i->taken);
 	const struct span texts[] = {buffer_span(&i->input), buffer_span(&i->output.part),
 	    buffer_span(&i->errors.part),
 	    /* Later it is in the page's memory. */

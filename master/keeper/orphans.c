@@ -38,7 +38,7 @@ static struct instance *leader_of(struct keeper *k, pid_t pid)
 	struct instance *i, *next;
 
 	HASH_ITER (hh, k->by_id, i, next) {
-		if (i->pid == pid && i->ours)
+		if (i->pid == pid && i->ours && !i->how[0])
 			return i;
 	}
 	return NULL;
@@ -53,10 +53,7 @@ static void on_leader_end(struct instance *i, int status)
 		    strsignal(WTERMSIG(status)));
 	else
 		snprintf(how, sizeof(how), "exit code %d", WEXITSTATUS(status));
-	/* What it wrote before it ended counts. */
-	instance_drain(i);
-	if (i->state != INSTANCE_GONE)
-		instance_died(i, how);
+	instance_ended(i, how);
 }
 
 static void on_signal(struct ev_loop *loop, ev_io *io, int events)

@@ -53,6 +53,8 @@ struct peer *peer_full(const struct keeper *k);
 
 /* deliver.c: one line of a child's stdout. */
 void deliver_line(struct instance *i, struct span line);
+/* The line that is held (common/lines.h), in later turns. False when memory is short. */
+bool deliver_later(struct instance *i) MUST_CHECK;
 /* A line that was too long, of which this is the beginning. */
 void deliver_too_long(struct instance *i, struct span beginning);
 /* Answer a question of the child's ourselves. */

@@ -151,18 +151,51 @@ static void give_error(void *context, struct span line)
 static const struct lines_ops output_ops = {give_line, give_too_long};
 static const struct lines_ops error_ops = {give_error, give_error};
 
-/* One read of stdout. False at its end, or when nothing is there. */
+/* A long line of stdout is delivered in later turns; until then nothing is read. */
+static void take_output(struct instance *i)
+{
+	/* Without the memory for that it is delivered at once. */
+	while (i->state != INSTANCE_GONE && i->output.held > 0 && !deliver_later(i)) {
+		deliver_line(i, lines_held(&i->output));
+		lines_release(&i->output, &output_ops, i);
+	}
+	if (i->state == INSTANCE_GONE)
+		return;
+	i->page->midway_out = lines_midway(&i->output);
+	instance_update(i);
+}
+
+void pipes_release(struct instance *i)
+{
+	lines_release(&i->output, &output_ops, i);
+	take_output(i);
+	if (i->how[0] && i->state != INSTANCE_GONE)
+		instance_ended(i, i->how);
+}
+
+int pipes_restore(struct instance *i, struct span part)
+{
+	int error = lines_restore(&i->output, part);
+
+	take_output(i);
+	return error;
+}
+
+/* One read of stdout. False at its end, or when nothing is there, or while a line is held. */
 static bool read_output(struct instance *i)
 {
 	struct keeper *k = i->keeper;
 
-	if (i->out < 0 || i->state == INSTANCE_GONE)
+	if (i->out < 0 || i->state == INSTANCE_GONE || i->scanning)
 		return false;
 	ssize_t n = read(i->out, k->scratch, sizeof(k->scratch));
 	if (n > 0) {
 		i->output.max = i->fleet->config->line;
+		i->output.at_once = SCANNING_SHORT;
 		lines_feed(&i->output, (struct span){k->scratch, (size_t)n}, &output_ops, i);
-		if (i->state != INSTANCE_GONE)
+		if (i->output.held > 0)
+			take_output(i);
+		else if (i->state != INSTANCE_GONE)
 			i->page->midway_out = lines_midway(&i->output);
 		return true;
 	}
@@ -210,11 +243,11 @@ static void on_errors(struct ev_loop *loop, ev_io *io, int events)
 	read_errors(container_of(io, struct instance, err_io));
 }
 
-void instance_drain(struct instance *i)
+void pipes_drain(struct instance *i)
 {
 	enum { DRAIN_READS = 64 }; /* more than a pipe holds */
 
-	for (int reads = 0; reads < DRAIN_READS && read_output(i); reads++) {
+	for (; i->drained < DRAIN_READS && read_output(i); i->drained++) {
 	}
 	for (int reads = 0; reads < DRAIN_READS && read_errors(i); reads++) {
 	}
@@ -222,7 +255,8 @@ void instance_drain(struct instance *i)
 
 void instance_update(struct instance *i)
 {
-	bool read = i->out >= 0 && (i->shared || i->paused_by == 0) && !i->stalled_by;
+	bool read =
+	    (i->shared || i->paused_by == 0) && !i->stalled_by && !i->scanning && !i->how[0];
 
 	if (i->out < 0)
 		return;
@@ -264,7 +298,6 @@ void pipes_watch(struct instance *i)
 		ev_io_start(loop, &i->err_io);
 	i->errors.max = ERROR_LINE_MAX;
 	/* What an earlier process left unfinished is not the beginning of this one's first line. */
-	i->output.skipping = i->errors.skipping = false;
-	buffer_release(&i->output.part);
-	buffer_release(&i->errors.part);
+	lines_clear(&i->output);
+	lines_clear(&i->errors);
 }

@@ -370,7 +370,7 @@ void send_message(struct link *l, struct peer *p, const struct frame *frame, str
 		restart(l, p, frame, payload);
 		return;
 	}
-	if (i->state != INSTANCE_READY) {
+	if (!instance_serves(i)) {
 		send_wait_for(i, p, frame, payload);
 		return;
 	}

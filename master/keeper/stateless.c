@@ -58,7 +58,7 @@ struct instance *stateless_find(const struct fleet *f)
 	struct instance *i;
 
 	TAILQ_FOREACH (i, &f->instances, link) {
-		if (i->stateless && (i->state == INSTANCE_STARTING || i->state == INSTANCE_READY))
+		if (i->stateless && (i->state == INSTANCE_STARTING || instance_serves(i)))
 			return i;
 	}
 	return NULL;

@@ -52,6 +52,7 @@ const tools = {
 		return text('slept');
 	},
 	big: ({ bytes }) => text('x'.repeat(bytes)),
+	lines: ({ count: n }) => text('\n'.repeat(n)),
 	progress: async ({ steps }, { _meta }) => {
 		for (let step = 1; step <= steps; step++) {
 			say({
@@ -104,6 +105,15 @@ const tools = {
 		respond('what', text('nobody asked'));
 		return text('known');
 	},
+	// Lines of that many bytes that answer nothing, one after the other.
+	shout: async ({ lines, bytes }) => {
+		const head = '{"jsonrpc":"2.0","id":4242,"result":{"x":"';
+		const fill = '\\n'.repeat(Math.floor((bytes - head.length - 3) / 2));
+		const line = Buffer.from(`${head}${fill}"}}\n`);
+		for (let n = 0; n < lines; n++)
+			await new Promise((resolve) => process.stdout.write(line, resolve));
+		return text('shouted');
+	},
 	twice: (_, { id }) => {
 		respond(id, text('first'));
 		return text('second');
@@ -113,6 +123,11 @@ const tools = {
 		await delay(after);
 		writeSync(1, `{"jsonrpc":"2.0","id":${JSON.stringify(id)},"resu`);
 		process.exit(code);
+	},
+	// Its last words are that long.
+	end: ({ bytes }, { id }) => {
+		const line = JSON.stringify({ jsonrpc: '2.0', id, result: text('x'.repeat(bytes)) });
+		process.stdout.write(`${line}\n`, () => process.exit(0));
 	},
 	// Its answer in two pieces, `ms` apart.
 	slowly: async ({ ms }, { id }) => {

@@ -260,6 +260,28 @@ void bench_say(struct bench *s, const char *line)
 	deliver_line(s->child, span_of(line));
 }
 
+void bench_write(struct bench *s, struct span bytes)
+{
+	for (int turns = 0; bytes.n > 0; turns++) {
+		ssize_t n = write(s->output, bytes.p, bytes.n);
+		n = n > 0 ? n : 0;
+		bytes = (struct span){bytes.p + n, bytes.n - (size_t)n};
+		bench_turn(s);
+		must(turns < 10000);
+	}
+}
+
+unsigned bench_wait(struct bench *s)
+{
+	unsigned turns = 0;
+
+	while (s->child->scanning) {
+		bench_turn(s);
+		must(++turns < 10000);
+	}
+	return turns;
+}
+
 const char *bench_heard(struct bench *s)
 {
 	struct keeper *k = s->keeper;

@@ -36,6 +36,10 @@ void bench_listen(struct bench *s, unsigned session, uint32_t request);
 void bench_say(struct bench *s, const char *line);
 /* One turn of the loop: read what there is. */
 void bench_turn(struct bench *s);
+/* Bytes of the child's stdout, and turns until they are written. */
+void bench_write(struct bench *s, struct span bytes);
+/* Turns until nothing is scanned any more; how many. */
+unsigned bench_wait(struct bench *s);
 /* Another keeper takes the place of the one there is; what belongs to that one is the test's no
  * more. */
 void bench_replace(struct bench *s);

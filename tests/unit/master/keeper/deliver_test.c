@@ -257,3 +257,115 @@ Test(deliver_shared, a_resource_is_for_its_subscribers)
 	told(&s, KEEPER_MESSAGE, 8, updated);
 	quiet(&s);
 }
+
+/* --- long lines
+ * ------------------------------------------------------------------------------------ */
+
+enum { LONG = 200 * 1024 };
+
+static const char next_line[] = "{\"jsonrpc\":\"2.0\",\"method\":\"next\"}\n";
+
+/* An answer of LONG bytes, its line end included. */
+static char *long_answer(unsigned long long number)
+{
+	char *line = malloc(LONG + 1);
+	int n =
+	    snprintf(line, LONG, "{\"jsonrpc\":\"2.0\",\"id\":%llu,\"result\":{\"x\":\"", number);
+
+	cr_assert(line);
+	memset(line + n, 'x', (size_t)(LONG - n));
+	memcpy(line + LONG - 5, "\"}}\n", 5);
+	return line;
+}
+
+/* As far as `n` bytes, so that its last piece comes with what is written next. */
+static void write_long(const char *line)
+{
+	s.upstream.stdio.line = 4 * LONG;
+	bench_write(&s, (struct span){line, LONG - 100});
+}
+
+static void write_end(const char *line, const char *following)
+{
+	char end[600];
+
+	snprintf(end, sizeof(end), "%s%s", line + LONG - 100, following);
+	bench_write(&s, span_of(end));
+}
+
+Test(deliver, a_long_line_is_scanned_in_turns)
+{
+	unsigned long long number = ask(1, 7);
+	char *line = long_answer(number);
+	struct frame frame;
+
+	ask(1, 8); /* of two which is meant is not known, so that the next has to go to a stream */
+	bench_listen(&s, 1, 9);
+	told(&s, KEEPER_ACCEPTED, 9, NULL);
+	write_long(line);
+	write_end(line, next_line);
+	cr_assert(s.child->scanning);
+	bench_write(&s, SPAN(next_line));
+	quiet(&s);
+	cr_expect_geq(bench_wait(&s), LONG / SCANNING_STEP - 2);
+	told(&s, KEEPER_ANSWER, 7, NULL);
+	cr_assert(bench_told(&s, &frame), "what came with it follows");
+	cr_expect_eq(frame.type, KEEPER_MESSAGE);
+	bench_turn(&s);
+	told(&s, KEEPER_MESSAGE, frame.request, NULL);
+	quiet(&s);
+	cr_expect_not(s.child->page->midway_out);
+	free(line);
+}
+
+Test(deliver, what_is_no_message_is_dropped_when_it_is_long_too)
+{
+	char *line = long_answer(ask(1, 7));
+
+	line[LONG - 50] = '\n' + 1; /* a control character */
+	write_long(line);
+	write_end(line, "");
+	bench_wait(&s);
+	quiet(&s);
+	cr_expect_eq(dropped(METRIC_DROP_NOT_JSON), 1);
+	free(line);
+}
+
+Test(deliver, a_long_batch_is_given_in_turns)
+{
+	enum { MESSAGES = 4000 };
+	struct buffer batch = {0};
+	char expected[64];
+
+	bench_listen(&s, 1, 9);
+	told(&s, KEEPER_ACCEPTED, 9, NULL);
+	s.upstream.stdio.line = 4 * LONG;
+	for (int n = 0; n < MESSAGES; n++)
+		cr_assert_eq(
+		    buffer_printf(&batch, 4 * LONG, "%s{\"jsonrpc\":\"2.0\",\"method\":\"m%d\"}",
+			n > 0 ? " , " : "[", n),
+		    0);
+	cr_assert_eq(buffer_append(&batch, "]\n", 2, 4 * LONG), 0);
+	bench_write(&s, buffer_span(&batch));
+	cr_expect_geq(bench_wait(&s), MESSAGES / 20);
+	for (int n = 0; n < MESSAGES; n++) {
+		snprintf(expected, sizeof(expected), "{\"jsonrpc\":\"2.0\",\"method\":\"m%d\"}", n);
+		told(&s, KEEPER_MESSAGE, 9, expected);
+	}
+	quiet(&s);
+	buffer_release(&batch);
+}
+
+Test(deliver, nobody_hears_a_long_line_of_one_that_was_stopped)
+{
+	char *line = long_answer(ask(1, 7));
+
+	write_long(line);
+	write_end(line, next_line);
+	cr_assert(s.child->scanning);
+	instance_stop(s.child, "the test says so");
+	told(&s, KEEPER_FAILED, 7, NULL);
+	bench_wait(&s);
+	quiet(&s);
+	free(line);
+}

@@ -263,3 +263,96 @@ Test(estate, a_call_fails_when_its_child_ended_in_between)
 	while (!TAILQ_EMPTY(&s.keeper->remnants))
 		ev_run(s.keeper->loop, EVRUN_ONCE);
 }
+
+/* --- what is scanned in turns
+ * ----------------------------------------------------------------------- */
+
+enum { LONG = 200 * 1024, MESSAGES = 4000 };
+
+/* Notifications m0, m1 ... */
+static void put_batch(struct buffer *out)
+{
+	for (int n = 0; n < MESSAGES; n++)
+		cr_assert_eq(
+		    buffer_printf(out, 4 * LONG, "%s{\"jsonrpc\":\"2.0\",\"method\":\"m%d\"}",
+			n > 0 ? " , " : "[", n),
+		    0);
+	cr_assert_eq(buffer_append(out, "]", 1, 4 * LONG), 0);
+}
+
+Test(estate, a_line_that_is_scanned_is_scanned_anew)
+{
+	static char line[LONG];
+
+	listen_on(1, 3);
+	s.upstream.stdio.line = 2 * LONG;
+	int n = snprintf(
+	    line, sizeof(line), "{\"jsonrpc\":\"2.0\",\"method\":\"long\",\"params\":{\"x\":\"");
+	memset(line + n, 'x', sizeof(line) - (size_t)n);
+	bench_write(&s, (struct span){line, sizeof(line)});
+	bench_write(
+	    &s, SPAN("\"}}\n{\"jsonrpc\":\"2.0\",\"method\":\"a\"}\n{\"jsonrpc\":\"2.0\",\"met"));
+	cr_assert(s.child->scanning);
+	for (int round = 0; round < 3; round++) {
+		bench_turn(&s);
+		bench_replace(&s);
+		cr_assert(s.child->scanning);
+		quiet(&s);
+	}
+	bench_wait(&s);
+	told(&s, KEEPER_MESSAGE, 3, NULL);
+	cr_expect_eq(strncmp(s.text, line, (size_t)n), 0);
+	told(&s, KEEPER_MESSAGE, 3, "{\"jsonrpc\":\"2.0\",\"method\":\"a\"}");
+	quiet(&s);
+	say_out("hod\":\"b\"}\n", 10);
+	told(&s, KEEPER_MESSAGE, 3, "{\"jsonrpc\":\"2.0\",\"method\":\"b\"}");
+}
+
+Test(estate, a_batch_of_a_child_goes_on_where_it_was)
+{
+	struct buffer batch = {0};
+	char expected[64];
+
+	listen_on(1, 3);
+	s.upstream.stdio.line = 4 * LONG;
+	put_batch(&batch);
+	cr_assert_eq(buffer_append(&batch, "\n", 1, 4 * LONG), 0);
+	bench_write(&s, buffer_span(&batch));
+	for (int round = 0; s.child->scanning; round++) {
+		for (int turns = 0; turns < 60; turns++)
+			bench_turn(&s);
+		bench_replace(&s);
+		cr_assert_lt(round, 20);
+	}
+	for (int n = 0; n < MESSAGES; n++) {
+		snprintf(expected, sizeof(expected), "{\"jsonrpc\":\"2.0\",\"method\":\"m%d\"}", n);
+		told(&s, KEEPER_MESSAGE, 3, expected);
+	}
+	quiet(&s);
+	buffer_release(&batch);
+}
+
+Test(estate, a_child_that_ended_is_heard_to_the_end)
+{
+	static char line[LONG];
+
+	s.upstream.stdio.line = 2 * LONG;
+	bench_send(&s, 1, 5, call);
+	bench_heard(&s);
+	bench_send(&s, 1, 6, call);
+	int n = snprintf(line, sizeof(line),
+	    "{\"jsonrpc\":\"2.0\",\"id\":%llu,\"result\":{\"x\":\"", bench_number(bench_heard(&s)));
+	memset(line + n, 'x', sizeof(line) - (size_t)n - 4);
+	memcpy(line + sizeof(line) - 4, "\"}}\n", 4);
+	bench_write(&s, (struct span){line, sizeof(line)});
+	cr_assert(s.child->scanning);
+	s.child_ended = true;
+	bench_replace(&s);
+	cr_assert(s.child && s.child->scanning);
+	quiet(&s);
+	bench_wait(&s);
+	told(&s, KEEPER_ANSWER, 6, NULL);
+	told(&s, KEEPER_FAILED, 5, NULL);
+	while (!TAILQ_EMPTY(&s.keeper->remnants))
+		ev_run(s.keeper->loop, EVRUN_ONCE);
+}
