@@ -9,6 +9,7 @@
 #define MARGAY_MASTER_KEEPER_ESTATE_H
 
 #include "common/handover.h"
+#include "master/keeper/intake.h"
 #include "master/keeper/send.h"
 
 enum estate_type {
@@ -85,6 +86,7 @@ struct estate_call {
 struct estate_waiter {
 	struct frame frame;
 	int32_t peer;
+	uint64_t answers; /* owed for what was sent of it; older ones end in padding */
 };
 
 struct estate_remnant {

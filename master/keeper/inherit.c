@@ -229,7 +229,7 @@ static void take_waiter(
 	handover_head(record, &head, sizeof(head));
 	struct peer *p = peer_of(k, head.peer);
 	if (p)
-		peer_dispatch(p, &head.frame, record->texts[0]);
+		intake_take(p, &head.frame, record->texts[0], (uint32_t)head.answers);
 }
 
 static void take_remnant(

@@ -48,17 +48,6 @@ struct call {
 	char text[]; /* the client's id, then its progress token: raw JSON */
 };
 
-/* A request that waits until the child is ready or may be started; then it runs as if it came. */
-struct waiter {
-	TAILQ_ENTRY(waiter) link;
-	TAILQ_ENTRY(waiter) by_peer;
-	struct waiter_list *list;
-	unsigned *count;
-	struct peer *peer;
-	struct frame frame;
-	char payload[];
-};
-
 struct instance {
 	UT_hash_handle hh;           /* keeper's by_id */
 	TAILQ_ENTRY(instance) link;  /* fleet's */

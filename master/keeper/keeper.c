@@ -387,6 +387,7 @@ static int keeper_open(struct keeper *k)
 	TAILQ_INIT(&k->fleets);
 	TAILQ_INIT(&k->dirty);
 	TAILQ_INIT(&k->dead);
+	TAILQ_INIT(&k->intake);
 	LIST_INIT(&k->dead_peers);
 	/* Numbers of an earlier keeper may still be answered: ours are others. */
 	k->last_number = (uint64_t)k->boot->epoch << 32;

@@ -11,6 +11,7 @@
  *   page.c      its state, which the master keeps
  *   spawn.c     from fork to exec            orphans.c  the dead, and what they left
  *   peer.c      a worker's connection        link.c     a session and its child
+ *   intake.c    a long message of a worker's
  *   send.c      a message to a child         deliver.c  a line of a child's
  *   stateless.c  servers of 2026-07-28, which have no sessions
  *   noise.c     what is for nobody           report.c   what operators see
@@ -43,12 +44,14 @@ enum {
 	KEEPER_SPAWN_BUDGET = 8,               /* forks per turn of the loop */
 	KEEPER_WAITERS_MAX = 1000,             /* requests that wait for one child or fleet */
 	KEEPER_WAITING_MAX = 64 * 1024 * 1024, /* bytes of all that wait */
+	KEEPER_INTAKE_MAX = 4 * STREAM_MESSAGE_MAX,
 };
 
 struct fleet;
 struct instance;
 struct peer;
 struct remnant;
+struct waiter;
 
 TAILQ_HEAD(fleet_list, fleet);
 TAILQ_HEAD(instance_list, instance);
@@ -71,7 +74,15 @@ struct keeper {
 	struct fleet_list fleets;        /* and those that end because their definition changed */
 	struct instance *by_id;
 	struct peer *peers[KEEPER_PEERS];
-	size_t waiting;             /* bytes of waiters */
+	size_t waiting;            /* bytes of waiters */
+	struct waiter_list intake; /* other waiters: intake.h */
+	unsigned intake_count;
+	size_t intake_bytes;
+	struct {
+		struct waiter *waiter; /* that is taken, and what its scan has found; NULL: none */
+		int error;
+		struct envelope_fault fault;
+	} looked;
 	unsigned spawns;            /* in this turn of the loop */
 	struct instance_list dirty; /* have bytes for their child */
 	struct instance_list dead;  /* freed when the loop turns */

@@ -144,9 +144,16 @@ static void leave_waiters(const struct peer *p, struct handover *h)
 	const struct waiter *w;
 
 	TAILQ_FOREACH (w, &p->waiters, by_peer) {
-		struct estate_waiter head = {.frame = w->frame, .peer = index_of(p)};
-		handover_put(h, ESTATE_WAITER, &head, sizeof(head),
-		    &(struct span){w->payload, w->frame.length}, 1);
+		struct estate_waiter head = {
+		    .frame = w->frame, .peer = index_of(p), .answers = w->answers};
+		struct span payload = {w->payload, w->frame.length};
+		if (w->taken)
+			scanning_cut(intake_message(&w->frame, payload).p, w->taken);
+		handover_put(h, ESTATE_WAITER, &head, sizeof(head), &payload, 1);
+		head = (struct estate_waiter){.frame = w->forget, .peer = index_of(p)};
+		if (w->forget.type)
+			handover_put(
+			    h, ESTATE_WAITER, &head, sizeof(head), &(struct span){"", 0}, 1);
 	}
 }
 

@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "common/ipc/credentials.h"
 #include "common/ipc/wire.h"
+#include "master/keeper/intake.h"
 #include "master/keeper/send.h"
 #include "master/keeper/stateless.h"
 
@@ -48,13 +49,19 @@ bool waiter_create(struct waiter_list *list, unsigned *count, struct peer *p,
     const struct frame *frame, struct span payload)
 {
 	struct keeper *k = p->keeper;
-	bool room = *count < KEEPER_WAITERS_MAX && k->waiting + payload.n <= KEEPER_WAITING_MAX;
+	bool looked_at = list == &k->intake;
+	size_t *bytes = looked_at ? &k->intake_bytes : &k->waiting;
+	bool room = looked_at
+			? *bytes + payload.n <= KEEPER_INTAKE_MAX
+			: *count < KEEPER_WAITERS_MAX && *bytes + payload.n <= KEEPER_WAITING_MAX;
 	struct waiter *w = room ? malloc(sizeof(*w) + payload.n) : NULL;
 
 	if (!w)
 		return false;
+	memset(w, 0, sizeof(*w));
 	w->list = list;
 	w->count = count;
+	w->bytes = bytes;
 	w->peer = p;
 	w->frame = *frame;
 	w->frame.length = (uint32_t)payload.n;
@@ -62,17 +69,28 @@ bool waiter_create(struct waiter_list *list, unsigned *count, struct peer *p,
 	TAILQ_INSERT_TAIL(list, w, link);
 	TAILQ_INSERT_TAIL(&p->waiters, w, by_peer);
 	*count += 1;
-	k->waiting += payload.n;
+	*bytes += payload.n;
 	return true;
 }
 
-void waiter_free(struct waiter *w)
+void waiter_detach(struct waiter *w)
 {
 	TAILQ_REMOVE(w->list, w, link);
 	TAILQ_REMOVE(&w->peer->waiters, w, by_peer);
 	*w->count -= 1;
-	w->peer->keeper->waiting -= w->frame.length;
+	*w->bytes -= w->frame.length;
+}
+
+void waiter_drop(struct waiter *w)
+{
+	scanning_free(w->scanning);
 	free(w);
+}
+
+void waiter_free(struct waiter *w)
+{
+	waiter_detach(w);
+	waiter_drop(w);
 }
 
 /* Take one off its lists; it is then the caller's. */
@@ -80,12 +98,8 @@ static struct waiter *waiter_take(struct waiter_list *list)
 {
 	struct waiter *w = TAILQ_FIRST(list);
 
-	if (!w)
-		return NULL;
-	TAILQ_REMOVE(w->list, w, link);
-	TAILQ_REMOVE(&w->peer->waiters, w, by_peer);
-	*w->count -= 1;
-	w->peer->keeper->waiting -= w->frame.length;
+	if (w)
+		waiter_detach(w);
 	return w;
 }
 
@@ -106,7 +120,7 @@ void waiters_run(struct waiter_list *list)
 		TAILQ_INSERT_TAIL(&run, w, link);
 	}
 	while ((w = waiter_take(&run))) {
-		peer_dispatch(w->peer, &w->frame, (struct span){w->payload, w->frame.length});
+		intake_take(w->peer, &w->frame, (struct span){w->payload, w->frame.length}, 0);
 		free(w);
 	}
 }
@@ -251,7 +265,7 @@ static void on_forget(struct peer *p, const struct frame *frame, struct span pay
 			outlet_free(o);
 	}
 	TAILQ_FOREACH_SAFE (w, &p->waiters, by_peer, next_waiter) {
-		if (w->frame.request == frame->request)
+		if (w->frame.request == frame->request && !intake_forget(w, frame))
 			waiter_free(w);
 	}
 }
@@ -327,7 +341,7 @@ static bool on_frame(struct stream *s, const struct frame *frame, struct span pa
 {
 	struct peer *p = container_of(s, struct peer, stream);
 
-	peer_dispatch(p, frame, payload);
+	intake_take(p, frame, payload, 0);
 	return !p->closed;
 }
 

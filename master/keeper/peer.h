@@ -15,6 +15,26 @@ enum {
 	PEER_FULL = 64 * 1024 * 1024,      /* that stop all children, whoever they speak to */
 };
 
+/* A request that waits until the child is ready or may be started, or until it is scanned
+ * (intake.h); then it runs as if it came. */
+struct waiter {
+	TAILQ_ENTRY(waiter) link;
+	TAILQ_ENTRY(waiter) by_peer;
+	struct waiter_list *list;
+	unsigned *count;
+	size_t *bytes;
+	struct peer *peer;
+	struct frame frame;
+	/* In the intake: */
+	struct scanning *scanning; /* NULL: it waits behind another */
+	struct frame forget;       /* its worker's, to follow it; type 0: none */
+	const char *taken;         /* of a batch: where the last message that was sent ends */
+	uint32_t answers;          /* owed for what was sent */
+	unsigned restarts;         /* of the child that got that */
+	bool is_batch;
+	char payload[];
+};
+
 struct peer {
 	LIST_ENTRY(peer) dead;
 	struct keeper *keeper;
@@ -34,7 +54,7 @@ void peer_open(struct keeper *k, int fd);
 /* Close it; it is freed when the loop turns. */
 void peer_close(struct peer *p, const char *why);
 void peers_reap(struct keeper *k);
-/* Run a request as it comes, or again after it waited. */
+/* Run a request that was taken (intake.h). */
 void peer_dispatch(struct peer *p, const struct frame *frame, struct span payload);
 /* Tell the peer about its request. */
 void peer_tell(struct peer *p, uint16_t type, uint32_t request, uint64_t target,
@@ -44,6 +64,9 @@ void peer_fail(struct peer *p, uint32_t request, enum metric_reason reason, cons
 bool waiter_create(struct waiter_list *list, unsigned *count, struct peer *p,
     const struct frame *frame, struct span payload) MUST_CHECK;
 void waiter_free(struct waiter *w);
+/* The two halves of that: take it off all lists; let go of what it has. */
+void waiter_detach(struct waiter *w);
+void waiter_drop(struct waiter *w);
 /* Run, or fail, all of a list. */
 void waiters_run(struct waiter_list *list);
 void waiters_fail(struct waiter_list *list, enum metric_reason reason, const char *why);

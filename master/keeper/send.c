@@ -11,6 +11,7 @@
 
 #include "common/ipc/wire.h"
 #include "common/raw.h"
+#include "master/keeper/intake.h"
 
 enum { NUMBER_TEXT = 24 };
 
@@ -213,10 +214,10 @@ static void open_own(struct fleet *f, struct peer *p, const struct frame *frame,
 void send_open(struct fleet *f, struct peer *p, const struct frame *frame, struct span payload,
     struct span message)
 {
-	struct envelope *e = &f->keeper->envelope;
+	const struct envelope *e = &f->keeper->envelope;
 	struct envelope_fault fault;
 
-	if (envelope_scan(message, KEEPER_JSON_DEPTH, e, &fault) || e->kind != ENVELOPE_REQUEST)
+	if (intake_scan(f->keeper, message, &fault) || e->kind != ENVELOPE_REQUEST)
 		peer_fail(p, frame->request, METRIC_REASON_PROTOCOL, "initialize is no request");
 	else if (f->config->sharing == CONFIG_SHARED)
 		open_shared(f, p, frame, payload, e);
@@ -358,13 +359,67 @@ static void restart(struct link *l, struct peer *p, const struct frame *frame, s
 		instance_handshake(i);
 }
 
+static void tell_accepted(struct peer *p, const struct frame *frame, uint32_t answers)
+{
+	struct span count = {(const char *)&answers, sizeof(answers)};
+
+	peer_tell(p, KEEPER_ACCEPTED, frame->request, frame->target, &count, 1);
+}
+
+/* --- a batch that is sent in turns
+ * ------------------------------------------------------------------ */
+
+/* In between its session or child may have ended. */
+static struct link *link_of(const struct waiter *w)
+{
+	struct session_id session;
+	struct instance *i;
+
+	memcpy(session.bytes, w->payload, sizeof(session.bytes));
+	HASH_FIND(hh, w->peer->keeper->by_id, &w->frame.target, sizeof(w->frame.target), i);
+	return i && instance_serves(i) ? link_find(i, &session) : NULL;
+}
+
+static int send_next(void *owner, const struct envelope *e)
+{
+	struct waiter *w = owner;
+	struct outcome o = {
+	    .link = link_of(w), .peer = w->peer, .frame = &w->frame, .answers = w->answers};
+
+	if (o.link && !w->taken)
+		w->restarts = o.link->instance->restarts;
+	if (!o.link || o.link->instance->restarts != w->restarts)
+		return -ECANCELED;
+	int error = send_one(&o, e);
+	w->answers = o.answers;
+	w->taken = e->text.p + e->text.n;
+	return error;
+}
+
+static void on_sent(void *owner, int error, const struct envelope_fault *fault)
+{
+	struct waiter *w = owner;
+	struct link *l = link_of(w);
+
+	(void)fault;
+	if (error && (error == -ECANCELED || !l))
+		peer_fail(w->peer, w->frame.request, METRIC_REASON_CLOSED,
+		    "its child or its session ended before all of the batch was sent");
+	else if (error)
+		send_failed(l->instance, w->peer, w->frame.request, error);
+	else
+		tell_accepted(w->peer, &w->frame, w->answers);
+	intake_finish(w);
+}
+
 void send_message(struct link *l, struct peer *p, const struct frame *frame, struct span payload,
     struct span message)
 {
 	struct instance *i = l->instance;
-	struct envelope *e = &i->keeper->envelope;
+	const struct envelope *e = &i->keeper->envelope;
 	struct envelope_fault fault;
-	struct outcome o = {.link = l, .peer = p, .frame = frame};
+	struct outcome o = {
+	    .link = l, .peer = p, .frame = frame, .answers = intake_owed(i->keeper, message)};
 
 	if (i->state == INSTANCE_DOWN) {
 		restart(l, p, frame, payload);
@@ -374,18 +429,18 @@ void send_message(struct link *l, struct peer *p, const struct frame *frame, str
 		send_wait_for(i, p, frame, payload);
 		return;
 	}
-	int error = envelope_scan(message, KEEPER_JSON_DEPTH, e, &fault);
+	int error = intake_scan(i->keeper, message, &fault);
 	bool single = error == 0 && e->kind == ENVELOPE_REQUEST;
+	if (error == -E2BIG && intake_batch(i->keeper, message, send_next, on_sent))
+		return;
 	if (error == 0)
 		error = send_one(&o, e);
 	else if (error == -E2BIG)
 		error = envelope_batch(message, KEEPER_JSON_DEPTH, send_one, &o, &fault);
-	if (error) {
+	if (error)
 		send_failed(i, p, frame->request, error);
-	} else if (!single) {
-		struct span count = {(const char *)&o.answers, sizeof(o.answers)};
-		peer_tell(p, KEEPER_ACCEPTED, frame->request, i->id, &count, 1);
-	}
+	else if (!single)
+		tell_accepted(p, frame, o.answers);
 }
 
 void send_forget(struct call *call, bool cancel)

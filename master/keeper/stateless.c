@@ -6,6 +6,7 @@
 
 #include "common/raw.h"
 #include "common/revision.h"
+#include "master/keeper/intake.h"
 #include "master/keeper/send.h"
 
 /* Seconds after which one that has not answered server/discover is asked whether it is there. */
@@ -163,7 +164,7 @@ bool stateless_ended(struct instance *i)
 
 static void ask(struct instance *i, struct peer *p, const struct frame *frame, struct span message)
 {
-	struct envelope *e = &i->keeper->envelope;
+	const struct envelope *e = &i->keeper->envelope;
 	struct envelope_fault fault;
 	struct call *call = NULL;
 	struct span level;
@@ -171,7 +172,7 @@ static void ask(struct instance *i, struct peer *p, const struct frame *frame, s
 	const struct span count = {(const char *)&none, sizeof(none)};
 	int error = 0;
 
-	if (envelope_scan(message, KEEPER_JSON_DEPTH, e, &fault)) {
+	if (intake_scan(i->keeper, message, &fault)) {
 		peer_fail(p, frame->request, METRIC_REASON_PROTOCOL, fault.reason);
 		return;
 	}

@@ -2,48 +2,52 @@
  * keeper_fuzz: what a child writes, and what clients send it, in any order and any bytes.
  *
  * Each input is a script: a byte says who speaks (the child's stdout, or one of two sessions; for
- * one of the stateless era, somebody without), two say how long, the rest is said. Whatever comes,
- * frames for the worker stay whole and what is held stays bounded.
+ * one of the stateless era, somebody without), whether a long space comes before it, and whether
+ * the loop turns before it; two say how long, the rest is said. Whatever comes, frames for the
+ * worker stay whole and what is held stays bounded.
  */
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "tests/unit/master/keeper/bench.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+enum { SPACE = SCANNING_SHORT + 10, LONGER = 4, TURN = 8, FORGET = 16 };
+
 static struct bench s;
+static char text[SPACE + 2000]; /* what is said next */
 
-static void give(void *context, struct span line)
+static void child_says(struct span bytes)
 {
-	(void)context;
-	if (line.n > 0 && s.child->state != INSTANCE_GONE)
-		deliver_line(s.child, line);
-}
-
-static void give_too_long(void *context, struct span beginning)
-{
-	(void)context;
-	deliver_too_long(s.child, beginning);
+	/* A turn takes what the pipe does not; one that is stopped is not read for ever. */
+	for (int turns = 0; bytes.n > 0 && turns < 100; turns++) {
+		ssize_t n = write(s.output, bytes.p, bytes.n);
+		n = n > 0 ? n : 0;
+		bytes = (struct span){bytes.p + n, bytes.n - (size_t)n};
+		if (bytes.n > 0)
+			bench_turn(&s);
+	}
 }
 
 static void client_says(unsigned session, uint32_t request, struct span message)
 {
 	struct session_id id = bench_session(session);
-	char payload[70000];
 	struct frame frame = {.type = KEEPER_SEND, .request = request, .target = s.child->id};
+	struct buffer payload = {0};
 
-	memcpy(payload, id.bytes, sizeof(id.bytes));
-	memcpy(payload + sizeof(id.bytes), message.p, message.n);
-	peer_dispatch(s.peer, &frame, (struct span){payload, sizeof(id.bytes) + message.n});
+	if (buffer_append(&payload, id.bytes, sizeof(id.bytes), BENCH_TEXT) ||
+	    buffer_append(&payload, message.p, message.n, BENCH_TEXT))
+		abort();
+	intake_take(s.peer, &frame, buffer_span(&payload), 0);
+	buffer_release(&payload);
 }
 
-static void anybody_says(uint32_t request, struct span message)
+static void forget(uint32_t request)
 {
-	char text[70000];
+	struct frame frame = {.type = KEEPER_FORGET, .flags = KEEPER_CANCEL, .request = request};
 
-	memcpy(text, message.p, message.n);
-	text[message.n] = '\0';
-	bench_ask(&s, request, text);
+	intake_take(s.peer, &frame, (struct span){"", 0}, 0);
 }
 
 static void check(void)
@@ -67,33 +71,42 @@ static void check(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct lines_ops ops = {give, give_too_long};
-	struct lines lines = {.max = 4096};
 	uint32_t request = 0;
 
 	if (size < 1)
 		return 0;
 	bench_open(&s, data[0] & 1 ? CONFIG_SHARED : CONFIG_PER_SESSION);
+	s.upstream.stdio.line = 2 * SPACE;
 	if (data[0] & 2)
 		s.child->stateless = s.child->shared = true;
 	else
 		bench_listen(&s, 1, ++request);
 	for (size_t at = 1; at + 3 <= size;) {
 		size_t n = (size_t)data[at + 1] | (size_t)(data[at + 2] & 0x3) << 8;
-		unsigned who = data[at] % 4;
+		unsigned who = data[at] % 4, how = data[at];
 		at += 3;
 		n = n < size - at ? n : size - at;
-		struct span said = {(const char *)data + at, n};
+		size_t before = how & LONGER ? SPACE : 0;
+		memset(text, ' ', before);
+		memcpy(text + before, data + at, n);
+		text[before + n] = '\0';
+		struct span said = {text, before + n};
+		if (how & TURN)
+			bench_turn(&s);
 		if (who < 2)
-			lines_feed(&lines, said, &ops, NULL);
+			child_says(said);
 		else if (data[0] & 2)
-			anybody_says(++request, said);
+			bench_ask(&s, ++request, text);
 		else
 			client_says(who - 1, ++request, said);
+		if (how & FORGET)
+			forget(request);
 		at += n;
 		check();
 	}
-	buffer_release(&lines.part);
+	bench_turn(&s);
+	bench_wait(&s);
+	check();
 	bench_close(&s);
 	return 0;
 }

@@ -87,4 +87,11 @@ describe('long lines', OPTIONS, () => {
 			assert.equal(textOf(await session.call('end', { bytes })), 'x'.repeat(bytes));
 		}
 	});
+
+	test('for a child', (t) =>
+		bear(t, async () => {
+			const said = '\n'.repeat(LONG / 2 - 1000);
+			for (let n = 1; n <= LINES; n++)
+				assert.match(textOf(await bad.call('counter', { said })), /^\d+ \d+$/);
+		}));
 });

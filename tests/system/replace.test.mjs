@@ -234,6 +234,31 @@ describe('replacement', OPTIONS, () => {
 		await unnoticed();
 	});
 
+	// Either way a message of 4 MiB is scanned in many turns: a good deal of the time one is under way.
+	test('loses and repeats no long message', async () => {
+		const url = await start();
+		const count = 2 * 1024 * 1024 - 4096;
+		const long = '\n'.repeat(count);
+		const session = await RawSession.open(url('own'));
+		const callers = [
+			new Caller(async () => [textOf(await session.call('lines', { count })).length, 0]),
+			...(await Promise.all(upTo(2).map(() => RawSession.open(url('own'))))).map(
+				(one) =>
+					new Caller(async () => textOf(await one.call('counter', { long })).split(' ').map(Number)),
+			),
+		];
+		for (let round = 0; round < 10; round++) {
+			const goals = callers.map(({ counts }) => counts.length + 2);
+			await replace('keeper');
+			await until('more calls of everybody', () =>
+				callers.every(({ counts, running }, n) => !running || counts.length >= goals[n]));
+		}
+		for (const caller of callers) await caller.stop();
+		assert.ok(callers[0].counts.every((length) => length === count));
+		for (const { counts } of callers.slice(1)) assert.deepEqual(counts, upTo(counts.length));
+		await unnoticed();
+	});
+
 	test('keeps a stream of the stateless era', async () => {
 		const url = await start();
 		const { response, request } = await modern.send(url('modern'), 'subscriptions/listen', {

@@ -48,6 +48,7 @@ static void open_keeper(struct bench *s)
 	TAILQ_INIT(&k->fleets);
 	TAILQ_INIT(&k->dirty);
 	TAILQ_INIT(&k->dead);
+	TAILQ_INIT(&k->intake);
 	TAILQ_INIT(&k->remnants);
 	LIST_INIT(&k->dead_peers);
 	k->last_number = (uint64_t)++s->boot.epoch << 32;
@@ -227,7 +228,7 @@ static void dispatch(
 
 	must(buffer_append(&payload, id.bytes, sizeof(id.bytes), BENCH_TEXT) == 0 &&
 	     buffer_append(&payload, message, strlen(message), BENCH_TEXT) == 0);
-	peer_dispatch(s->peer, &frame, buffer_span(&payload));
+	intake_take(s->peer, &frame, buffer_span(&payload), 0);
 	buffer_release(&payload);
 }
 
@@ -246,7 +247,7 @@ void bench_ask(struct bench *s, uint32_t request, const char *message)
 	wire_put_string(&w, SPAN("main"));
 	must(buffer_append(&payload, name, w.length, BENCH_TEXT) == 0 &&
 	     buffer_append(&payload, message, strlen(message), BENCH_TEXT) == 0);
-	peer_dispatch(s->peer, &frame, buffer_span(&payload));
+	intake_take(s->peer, &frame, buffer_span(&payload), 0);
 	buffer_release(&payload);
 }
 
@@ -275,7 +276,7 @@ unsigned bench_wait(struct bench *s)
 {
 	unsigned turns = 0;
 
-	while (s->child->scanning) {
+	while (s->child->scanning || !TAILQ_EMPTY(&s->keeper->intake)) {
 		bench_turn(s);
 		must(++turns < 10000);
 	}

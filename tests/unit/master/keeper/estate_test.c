@@ -122,6 +122,7 @@ Test(estate, what_a_child_did_not_take_yet_follows)
 	memset(message + head, 'm', SIZE);
 	snprintf(message + head + SIZE, 4, "\"}");
 	bench_send(&s, 1, 4, message);
+	bench_wait(&s);
 	for (int round = 0; round < 3; round++) {
 		const char *part = bench_heard(&s);
 		cr_assert_eq(buffer_append(&heard, part, strlen(part), SIZE + 200), 0);
@@ -330,6 +331,79 @@ Test(estate, a_batch_of_a_child_goes_on_where_it_was)
 	}
 	quiet(&s);
 	buffer_release(&batch);
+}
+
+Test(estate, a_batch_for_a_child_goes_on_where_it_was)
+{
+	struct buffer batch = {0}, heard = {0};
+	uint32_t answers;
+	char expected[64];
+
+	s.upstream.stdio.line = 4 * LONG;
+	/* Its first message is a request, to which an answer will be owed. */
+	cr_assert_eq(
+	    buffer_printf(&batch, 4 * LONG, "[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\"},"),
+	    0);
+	put_batch(&batch);
+	batch.data[strlen("[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\"},")] = ' ';
+	cr_assert_eq(buffer_append(&batch, "", 1, 4 * LONG), 0);
+	bench_send(&s, 1, 4, buffer_span(&batch).p);
+	for (int round = 0; !TAILQ_EMPTY(&s.keeper->intake); round++) {
+		for (int turns = 0; turns < 60; turns++) {
+			bench_turn(&s);
+			const char *part = bench_heard(&s);
+			cr_assert_eq(buffer_append(&heard, part, strlen(part), 4 * LONG), 0);
+		}
+		bench_replace(&s);
+		cr_assert_lt(round, 20);
+	}
+	told(&s, KEEPER_ACCEPTED, 4, NULL);
+	memcpy(&answers, s.text, sizeof(answers));
+	cr_expect_eq(answers, 1);
+	cr_assert_eq(buffer_append(&heard, "", 1, 4 * LONG), 0);
+	const char *at = strchr(buffer_span(&heard).p, '\n');
+	for (int n = 0; n < MESSAGES; n++) {
+		snprintf(
+		    expected, sizeof(expected), "\n{\"jsonrpc\":\"2.0\",\"method\":\"m%d\"}", n);
+		cr_assert(at && strncmp(at, expected, strlen(expected)) == 0, "%d: %.80s", n, at);
+		at = strchr(at + 1, '\n');
+	}
+	cr_expect_str_eq(at, "\n");
+	quiet(&s);
+	buffer_release(&batch);
+	buffer_release(&heard);
+}
+
+Test(estate, what_waits_behind_a_long_message_and_who_does_not_wait_goes_along)
+{
+	char *message = calloc(1, LONG);
+	int n = snprintf(message, LONG,
+	    "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"long\",\"params\":{\"x\":\"");
+
+	s.upstream.stdio.line = 4 * LONG;
+	memset(message + n, 'x', (size_t)(LONG - n - 4));
+	memcpy(message + LONG - 4, "\"}}", 4);
+	bench_send(&s, 1, 4, message);
+	bench_send(&s, 1, 5, "{\"jsonrpc\":\"2.0\",\"method\":\"behind\"}");
+	intake_take(s.peer,
+	    &(struct frame){.type = KEEPER_FORGET, .flags = KEEPER_CANCEL, .request = 4},
+	    (struct span){"", 0}, 0);
+	bench_turn(&s);
+	bench_replace(&s);
+	cr_assert_str_eq(bench_heard(&s), "");
+	bench_wait(&s);
+	struct buffer heard = {0};
+	for (const char *part; *(part = bench_heard(&s));)
+		cr_assert_eq(buffer_append(&heard, part, strlen(part), 2 * LONG), 0);
+	cr_assert_eq(buffer_append(&heard, "", 1, 2 * LONG), 0);
+	const char *at = strchr(buffer_span(&heard).p, '\n');
+	cr_expect_eq(strncmp(buffer_span(&heard).p, message, 20), 0);
+	cr_assert(at && (at = strstr(at, "notifications/cancelled")), "the first is forgotten");
+	cr_assert(strstr(at, "behind"));
+	told(&s, KEEPER_ACCEPTED, 5, NULL);
+	quiet(&s);
+	buffer_release(&heard);
+	free(message);
 }
 
 Test(estate, a_child_that_ended_is_heard_to_the_end)
