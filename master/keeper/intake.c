@@ -89,7 +89,7 @@ static bool begin(struct waiter *w)
 	return w->scanning != NULL;
 }
 
-void intake_take(struct peer *p, const struct frame *frame, struct span payload, uint32_t owed)
+void intake_add(struct peer *p, const struct frame *frame, struct span payload, uint32_t owed)
 {
 	struct keeper *k = p->keeper;
 	bool behind = !TAILQ_EMPTY(&k->intake) && has_before(p, frame, payload);
@@ -139,17 +139,9 @@ void intake_finish(struct waiter *w)
 	waiter_drop(w);
 }
 
-/* The one that this message, which is taken now, was scanned for; NULL: it was not. */
-static struct waiter *looked_at(const struct keeper *k, struct span message)
-{
-	struct waiter *w = k->looked.waiter;
-
-	return w && message.p >= w->payload && message.p < w->payload + w->frame.length ? w : NULL;
-}
-
 int intake_scan(struct keeper *k, struct span message, struct envelope_fault *fault)
 {
-	const struct waiter *w = looked_at(k, message);
+	const struct waiter *w = intake_looked_at(k, message);
 
 	if (!w)
 		return envelope_scan(message, KEEPER_JSON_DEPTH, &k->envelope, fault);
@@ -158,17 +150,10 @@ int intake_scan(struct keeper *k, struct span message, struct envelope_fault *fa
 	return k->looked.error;
 }
 
-uint32_t intake_owed(const struct keeper *k, struct span message)
-{
-	const struct waiter *w = looked_at(k, message);
-
-	return w ? w->answers : 0;
-}
-
 bool intake_batch(struct keeper *k, struct span message,
     int (*each)(void *waiter, const struct envelope *message), scanning_done *done)
 {
-	struct waiter *w = looked_at(k, message);
+	struct waiter *w = intake_looked_at(k, message);
 	struct scanning *s = w ? scanning_begin(place_of(k), message, each, done, w) : NULL;
 
 	if (!s)
