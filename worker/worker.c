@@ -55,7 +55,7 @@ void worker_ready(struct worker *w, struct conn *c)
 void worker_check_done(struct worker *w)
 {
 	if (w->draining && !w->drain.leaving && w->conn_count == 0 && w->aside_count == 0 &&
-	    w->parked_count == 0 && LIST_EMPTY(&w->inlets) &&
+	    w->parked_count == 0 && LIST_EMPTY(&w->inlets) && !sessions_mailing(w->sessions) &&
 	    (w->drain.last || !errands_awaited(w)))
 		ev_break(w->loop, EVBREAK_ALL);
 }

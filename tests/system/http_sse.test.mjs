@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import http from 'node:http';
+import net from 'node:net';
 import { binary, Child, events, killPid, Margay, post, RawSession, request, ScriptedServer, until } from './harness.mjs';
 import { metaOf, send } from './modern.mjs';
 import { childrenOf, textOf, upstreams } from './stdio.mjs';
@@ -108,6 +109,39 @@ describe('clients of HTTP+SSE', OPTIONS, () => {
 		client.close();
 		await until('its session is over', () => server.sessions.size === 0);
 		await until('its address is gone', async () => (await client.say(call(1))) === 404);
+	});
+
+	// Longer than fits a frame to the broker: sent in many turns. (What else is sent meanwhile: sessions_test.c.)
+	const note = (n, length) => ({ method: 'notifications/x', params: { n, text: 'é'.repeat(length) } });
+	const sizes = [1_000_000, 1, 100_000, 16_000, 20_000, 1_900_000, 2];
+	const arrived = () => server.seen.filter(({ message }) => message?.method === 'notifications/x').map(({ message }) => message.params);
+
+	test('long messages arrive whole and in their order, although their sender went', async () => {
+		const client = await SseClient.open(margay);
+		await client.initialize();
+		for (const [n, length] of sizes.entries()) assert.equal(await client.say(note(n, length)), 202);
+		const { host, port, pathname, search } = new URL(client.url);
+		const body = Buffer.from(JSON.stringify({ jsonrpc: '2.0', ...note(sizes.length, 1_500_000) }));
+		const socket = net.connect(port, '127.0.0.1').on('error', () => {});
+		socket.write(`POST ${pathname}${search} HTTP/1.1\r\nHost: ${host}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n`);
+		socket.end(body).once('finish', () => socket.destroy());
+		await until('all arrived', () => arrived().length === sizes.length + 1);
+		assert.deepEqual(arrived().map(({ n, text }) => [n, text.length, text.replaceAll('é', '')]),
+			[...sizes, 1_500_000].map((length, n) => [n, length, '']));
+		client.close();
+	});
+
+	test('a client that goes while its long messages are on their way takes nobody along', async () => {
+		const [client, other] = [await SseClient.open(margay), await SseClient.open(margay)];
+		await client.initialize();
+		await other.initialize();
+		const posts = Array.from({ length: 8 }, (_, n) => client.say(note(n, 1_000_000)));
+		await until('one arrived', () => arrived().length > 0);
+		client.close();
+		for (const status of await Promise.all(posts)) assert.ok([202, 404].includes(status), String(status));
+		for (let id = 1; id < 6; id++) assert.ok((await other.ask(call(id))).result);
+		await until('its session is over', () => server.sessions.size === 1);
+		other.close();
 	});
 
 	test('nobody posts to an address that is not his', async () => {

@@ -80,7 +80,7 @@ static void on_line(struct console *c, struct span line)
 	struct desktop *d = desktop_of(c);
 
 	if (!d->over)
-		inlet_take(d->inlet, line);
+		inlet_take(d->inlet, line, NULL);
 	update(d);
 }
 

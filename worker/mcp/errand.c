@@ -262,13 +262,11 @@ static bool composed(struct errand *r, const struct compose *c)
 
 static void mail_answer(struct errand *r, unsigned status)
 {
-	struct span message = errand_message(r);
 	uint16_t number = (uint16_t)status;
-	struct span mail = {message.p - sizeof(number), message.n + sizeof(number)};
 
-	memcpy(r->outgoing.data + r->outgoing.head + event_start.n - sizeof(number), &number,
-	    sizeof(number));
-	if (sessions_mail(r->worker->sessions, &r->retry, MAIL_ANSWER, mail, NULL))
+	buffer_consume(&r->outgoing, event_start.n - sizeof(number));
+	memcpy(r->outgoing.data + r->outgoing.head, &number, sizeof(number));
+	if (sessions_mail_long(r->worker->sessions, &r->retry, MAIL_ANSWER, &r->outgoing, NULL))
 		LOG(r->worker->log, LOG_LEVEL_WARN, "an answer is lost: the broker is away",
 		    LOG_STR("upstream", r->call.upstream->config->name));
 }
@@ -302,8 +300,9 @@ void errand_notice(struct errand *r, struct compose *c)
 		return;
 	}
 	if (r->remote) {
-		if (sessions_mail(
-			r->worker->sessions, &r->retry, MAIL_MESSAGE, errand_message(r), NULL))
+		buffer_consume(&r->outgoing, event_start.n);
+		if (sessions_mail_long(
+			r->worker->sessions, &r->retry, MAIL_MESSAGE, &r->outgoing, NULL))
 			errand_close(r);
 		return;
 	}

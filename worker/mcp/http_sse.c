@@ -105,12 +105,13 @@ static const struct inlet_ops ops = {on_message, is_congested, on_progress};
 
 /* --- the stream --- */
 
-static void on_mail(struct mailbox *box, enum mail_kind kind, struct span payload)
+static void on_mail(
+    struct mailbox *box, enum mail_kind kind, struct span payload, struct mapping *memory)
 {
 	struct http_sse *h = container_of(box, struct http_sse, box);
 
 	if (kind == MAIL_INLET && h->inlet)
-		inlet_take(h->inlet, payload);
+		inlet_take(h->inlet, payload, memory);
 }
 
 static void begin(struct http_sse *h)
@@ -248,8 +249,7 @@ static void pass_message(struct exchange *x)
 	x->lookup.done = on_mailed;
 	if (!x->has_session || mailbox_id(x->worker, purpose, &x->session, &box))
 		exchange_refuse(x, REPLY_NO_SSE, NULL, (struct span){0});
-	else if (sessions_mail(
-		     x->worker->sessions, &box, MAIL_INLET, buffer_span(&x->body), &x->lookup))
+	else if (sessions_mail_long(x->worker->sessions, &box, MAIL_INLET, &x->body, &x->lookup))
 		exchange_refuse(x, REPLY_BROKER_AWAY, NULL, (struct span){0});
 }
 

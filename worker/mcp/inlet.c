@@ -626,6 +626,7 @@ void inlets_free_closed(struct worker *w)
 		TAILQ_REMOVE(&w->closed_inlet_calls, c, link);
 		buffer_release(&c->call.head);
 		buffer_release(&c->body);
+		mapping_release(&c->memory);
 		buffer_release(&c->incoming);
 		sse_data_release(&c->events);
 		scanning_free(c->scanning);

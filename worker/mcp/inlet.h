@@ -12,6 +12,7 @@
 #ifndef MARGAY_WORKER_MCP_INLET_H
 #define MARGAY_WORKER_MCP_INLET_H
 
+#include "worker/mcp/mapping.h"
 #include "worker/mcp/version.h"
 #include "worker/upstream/upstream.h"
 
@@ -60,8 +61,8 @@ struct inlet {
 struct inlet *inlet_open(struct worker *w, const char *path, const struct sockaddr_storage *peer,
     const struct inlet_ops *ops, void *context);
 /* Take a message or batch of the client's. What is none is answered as JSON-RPC says. A long one
- * is taken in later turns. */
-void inlet_take(struct inlet *i, struct span message);
+ * is taken in later turns, and copied, or with the memory (or NULL) that it lies in. */
+void inlet_take(struct inlet *i, struct span message, struct mapping *memory);
 /* Take one that was scanned, and whose text lives as long as the inlet. */
 void inlet_take_scanned(struct inlet *i, const struct envelope *e);
 /* More may be taken. */

@@ -26,8 +26,9 @@ struct inlet_call {
 	struct inlet *inlet;
 	struct upstream_call call;
 	enum inlet_purpose purpose;
-	struct span text; /* the message: in `body`, or its owner's */
+	struct span text; /* the message: in `body` or `memory`, or its owner's */
 	struct buffer body;
+	struct mapping memory;
 	struct buffer incoming; /* an answer in JSON, as it comes */
 	size_t expected;        /* its length as announced; 0: not */
 	struct sse_data events;

@@ -117,15 +117,17 @@ static void read_next(struct inlet *i)
 	}
 }
 
-static void take_later(struct inlet *i, struct span message)
+static void take_later(struct inlet *i, struct span message, struct mapping *memory)
 {
-	bool first = TAILQ_EMPTY(&i->unread);
-	struct inlet_call *c = inlet_call_create(i, PURPOSE_MESSAGE, message, true);
+	bool first = TAILQ_EMPTY(&i->unread), lasts = memory && memory->text.p;
+	struct inlet_call *c = inlet_call_create(i, PURPOSE_MESSAGE, message, !lasts);
 
 	if (!c) {
 		out_of_memory(i, (struct span){0});
 		return;
 	}
+	if (lasts)
+		c->memory = mapping_take(memory);
 	inlet_call_move(c, &i->unread);
 	if (first)
 		read_next(i);
@@ -157,7 +159,7 @@ static struct span id_of(struct span message)
 	return text || raw_is_integer(id) ? id : (struct span){0};
 }
 
-void inlet_take(struct inlet *i, struct span message)
+void inlet_take(struct inlet *i, struct span message, struct mapping *memory)
 {
 	struct worker *w = i->worker;
 	struct envelope *e = &w->envelope;
@@ -168,7 +170,7 @@ void inlet_take(struct inlet *i, struct span message)
 		return;
 	}
 	if ((message.n > SCANNING_SHORT || !TAILQ_EMPTY(&i->unread)) && inlet_has_room(i)) {
-		take_later(i, message);
+		take_later(i, message, memory);
 		return;
 	}
 	int error = envelope_scan(message, w->config->limits.json_depth, e, &fault);

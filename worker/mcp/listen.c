@@ -280,11 +280,13 @@ static void on_opened(struct mailbox *box, int status)
 		    (struct span){0});
 }
 
-static void on_mail(struct mailbox *box, enum mail_kind kind, struct span payload)
+static void on_mail(
+    struct mailbox *box, enum mail_kind kind, struct span payload, struct mapping *memory)
 {
 	(void)box;
 	(void)kind;
 	(void)payload;
+	(void)memory;
 }
 
 void listen_start(struct exchange *x)

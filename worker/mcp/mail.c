@@ -38,7 +38,8 @@ bool mail_box_parse(struct span text, struct mail_box_id *out)
 	return memcmp(out, &everybody, sizeof(*out)) != 0;
 }
 
-static void on_mail(void *context, const struct mail_box_id *id, unsigned kind, struct span payload)
+static void on_mail(void *context, const struct mail_box_id *id, unsigned kind, struct span payload,
+    struct mapping *memory)
 {
 	struct worker *w = context;
 	struct mailbox *box;
@@ -49,7 +50,7 @@ static void on_mail(void *context, const struct mail_box_id *id, unsigned kind, 
 	}
 	HASH_FIND(hh, w->mailboxes, id, sizeof(*id), box);
 	if (box)
-		box->mail(box, (enum mail_kind)kind, payload);
+		box->mail(box, (enum mail_kind)kind, payload, memory);
 }
 
 /* After the broker was away it knows none of them. */
@@ -64,11 +65,17 @@ static void on_reconnected(void *context)
 	}
 }
 
+/* It may have been all that the worker's end waited for. */
+static void on_mailed(void *context)
+{
+	worker_check_done(context);
+}
+
 void mail_start(
     struct worker *w, void (*for_all)(struct worker *w, enum mail_kind kind, struct span payload))
 {
 	w->mail_for_all = for_all;
-	sessions_on_mail(w->sessions, on_mail, on_reconnected, w);
+	sessions_on_mail(w->sessions, on_mail, on_reconnected, on_mailed, w);
 }
 
 static void on_opened(struct session_call *call, int status, const struct session_record *record)

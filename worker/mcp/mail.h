@@ -36,7 +36,9 @@ struct mailbox {
 	struct session_call opening;
 	/* The broker knows it (status 0) or does not answer. */
 	void (*opened)(struct mailbox *box, int status);
-	void (*mail)(struct mailbox *box, enum mail_kind kind, struct span payload);
+	/* What is long lies in `memory`, which may be taken over. */
+	void (*mail)(
+	    struct mailbox *box, enum mail_kind kind, struct span payload, struct mapping *memory);
 };
 
 enum { MAIL_BOX_TEXT = 2 * MAIL_BOX_BYTES };

@@ -302,10 +302,12 @@ static void on_give_up(struct timeout_queue *queue, struct timeout *timeout)
 	parked_give_up(container_of(timeout, struct worker, give_up));
 }
 
-static void on_mail(struct mailbox *box, enum mail_kind kind, struct span payload)
+static void on_mail(
+    struct mailbox *box, enum mail_kind kind, struct span payload, struct mapping *memory)
 {
 	struct parked *p = container_of(box, struct parked, box);
 
+	(void)memory;
 	if (kind == MAIL_RESUME)
 		on_resume(p, payload);
 	else if (kind == MAIL_GONE && p->errand->remote && payload.n == sizeof(p->last) &&

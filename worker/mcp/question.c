@@ -184,7 +184,8 @@ static bool number_of(struct span id, unsigned *out)
 	return true;
 }
 
-static void on_mail(struct mailbox *box, enum mail_kind kind, struct span payload)
+static void on_mail(
+    struct mailbox *box, enum mail_kind kind, struct span payload, struct mapping *memory)
 {
 	struct question *q = container_of(box, struct question, box);
 	struct errand *r = q->errand;
@@ -193,6 +194,7 @@ static void on_mail(struct mailbox *box, enum mail_kind kind, struct span payloa
 	size_t n = sizeof(r->client.bytes);
 	unsigned number;
 
+	(void)memory;
 	/* Only the session that was asked may answer. */
 	if (kind != MAIL_RESPONSE || payload.n <= n || memcmp(payload.p, r->client.bytes, n) != 0)
 		return;
@@ -213,7 +215,7 @@ void question_answered(struct exchange *x, const struct envelope *e)
 		return;
 	if (buffer_append(&mail, x->session.bytes, sizeof(x->session.bytes), MAIL_MAX) ||
 	    buffer_append(&mail, e->text.p, e->text.n, MAIL_MAX) ||
-	    sessions_mail(x->worker->sessions, &box, MAIL_RESPONSE, buffer_span(&mail), NULL))
+	    sessions_mail_long(x->worker->sessions, &box, MAIL_RESPONSE, &mail, NULL))
 		LOG_TEXT(x->worker->log, LOG_LEVEL_WARN, "what a client answered is lost");
 	buffer_release(&mail);
 }

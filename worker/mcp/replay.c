@@ -101,8 +101,7 @@ static bool mail_event(const struct errand *r, const struct event *e)
 	if (!error)
 		error = buffer_append(&mail, e->p, e->n, MAIL_MAX);
 	if (!error)
-		error = sessions_mail(
-		    r->worker->sessions, &r->retry, MAIL_EVENT, buffer_span(&mail), NULL);
+		error = sessions_mail_long(r->worker->sessions, &r->retry, MAIL_EVENT, &mail, NULL);
 	buffer_release(&mail);
 	return error == 0;
 }
@@ -149,12 +148,14 @@ static void on_ask(struct replay *p, const struct replay_ask *ask)
 		errand_close(r);
 }
 
-static void on_mail(struct mailbox *box, enum mail_kind kind, struct span payload)
+static void on_mail(
+    struct mailbox *box, enum mail_kind kind, struct span payload, struct mapping *memory)
 {
 	struct replay *p = container_of(box, struct replay, box);
 	struct errand *r = p->errand;
 	struct replay_ask ask;
 
+	(void)memory;
 	if (kind == MAIL_REPLAY && ask_get(payload, &ask))
 		on_ask(p, &ask);
 	else if (kind == MAIL_GONE && r->remote && payload.n == sizeof(r->retry) &&

@@ -127,10 +127,12 @@ static void on_event(struct resume *s, struct span payload)
 		relay_over(x, UPSTREAM_OK, "");
 }
 
-static void on_mail(struct mailbox *box, enum mail_kind kind, struct span payload)
+static void on_mail(
+    struct mailbox *box, enum mail_kind kind, struct span payload, struct mapping *memory)
 {
 	struct resume *s = container_of(box, struct resume, box);
 
+	(void)memory;
 	if (s->answered)
 		return;
 	if (kind == MAIL_EVENT && s->stream)
@@ -178,19 +180,21 @@ static void on_told(struct session_call *call, int status, const struct session_
 	}
 }
 
-static void tell(struct resume *s, enum mail_kind kind, struct span payload)
+static void tell(struct resume *s, enum mail_kind kind, struct buffer *payload)
 {
 	struct exchange *x = s->exchange;
 
 	s->telling.done = on_told;
-	if (sessions_mail(x->worker->sessions, &s->parked, kind, payload, &s->telling))
+	if (sessions_mail_long(x->worker->sessions, &s->parked, kind, payload, &s->telling))
 		exchange_refuse(x, REPLY_BROKER_AWAY, NULL, (struct span){0});
 }
 
 static void on_probe(struct timeout_queue *queue, struct timeout *timeout)
 {
+	struct buffer nothing = {0};
+
 	(void)queue;
-	tell(container_of(timeout, struct resume, probe), MAIL_PROBE, SPAN(""));
+	tell(container_of(timeout, struct resume, probe), MAIL_PROBE, &nothing);
 }
 
 static void ask_for_events(struct resume *s)
@@ -202,7 +206,7 @@ static void ask_for_events(struct resume *s)
 	if (replay_ask_put(&ask, &mail))
 		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
 	else
-		tell(s, MAIL_REPLAY, buffer_span(&mail));
+		tell(s, MAIL_REPLAY, &mail);
 	buffer_release(&mail);
 }
 
@@ -230,7 +234,7 @@ static void on_opened(struct mailbox *box, int status)
 	if (resumption_put(&r, &mail))
 		exchange_refuse(x, REPLY_NO_MEMORY, NULL, (struct span){0});
 	else
-		tell(s, MAIL_RESUME, buffer_span(&mail));
+		tell(s, MAIL_RESUME, &mail);
 	buffer_release(&mail);
 }
 

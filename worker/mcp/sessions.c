@@ -10,10 +10,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <uthash.h>
@@ -23,6 +21,7 @@
 #include "common/ipc/frame.h"
 #include "common/timeout.h"
 #include "common/turn.h"
+#include "worker/mcp/parcel.h"
 #include "worker/mcp/session_cache.h"
 
 enum {
@@ -37,8 +36,10 @@ static const double touch_every = 1;   /* seconds */
 static const double broker_grace =
     10; /* seconds that the cache serves alone while the broker is away */
 
+static const struct session_id no_session = {{0}};
+
 struct question {
-	TAILQ_ENTRY(question) link; /* unsent, or asked */
+	TAILQ_ENTRY(question) link; /* unsent or asked, unless its parcel is held */
 	UT_hash_handle hh;
 	struct timeout timeout;
 	struct sessions *sessions;
@@ -50,11 +51,9 @@ struct question {
 	uint8_t reason; /* of an END */
 	struct session_id id;
 	struct session_record *record; /* of a CREATE or UPDATE */
-	struct mail_box_id box;
-	uint8_t kind;
-	char *mail; /* of a MAIL */
+	struct parcel parcel;          /* of a MAIL; its box also of others */
 	size_t mail_length;
-	int fd; /* that holds it when it is long, else -1 */
+	uint8_t kind;
 };
 
 TAILQ_HEAD(question_list, question);
@@ -76,7 +75,9 @@ struct sessions {
 	struct question *by_request;
 	struct question_list unsent, asked;
 	unsigned call_count, end_count;
-	size_t mail_bytes; /* not delivered yet */
+	struct parcels held;
+	struct mappings released; /* the memory of mail that came */
+	size_t mail_bytes;        /* not delivered yet */
 	struct timeout_queue patience;
 	struct session_id touches[TOUCHES_MAX];
 	unsigned touch_count;
@@ -85,6 +86,7 @@ struct sessions {
 	void *reap_context;
 	session_mail *mail;
 	void (*reopen)(void *context);
+	void (*mailed)(void *context);
 	void *mail_context;
 	void (*ready)(void *context);
 	void *ready_context;
@@ -98,14 +100,13 @@ static void question_free(struct question *q)
 	struct sessions *s = q->sessions;
 
 	timeout_disarm(&s->patience, &q->timeout);
-	TAILQ_REMOVE(q->sent ? &s->asked : &s->unsent, q, link);
+	if (!q->parcel.held)
+		TAILQ_REMOVE(q->sent ? &s->asked : &s->unsent, q, link);
 	HASH_DEL(s->by_request, q);
 	*q->count -= 1;
 	free(q->record);
-	free(q->mail);
+	parcel_release(&q->parcel);
 	s->mail_bytes -= q->mail_length;
-	if (q->fd >= 0)
-		close(q->fd);
 	free(q);
 }
 
@@ -174,18 +175,18 @@ static int question_send(struct sessions *s, struct question *q)
 	if (q->record) {
 		session_record_put(&w, q->record);
 	} else if (q->type == BROKER_BOX_OPEN || q->type == BROKER_BOX_CLOSE) {
-		wire_put_bytes(&w, q->box.bytes, sizeof(q->box.bytes));
+		wire_put_bytes(&w, q->parcel.box.bytes, sizeof(q->parcel.box.bytes));
 	} else if (q->type == BROKER_MAIL) {
-		wire_put_bytes(&w, q->box.bytes, sizeof(q->box.bytes));
+		struct span text = buffer_span(&q->parcel.text);
+		wire_put_bytes(&w, q->parcel.box.bytes, sizeof(q->parcel.box.bytes));
 		wire_put_u8(&w, q->kind);
-		if (q->fd < 0)
-			wire_put_bytes(&w, q->mail, q->mail_length);
+		wire_put_bytes(&w, text.p, text.n);
 	} else {
 		wire_put_bytes(&w, q->id.bytes, sizeof(q->id.bytes));
 		if (q->type == BROKER_END)
 			wire_put_u8(&w, q->reason);
 	}
-	return send_frame(s, q->type, q->request, &w, q->fd);
+	return send_frame(s, q->type, q->request, &w, q->parcel.fd);
 }
 
 static void send_unsent(struct sessions *s)
@@ -224,7 +225,7 @@ static struct question *question_ask(
 	while (q->request == 0);
 	HASH_ADD(hh, s->by_request, request, sizeof(q->request), q);
 	TAILQ_INSERT_TAIL(&s->unsent, q, link);
-	q->fd = -1;
+	parcel_init(&q->parcel);
 	q->count =
 	    (call && type != BROKER_END) || type == BROKER_MAIL ? &s->call_count : &s->end_count;
 	*q->count += 1;
@@ -304,24 +305,10 @@ static void on_reply(struct sessions *s, const struct frame *frame, struct wire_
 	question_answer(q, status, q->type == BROKER_GET && status == 0 ? &record : NULL);
 }
 
-/* A piece of mail in memory that came beside its frame. */
-static void take_memfd(struct sessions *s, const struct mail_box_id *box, unsigned kind, int fd)
-{
-	struct stat status;
-
-	if (fstat(fd, &status) < 0 || status.st_size <= 0 || status.st_size > MAIL_MAX)
-		return;
-	size_t n = (size_t)status.st_size;
-	char *p = mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd, 0);
-	if (p == MAP_FAILED)
-		return;
-	s->mail(s->mail_context, box, kind, (struct span){p, n});
-	munmap(p, n);
-}
-
 static void on_mail(struct sessions *s, struct wire_reader *r, int fd)
 {
 	struct mail_box_id box;
+	struct mapping memory = {0};
 	char copy[MAIL_INLINE_MAX];
 
 	wire_get_bytes(r, box.bytes, sizeof(box.bytes));
@@ -331,10 +318,13 @@ static void on_mail(struct sessions *s, struct wire_reader *r, int fd)
 		return;
 	/* What it leads to may be said to the broker, whose frames are built where this one is. */
 	memcpy(copy, r->p + r->offset, n);
+	struct span text = {copy, n};
+	if (fd >= 0 && mapping_open(&s->released, fd, MAIL_MAX, &memory))
+		return;
 	if (fd >= 0)
-		take_memfd(s, &box, kind, fd);
-	else
-		s->mail(s->mail_context, &box, kind, (struct span){copy, n});
+		text = memory.text;
+	s->mail(s->mail_context, &box, kind, text, &memory);
+	mapping_release(&memory);
 }
 
 static void on_push(struct sessions *s, const struct frame *frame, struct wire_reader *r, int fd)
@@ -461,6 +451,27 @@ static void on_touch_timer(struct ev_loop *loop, ev_timer *timer, int events)
 	send_touches(s);
 }
 
+static void on_parcel_over(struct parcels *held, struct parcel *p, int error)
+{
+	struct sessions *s = container_of(held, struct sessions, held);
+	struct question *q = container_of(p, struct question, parcel);
+
+	TAILQ_INSERT_TAIL(&s->unsent, q, link);
+	if (error) {
+		LOG(s->boot->log, LOG_LEVEL_ERROR, "a piece of mail is lost", LOG_ERRNO(-error));
+		question_answer(q, -ENOBUFS, NULL);
+	}
+	send_unsent(s);
+}
+
+static void on_parcels_idle(struct parcels *held)
+{
+	struct sessions *s = container_of(held, struct sessions, held);
+
+	if (s->mailed)
+		s->mailed(s->mail_context);
+}
+
 int sessions_open(struct ev_loop *loop, const struct role_boot *boot, struct metrics_slot *metrics,
     session_reaper *reap, void *context, struct sessions **out)
 {
@@ -481,6 +492,8 @@ int sessions_open(struct ev_loop *loop, const struct role_boot *boot, struct met
 	s->seconds = 1;
 	TAILQ_INIT(&s->unsent);
 	TAILQ_INIT(&s->asked);
+	parcels_init(&s->held, loop, on_parcel_over, on_parcels_idle);
+	mappings_init(&s->released, loop);
 	timeout_queue_init(&s->patience, loop, call_patience, on_patience_over);
 	ev_timer_init(&s->reconnect, on_reconnect, 0, 0);
 	ev_timer_init(&s->touch_timer, on_touch_timer, touch_every, touch_every);
@@ -495,9 +508,9 @@ void sessions_close(struct sessions *s)
 	struct question *q, *next;
 
 	send_touches(s);
-	TAILQ_FOREACH_SAFE (q, &s->asked, link, next)
-		question_free(q);
-	TAILQ_FOREACH_SAFE (q, &s->unsent, link, next)
+	parcels_stop(&s->held);
+	mappings_close(&s->released);
+	HASH_ITER (hh, s->by_request, q, next)
 		question_free(q);
 	if (s->state != BROKER_AWAY) {
 		ev_io_stop(s->loop, &s->io);
@@ -616,70 +629,89 @@ void sessions_on_invalidate(struct sessions *s, session_invalidated *invalidated
 	s->invalidated = invalidated;
 }
 
-void sessions_on_mail(
-    struct sessions *s, session_mail *mail, void (*reopen)(void *context), void *context)
+void sessions_on_mail(struct sessions *s, session_mail *mail, void (*reopen)(void *context),
+    void (*mailed)(void *context), void *context)
 {
 	s->mail = mail;
 	s->reopen = reopen;
+	s->mailed = mailed;
 	s->mail_context = context;
 }
 
-/* The mail as it will be sent. 0 or -errno. */
-static int pack(struct question *q, struct span payload)
+bool sessions_mailing(const struct sessions *s)
 {
-	q->mail_length = payload.n;
-	q->sessions->mail_bytes += payload.n;
-	if (payload.n <= MAIL_INLINE_MAX) {
-		q->mail = malloc(payload.n + 1);
-		if (!q->mail)
-			return -ENOMEM;
-		memcpy(q->mail, payload.p, payload.n);
+	return !TAILQ_EMPTY(&s->held.list);
+}
+
+/* Send what is asked about a box, when it may go: a box is closed when all is sent that was mailed
+ * before. */
+static void question_post(struct question *q)
+{
+	struct sessions *s = q->sessions;
+
+	TAILQ_REMOVE(&s->unsent, q, link);
+	if (parcels_hold(&s->held, &q->parcel, q->type == BROKER_BOX_CLOSE))
+		return;
+	TAILQ_INSERT_TAIL(&s->unsent, q, link);
+	send_unsent(s);
+}
+
+/* NULL: there is no room. */
+static struct question *ask_to_mail(struct sessions *s, const struct mail_box_id *box,
+    unsigned kind, size_t n, struct session_call *call)
+{
+	struct question *q = NULL;
+
+	if (n <= MAIL_MAX - s->mail_bytes && s->call_count < QUESTIONS_MAX)
+		q = question_ask(s, BROKER_MAIL, &no_session, call);
+	if (!q)
+		return NULL;
+	q->parcel.box = *box;
+	q->kind = (uint8_t)kind;
+	q->mail_length = n;
+	s->mail_bytes += n;
+	return q;
+}
+
+/* It has what it says, or not. */
+static int mail(struct question *q, int error)
+{
+	if (!error) {
+		question_post(q);
 		return 0;
 	}
-	q->fd = memfd_create("mail", MFD_CLOEXEC);
-	if (q->fd < 0)
-		return -errno;
-	for (size_t done = 0; done < payload.n;) {
-		ssize_t n = write(q->fd, payload.p + done, payload.n - done);
-		if (n < 0)
-			return -errno;
-		done += (size_t)n;
-	}
-	return 0;
+	if (q->call)
+		q->call->request = 0;
+	question_free(q);
+	return -ENOBUFS;
 }
 
 int sessions_mail(struct sessions *s, const struct mail_box_id *box, unsigned kind,
     struct span payload, struct session_call *call)
 {
-	static const struct session_id none = {{0}};
-	struct question *q;
+	struct question *q = ask_to_mail(s, box, kind, payload.n, call);
 
-	if (payload.n > MAIL_MAX - s->mail_bytes || s->call_count >= QUESTIONS_MAX ||
-	    !(q = question_ask(s, BROKER_MAIL, &none, call)))
-		return -ENOBUFS;
-	q->box = *box;
-	q->kind = (uint8_t)kind;
-	if (pack(q, payload)) {
-		if (call)
-			call->request = 0;
-		question_free(q);
-		return -ENOBUFS;
-	}
-	send_unsent(s);
-	return 0;
+	return q ? mail(q, parcel_copy(&q->parcel, payload)) : -ENOBUFS;
+}
+
+int sessions_mail_long(struct sessions *s, const struct mail_box_id *box, unsigned kind,
+    struct buffer *payload, struct session_call *call)
+{
+	struct question *q = ask_to_mail(s, box, kind, buffer_length(payload), call);
+
+	return q ? mail(q, parcel_take(&q->parcel, payload)) : -ENOBUFS;
 }
 
 int sessions_box(
     struct sessions *s, const struct mail_box_id *box, bool open, struct session_call *call)
 {
-	static const struct session_id none = {{0}};
 	struct question *q;
 
 	if (s->call_count >= QUESTIONS_MAX || s->end_count >= ENDS_MAX ||
-	    !(q = question_ask(s, open ? BROKER_BOX_OPEN : BROKER_BOX_CLOSE, &none, call)))
+	    !(q = question_ask(s, open ? BROKER_BOX_OPEN : BROKER_BOX_CLOSE, &no_session, call)))
 		return -ENOBUFS;
-	q->box = *box;
-	send_unsent(s);
+	q->parcel.box = *box;
+	question_post(q);
 	return 0;
 }
 

@@ -13,13 +13,16 @@
 #include <bsd/sys/queue.h>
 
 #include "common/ipc/broker_proto.h"
+#include "common/buffer.h"
 #include "common/role.h"
+#include "worker/mcp/mapping.h"
 
 struct sessions;
 
-/* Mail came for a box of this worker's, or with a box of zeros for every worker. */
-typedef void session_mail(
-    void *context, const struct mail_box_id *box, unsigned kind, struct span payload);
+/* Mail came for a box of this worker's, or with a box of zeros for every worker. What is long lies
+ * in `memory`, which may be taken over; the payload is valid now only, or as long as that. */
+typedef void session_mail(void *context, const struct mail_box_id *box, unsigned kind,
+    struct span payload, struct mapping *memory);
 
 /* A question to the broker under way. Embed it; container_of leads back to the asker. */
 struct session_call {
@@ -73,12 +76,19 @@ void sessions_touch(struct sessions *s, const struct session_id *id);
 /* With the context of the reaper. */
 void sessions_on_invalidate(struct sessions *s, session_invalidated *invalidated);
 /* Mail (broker_proto.h), and the boxes that it comes to. `reopen` runs at each connection but the
- * first: the broker knows none of our boxes any more. */
-void sessions_on_mail(
-    struct sessions *s, session_mail *mail, void (*reopen)(void *context), void *context);
-/* Send (copied); `call` learns with -ENOENT that nobody has the box. 0 or -ENOBUFS. */
+ * first: the broker knows none of our boxes any more; `mailed` when sessions_mailing is over. */
+void sessions_on_mail(struct sessions *s, session_mail *mail, void (*reopen)(void *context),
+    void (*mailed)(void *context), void *context);
+/* Send what is no longer than MAIL_INLINE_MAX (copied); `call` learns with -ENOENT that nobody has
+ * the box. What goes to one box arrives in its order. 0 or -ENOBUFS. */
 int sessions_mail(struct sessions *s, const struct mail_box_id *box, unsigned kind,
     struct span payload, struct session_call *call) MUST_CHECK;
+/* Send what may be longer: then it is taken over, `payload` is empty, and it goes in a later turn
+ * (parcel.h). */
+int sessions_mail_long(struct sessions *s, const struct mail_box_id *box, unsigned kind,
+    struct buffer *payload, struct session_call *call) MUST_CHECK;
+/* Something long is not sent yet. */
+bool sessions_mailing(const struct sessions *s);
 /* Open or close; `call` (or NULL) learns when the broker knows. 0 or -ENOBUFS. */
 int sessions_box(struct sessions *s, const struct mail_box_id *box, bool open,
     struct session_call *call) MUST_CHECK;

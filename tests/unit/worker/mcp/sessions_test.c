@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -29,6 +30,9 @@ struct play {
 	struct session_record reaped;
 	struct frame frame; /* the last one that the broker got */
 	char payload[FRAME_PAYLOAD_MAX];
+	int fd;              /* that came with it, or -1 */
+	struct mapping kept; /* of mail that came */
+	bool keeps, came, all_sent;
 };
 
 struct asker {
@@ -72,10 +76,10 @@ static void turn(struct play *p, double started)
 /* The next frame from the worker. */
 static void broker_receive(struct play *p)
 {
-	int fd, status;
+	int status;
 
 	for (double started = ev_time();
-	     (status = frame_receive(p->broker, &p->frame, p->payload, &fd)) == -EAGAIN;)
+	     (status = frame_receive(p->broker, &p->frame, p->payload, &p->fd)) == -EAGAIN;)
 		turn(p, started);
 	cr_assert_eq(status, 1);
 }
@@ -403,5 +407,204 @@ Test(sessions, an_expired_session_is_handed_over_to_be_ended_upstream)
 	for (double started = ev_time(); play.reaped.id.bytes[0] != 9;)
 		turn(&play, started);
 	cr_assert_str_eq(play.reaped.upstream_session, "secret");
+	play_close(&play);
+}
+
+enum { LONG = 10 * 128 * 1024 + 1 }; /* bytes, to be written in eleven turns */
+
+static const struct mail_box_id one_box = {{1}}, other_box = {{2}};
+
+static char byte_at(size_t i)
+{
+	return (char)('a' + i % 23);
+}
+
+static struct buffer long_text(void)
+{
+	struct buffer text = {0};
+
+	cr_assert_eq(buffer_reserve(&text, LONG, LONG), 0);
+	for (; text.tail < LONG; text.tail++)
+		text.data[text.tail] = byte_at(text.tail);
+	return text;
+}
+
+static void mail_long(const struct mail_box_id *box, struct asker *a)
+{
+	struct buffer text = long_text();
+
+	*a = (struct asker){.call.done = on_done};
+	cr_assert_eq(sessions_mail_long(play.sessions, box, 7, &text, &a->call), 0);
+	cr_assert_null(text.data, "it is taken over");
+}
+
+static void mail_short(const struct mail_box_id *box, const char *text)
+{
+	cr_assert_eq(sessions_mail(play.sessions, box, 8, span_of(text), NULL), 0);
+}
+
+/* The next thing that the broker hears is about this box, and says that. */
+static void receives(uint16_t type, const struct mail_box_id *box, const char *text)
+{
+	broker_receive(&play);
+	cr_assert_eq(play.frame.type, type, "%u", play.frame.type);
+	cr_assert_eq(memcmp(play.payload, box, sizeof(*box)), 0);
+	cr_assert_eq(play.fd, -1);
+	if (text)
+		cr_assert_eq(memcmp(play.payload + sizeof(*box) + 1, text, strlen(text)), 0);
+}
+
+static void receives_long(const struct mail_box_id *box)
+{
+	broker_receive(&play);
+	cr_assert_eq(play.frame.type, BROKER_MAIL);
+	cr_assert_eq(memcmp(play.payload, box, sizeof(*box)), 0);
+	cr_assert_eq(play.payload[sizeof(*box)], 7);
+	cr_assert_geq(play.fd, 0);
+	char *text = malloc(LONG + 1);
+	cr_assert_eq(pread(play.fd, text, LONG + 1, 0), LONG);
+	for (size_t i = 0; i < LONG; i++)
+		cr_assert_eq(text[i], byte_at(i), "%zu", i);
+	free(text);
+	close(play.fd);
+}
+
+Test(sessions, long_mail_is_sent_in_later_turns_and_nothing_for_its_box_overtakes_it)
+{
+	struct session_record r = record_of(1);
+	struct asker a, get_call;
+
+	play_open(&play);
+	mail_long(&one_box, &a);
+	mail_short(&one_box, "after");
+	mail_short(&other_box, "other");
+	cr_assert_eq(sessions_box(play.sessions, &other_box, false, NULL), 0);
+	cr_assert_null(get(&play, &r, &get_call));
+	cr_assert(sessions_mailing(play.sessions));
+	receives(BROKER_MAIL, &other_box, "other");
+	broker_receive(&play);
+	cr_assert_eq(play.frame.type, BROKER_GET, "other questions do not wait");
+	receives_long(&one_box);
+	broker_reply(&play, BROKER_OK, NULL);
+	receives(BROKER_MAIL, &one_box, "after");
+	receives(BROKER_BOX_CLOSE, &other_box, NULL);
+	cr_assert_not(sessions_mailing(play.sessions));
+	until(&play, &a.done);
+	cr_assert_eq(a.status, 0);
+	play_close(&play);
+}
+
+static void on_mail(void *context, const struct mail_box_id *box, unsigned kind,
+    struct span payload, struct mapping *memory)
+{
+	struct play *p = context;
+
+	cr_assert_eq(memcmp(box, &one_box, sizeof(*box)), 0);
+	cr_assert_eq(kind, 7);
+	cr_assert_eq(payload.n, LONG);
+	cr_assert_eq(payload.p[LONG - 1], byte_at(LONG - 1));
+	p->came = true;
+	if (p->keeps)
+		p->kept = mapping_take(memory);
+}
+
+static void on_all_sent(void *context)
+{
+	struct play *p = context;
+
+	cr_assert_not(sessions_mailing(p->sessions));
+	p->all_sent = true;
+}
+
+Test(sessions, no_turn_writes_more_of_long_mail_than_a_step)
+{
+	struct asker a;
+	unsigned turns = 0;
+
+	play_open(&play);
+	sessions_on_mail(play.sessions, on_mail, NULL, on_all_sent, &play);
+	mail_long(&one_box, &a);
+	for (; sessions_mailing(play.sessions); turns++) {
+		cr_assert_not(play.all_sent);
+		ev_run(play.stage.worker->loop, EVRUN_NOWAIT);
+	}
+	cr_assert_geq(turns, 11);
+	cr_assert(play.all_sent);
+	play_close(&play);
+}
+
+Test(sessions, long_mail_outlives_its_sender_and_the_broker)
+{
+	struct asker cancelled;
+
+	play_open(&play);
+	mail_long(&one_box, &cancelled);
+	session_call_cancel(play.sessions, &cancelled.call);
+	close(play.broker);
+	broker_greet(&play);
+	receives_long(&one_box);
+	/* It may have been lost with the broker: it is said again. */
+	close(play.broker);
+	broker_greet(&play);
+	receives_long(&one_box);
+	broker_reply(&play, BROKER_OK, NULL);
+	turn(&play, ev_time());
+	cr_assert_not(cancelled.done);
+	play_close(&play);
+}
+
+Test(sessions, what_is_mailed_or_waits_behind_it_is_forgotten_at_the_end)
+{
+	struct asker a;
+
+	play_open(&play);
+	mail_long(&one_box, &a);
+	mail_short(&one_box, "after");
+	ev_run(play.stage.worker->loop, EVRUN_NOWAIT);
+	play_close(&play);
+	cr_assert_not(a.done);
+}
+
+Test(sessions, all_that_waits_to_be_mailed_is_bounded)
+{
+	struct asker a;
+
+	play_open(&play);
+	for (size_t sum = 0; sum + LONG <= MAIL_MAX; sum += LONG)
+		mail_long(&one_box, &a);
+	struct buffer text = long_text();
+	a.call.request = 0;
+	cr_assert_eq(sessions_mail_long(play.sessions, &one_box, 7, &text, &a.call), -ENOBUFS);
+	cr_assert_eq(a.call.request, 0);
+	cr_assert_eq(buffer_length(&text), LONG, "it is still the caller's");
+	buffer_release(&text);
+	play_close(&play);
+}
+
+Test(sessions, long_mail_that_comes_may_be_kept)
+{
+	struct buffer text = long_text();
+	struct wire_writer w = {.p = (char[64]){0}, .capacity = 64};
+	struct frame frame = {.type = BROKER_MAIL, .length = sizeof(one_box) + 1};
+
+	play_open(&play);
+	sessions_on_mail(play.sessions, on_mail, NULL, NULL, &play);
+	wire_put_bytes(&w, one_box.bytes, sizeof(one_box.bytes));
+	wire_put_u8(&w, 7);
+	int fd = memfd_create("mail", MFD_CLOEXEC);
+	cr_assert_eq(write(fd, text.data, LONG), LONG);
+	for (int i = 0; i < 2; i++) {
+		play.keeps = i == 1;
+		play.came = false;
+		cr_assert_eq(frame_send(play.broker, &frame, w.p, fd), 0);
+		until(&play, &play.came);
+	}
+	close(fd);
+	cr_assert_eq(play.kept.text.n, LONG);
+	cr_assert_eq(memcmp(play.kept.text.p, text.data, LONG), 0);
+	mapping_release(&play.kept);
+	mapping_release(&play.kept);
+	cr_assert_null(play.kept.text.p);
+	buffer_release(&text);
 	play_close(&play);
 }
