@@ -14,88 +14,22 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
-#include <uthash.h>
 
-#include "common/backoff.h"
 #include "common/clock.h"
-#include "common/ipc/frame.h"
-#include "common/timeout.h"
 #include "common/turn.h"
-#include "worker/mcp/parcel.h"
 #include "worker/mcp/session_cache.h"
+#include "worker/mcp/sessions_question.h"
 
-enum {
-	QUESTIONS_MAX = 1000,
-	ENDS_MAX = 100000,  /* things that the broker is told and does not know yet */
-	TOUCHES_MAX = 3000, /* ids that fit one frame */
-	REPLY_BUDGET = 64,
-};
+enum { REPLY_BUDGET = 64 };
 
 static const double call_patience = 2; /* seconds */
 static const double touch_every = 1;   /* seconds */
 static const double broker_grace =
     10; /* seconds that the cache serves alone while the broker is away */
 
-static const struct session_id no_session = {{0}};
-
-struct question {
-	TAILQ_ENTRY(question) link; /* unsent or asked, unless its parcel is held */
-	UT_hash_handle hh;
-	struct timeout timeout;
-	struct sessions *sessions;
-	struct session_call *call; /* NULL: cancelled, or nobody asked */
-	unsigned *count;           /* of questions of its kind */
-	uint32_t request;
-	uint16_t type;
-	bool sent;
-	uint8_t reason; /* of an END */
-	struct session_id id;
-	struct session_record *record; /* of a CREATE or UPDATE */
-	struct parcel parcel;          /* of a MAIL; its box also of others */
-	size_t mail_length;
-	uint8_t kind;
-};
-
-TAILQ_HEAD(question_list, question);
-
-enum broker_state { BROKER_AWAY, BROKER_GREETING, BROKER_HERE };
-
-struct sessions {
-	struct ev_loop *loop;
-	const struct role_boot *boot;
-	struct metrics_slot *metrics;
-	struct session_cache *cache;
-	enum broker_state state;
-	ev_io io;
-	ev_timer reconnect, touch_timer;
-	struct backoff backoff;
-	double connected_at, lost_at;
-	uint32_t epoch, next_request;
-	uint32_t seconds; /* of touches: one for each turn of touch_timer */
-	struct question *by_request;
-	struct question_list unsent, asked;
-	unsigned call_count, end_count;
-	struct parcels held;
-	struct mappings released; /* the memory of mail that came */
-	size_t mail_bytes;        /* not delivered yet */
-	struct timeout_queue patience;
-	struct session_id touches[TOUCHES_MAX];
-	unsigned touch_count;
-	session_reaper *reap;
-	session_invalidated *invalidated;
-	void *reap_context;
-	session_mail *mail;
-	void (*reopen)(void *context);
-	void (*mailed)(void *context);
-	void *mail_context;
-	void (*ready)(void *context);
-	void *ready_context;
-	char payload[FRAME_PAYLOAD_MAX];
-};
-
 static void broker_connect(struct sessions *s);
 
-static void question_free(struct question *q)
+void sessions_forget(struct question *q)
 {
 	struct sessions *s = q->sessions;
 
@@ -110,12 +44,11 @@ static void question_free(struct question *q)
 	free(q);
 }
 
-/* Over: tell whoever asked. */
-static void question_answer(struct question *q, int status, const struct session_record *record)
+void sessions_answer(struct question *q, int status, const struct session_record *record)
 {
 	struct session_call *call = q->call;
 
-	question_free(q);
+	sessions_forget(q);
 	if (!call)
 		return;
 	call->request = 0;
@@ -189,7 +122,7 @@ static int question_send(struct sessions *s, struct question *q)
 	return send_frame(s, q->type, q->request, &w, q->parcel.fd);
 }
 
-static void send_unsent(struct sessions *s)
+void sessions_send(struct sessions *s)
 {
 	struct question *q;
 
@@ -208,8 +141,7 @@ static void send_unsent(struct sessions *s)
 	update_events(s);
 }
 
-/* A new question, with room for it checked by the caller. NULL when memory is short. */
-static struct question *question_ask(
+struct question *sessions_ask(
     struct sessions *s, uint16_t type, const struct session_id *id, struct session_call *call)
 {
 	struct question *q = calloc(1, sizeof(*q));
@@ -243,7 +175,7 @@ static void on_patience_over(struct timeout_queue *queue, struct timeout *timeou
 
 	(void)queue;
 	if (q->type != BROKER_END || !call) {
-		question_answer(q, -ETIMEDOUT, NULL);
+		sessions_answer(q, -ETIMEDOUT, NULL);
 		return;
 	}
 	/* Who asked for it waits no longer, but the session is to end. */
@@ -282,7 +214,7 @@ static void on_greeted(struct sessions *s, uint32_t status)
 		s->ready = NULL;
 		ready(s->ready_context);
 	}
-	send_unsent(s);
+	sessions_send(s);
 }
 
 static void on_reply(struct sessions *s, const struct frame *frame, struct wire_reader *r)
@@ -302,29 +234,7 @@ static void on_reply(struct sessions *s, const struct frame *frame, struct wire_
 		session_cache_drop(s->cache, &q->id);
 	else if (q->record && status == 0)
 		session_cache_put(s->cache, q->record, s->epoch);
-	question_answer(q, status, q->type == BROKER_GET && status == 0 ? &record : NULL);
-}
-
-static void on_mail(struct sessions *s, struct wire_reader *r, int fd)
-{
-	struct mail_box_id box;
-	struct mapping memory = {0};
-	char copy[MAIL_INLINE_MAX];
-
-	wire_get_bytes(r, box.bytes, sizeof(box.bytes));
-	unsigned kind = wire_get_u8(r);
-	size_t n = r->length - r->offset;
-	if (r->error || !s->mail || n > sizeof(copy))
-		return;
-	/* What it leads to may be said to the broker, whose frames are built where this one is. */
-	memcpy(copy, r->p + r->offset, n);
-	struct span text = {copy, n};
-	if (fd >= 0 && mapping_open(&s->released, fd, MAIL_MAX, &memory))
-		return;
-	if (fd >= 0)
-		text = memory.text;
-	s->mail(s->mail_context, &box, kind, text, &memory);
-	mapping_release(&memory);
+	sessions_answer(q, status, q->type == BROKER_GET && status == 0 ? &record : NULL);
 }
 
 static void on_push(struct sessions *s, const struct frame *frame, struct wire_reader *r, int fd)
@@ -348,7 +258,7 @@ static void on_push(struct sessions *s, const struct frame *frame, struct wire_r
 		session_cache_drop(s->cache, &record.id);
 		s->reap(s->reap_context, &record);
 	} else if (frame->type == BROKER_MAIL) {
-		on_mail(s, r, fd);
+		sessions_take_mail(s, r, fd);
 	}
 }
 
@@ -385,7 +295,7 @@ static void on_io(struct ev_loop *loop, ev_io *io, int events)
 			close(fd);
 	}
 	if (s->state == BROKER_HERE)
-		send_unsent(s);
+		sessions_send(s);
 }
 
 static int greet(struct sessions *s)
@@ -451,27 +361,6 @@ static void on_touch_timer(struct ev_loop *loop, ev_timer *timer, int events)
 	send_touches(s);
 }
 
-static void on_parcel_over(struct parcels *held, struct parcel *p, int error)
-{
-	struct sessions *s = container_of(held, struct sessions, held);
-	struct question *q = container_of(p, struct question, parcel);
-
-	TAILQ_INSERT_TAIL(&s->unsent, q, link);
-	if (error) {
-		LOG(s->boot->log, LOG_LEVEL_ERROR, "a piece of mail is lost", LOG_ERRNO(-error));
-		question_answer(q, -ENOBUFS, NULL);
-	}
-	send_unsent(s);
-}
-
-static void on_parcels_idle(struct parcels *held)
-{
-	struct sessions *s = container_of(held, struct sessions, held);
-
-	if (s->mailed)
-		s->mailed(s->mail_context);
-}
-
 int sessions_open(struct ev_loop *loop, const struct role_boot *boot, struct metrics_slot *metrics,
     session_reaper *reap, void *context, struct sessions **out)
 {
@@ -492,8 +381,7 @@ int sessions_open(struct ev_loop *loop, const struct role_boot *boot, struct met
 	s->seconds = 1;
 	TAILQ_INIT(&s->unsent);
 	TAILQ_INIT(&s->asked);
-	parcels_init(&s->held, loop, on_parcel_over, on_parcels_idle);
-	mappings_init(&s->released, loop);
+	sessions_mail_init(s);
 	timeout_queue_init(&s->patience, loop, call_patience, on_patience_over);
 	ev_timer_init(&s->reconnect, on_reconnect, 0, 0);
 	ev_timer_init(&s->touch_timer, on_touch_timer, touch_every, touch_every);
@@ -511,7 +399,7 @@ void sessions_close(struct sessions *s)
 	parcels_stop(&s->held);
 	mappings_close(&s->released);
 	HASH_ITER (hh, s->by_request, q, next)
-		question_free(q);
+		sessions_forget(q);
 	if (s->state != BROKER_AWAY) {
 		ev_io_stop(s->loop, &s->io);
 		close(s->io.fd);
@@ -571,11 +459,11 @@ const struct session_record *sessions_get(
 		return session_entry_expand(s->cache, entry);
 	}
 	METRIC_ADD(s->metrics, SESSION_CACHE_MISSES, 1, 0);
-	if (s->call_count >= QUESTIONS_MAX || !question_ask(s, BROKER_GET, id, call)) {
+	if (s->call_count >= QUESTIONS_MAX || !sessions_ask(s, BROKER_GET, id, call)) {
 		*error = -ENOBUFS;
 		return NULL;
 	}
-	send_unsent(s);
+	sessions_send(s);
 	return NULL;
 }
 
@@ -586,7 +474,7 @@ static int ask_with_record(struct sessions *s, enum broker_type type,
 	struct question *q;
 
 	if (!copy || s->call_count >= QUESTIONS_MAX ||
-	    !(q = question_ask(s, (uint16_t)type, &record->id, call))) {
+	    !(q = sessions_ask(s, (uint16_t)type, &record->id, call))) {
 		free(copy);
 		return -ENOBUFS;
 	}
@@ -595,7 +483,7 @@ static int ask_with_record(struct sessions *s, enum broker_type type,
 	if (record->state.n > 0)
 		memcpy(copy + 1, record->state.p, record->state.n);
 	q->record = copy;
-	send_unsent(s);
+	sessions_send(s);
 	return 0;
 }
 
@@ -617,102 +505,16 @@ int sessions_end(struct sessions *s, const struct session_id *id, enum metric_en
 	struct question *q;
 
 	session_cache_drop(s->cache, id);
-	if (s->end_count >= ENDS_MAX || !(q = question_ask(s, BROKER_END, id, call)))
+	if (s->end_count >= ENDS_MAX || !(q = sessions_ask(s, BROKER_END, id, call)))
 		return -ENOBUFS;
 	q->reason = (uint8_t)reason;
-	send_unsent(s);
+	sessions_send(s);
 	return 0;
 }
 
 void sessions_on_invalidate(struct sessions *s, session_invalidated *invalidated)
 {
 	s->invalidated = invalidated;
-}
-
-void sessions_on_mail(struct sessions *s, session_mail *mail, void (*reopen)(void *context),
-    void (*mailed)(void *context), void *context)
-{
-	s->mail = mail;
-	s->reopen = reopen;
-	s->mailed = mailed;
-	s->mail_context = context;
-}
-
-bool sessions_mailing(const struct sessions *s)
-{
-	return !TAILQ_EMPTY(&s->held.list);
-}
-
-/* Send what is asked about a box, when it may go: a box is closed when all is sent that was mailed
- * before. */
-static void question_post(struct question *q)
-{
-	struct sessions *s = q->sessions;
-
-	TAILQ_REMOVE(&s->unsent, q, link);
-	if (parcels_hold(&s->held, &q->parcel, q->type == BROKER_BOX_CLOSE))
-		return;
-	TAILQ_INSERT_TAIL(&s->unsent, q, link);
-	send_unsent(s);
-}
-
-/* NULL: there is no room. */
-static struct question *ask_to_mail(struct sessions *s, const struct mail_box_id *box,
-    unsigned kind, size_t n, struct session_call *call)
-{
-	struct question *q = NULL;
-
-	if (n <= MAIL_MAX - s->mail_bytes && s->call_count < QUESTIONS_MAX)
-		q = question_ask(s, BROKER_MAIL, &no_session, call);
-	if (!q)
-		return NULL;
-	q->parcel.box = *box;
-	q->kind = (uint8_t)kind;
-	q->mail_length = n;
-	s->mail_bytes += n;
-	return q;
-}
-
-/* It has what it says, or not. */
-static int mail(struct question *q, int error)
-{
-	if (!error) {
-		question_post(q);
-		return 0;
-	}
-	if (q->call)
-		q->call->request = 0;
-	question_free(q);
-	return -ENOBUFS;
-}
-
-int sessions_mail(struct sessions *s, const struct mail_box_id *box, unsigned kind,
-    struct span payload, struct session_call *call)
-{
-	struct question *q = ask_to_mail(s, box, kind, payload.n, call);
-
-	return q ? mail(q, parcel_copy(&q->parcel, payload)) : -ENOBUFS;
-}
-
-int sessions_mail_long(struct sessions *s, const struct mail_box_id *box, unsigned kind,
-    struct buffer *payload, struct session_call *call)
-{
-	struct question *q = ask_to_mail(s, box, kind, buffer_length(payload), call);
-
-	return q ? mail(q, parcel_take(&q->parcel, payload)) : -ENOBUFS;
-}
-
-int sessions_box(
-    struct sessions *s, const struct mail_box_id *box, bool open, struct session_call *call)
-{
-	struct question *q;
-
-	if (s->call_count >= QUESTIONS_MAX || s->end_count >= ENDS_MAX ||
-	    !(q = question_ask(s, open ? BROKER_BOX_OPEN : BROKER_BOX_CLOSE, &no_session, call)))
-		return -ENOBUFS;
-	q->parcel.box = *box;
-	question_post(q);
-	return 0;
 }
 
 void sessions_touch(struct sessions *s, const struct session_id *id)
