@@ -3,7 +3,7 @@
 // against their p99 without it, both as the median of many windows of 100 ms. So are the worker's own turns, which it
 // counts by length (margay_loop_busy_seconds): what is done in one go for each long message is a long turn for each.
 //
-// What is measured is the worker's turns, not the machine: driver, upstream and worker run before everything else
+// What is measured is the worker's turns, not the machine: driver, upstream, worker and broker run before everything else
 // (SCHED_FIFO), so that neither the bad client, which is this process, nor anybody else takes a processor from them.
 import { after, before, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
@@ -22,7 +22,7 @@ const ROUNDS = 6;
 const WORSE = 2; // times the p99 without
 const FLOOR = 3000; // microseconds: less is not held against anybody; what the laws forbid takes 4 and more
 const TURN = 0.004096; // seconds: longer turns are counted; a bound of the histogram
-// What is translated, or may change workers, is copied in one go.
+// What is translated is copied in one go.
 const COPIED = { floor: 6000, turn: 0.016384 };
 const TURNS = 12; // longer ones in all rounds, at most: the machine's own
 const TRIES = 3; // a machine that stumbles has others
@@ -101,9 +101,9 @@ describe('neighbours of a bad client', OPTIONS, () => {
 		driver = Driver.start(margay.url, { keepalive: NEIGHBOURS, rate: RATE, late: 0, windows });
 		await driver.begun();
 		session = await RawSession.open(`${margay.origin}/bad`);
-		const [worker] = (await margay.status()).workers;
+		const { workers: [worker], broker } = await margay.status();
 		const first = await Promise.all(
-			[worker.pid, driver.child.pid, upstream.child.pid].map((pid) =>
+			[worker.pid, broker.pid, driver.child.pid, upstream.child.pid].map((pid) =>
 				run('chrt', ['--fifo', '--pid', '1', String(pid)]),
 			),
 		);
@@ -255,14 +255,15 @@ describe('neighbours of a bad client', OPTIONS, () => {
 		await bear(t, () => flood(connect(), bytes));
 	});
 
-	// Control: so scanned, a turn of 17 ms and more for each.
+	// Controls: so scanned, a turn of 17 ms and more for each; mailed and taken in one go, two of 1 to 2 ms, and a p99 of
+	// 2.8 to 5 ms, where it is 1.1.
 	test('of HTTP+SSE, whose messages are as long as they may be', async (t) => {
 		const stream = await request(`${margay.origin}/bad`, { headers: { accept: 'text/event-stream' }, stream: true });
 		const { value } = await events(stream.response).next();
 		const hello = { jsonrpc: '2.0', id: 0, method: 'initialize', params: { protocolVersion: '2024-11-05', capabilities: {}, clientInfo: { name: 't', version: '1' } } };
 		assert.equal((await post(new URL(value.data, margay.url).href, hello)).status, 202);
 		const bytes = Buffer.from(requestOf(bodyOf('"', '\\n', '"'), value.data, ''));
-		await bear(t, () => flood(connect(), bytes), 100, COPIED);
+		await bear(t, () => flood(connect(), bytes), 100, { floor: 2000 });
 		stream.request.destroy();
 	});
 
