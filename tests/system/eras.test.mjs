@@ -566,6 +566,19 @@ describe('a legacy upstream that asks modern clients', OPTIONS, () => {
 		await until('no call waits', async () => (await margay.metrics()).sum('margay_calls_parked') === 0);
 	});
 
+	// Longer than fits a frame between workers.
+	test('long answers arrive whole, those to the upstream and its own', async () => {
+		await start();
+		for (const length of [40_000, 2_000_000]) {
+			const { inputRequests, requestState } = (await ask([[ELICIT]])).json.result;
+			const long = { action: 'accept', content: { name: 'é'.repeat(length / 2) } };
+			const inputResponses = { [Object.keys(inputRequests)[0]]: long };
+			const { status, json } = await ask([[ELICIT]], { inputResponses, requestState }, { id: 'long' });
+			assert.deepEqual([status, json.id], [200, 'long']);
+			assert.deepEqual(JSON.parse(json.result.content[0].text), [long]);
+		}
+	});
+
 	test('a state works once, and for its own request only', async () => {
 		await start();
 		const first = await ask([[ELICIT]]);

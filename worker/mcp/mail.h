@@ -18,7 +18,7 @@ struct worker;
 enum mail_kind {
 	MAIL_RESUME = 1, /* to a parked call: its client is back, see parked.c */
 	MAIL_MESSAGE,    /* to a retry: a message before the answer */
-	MAIL_ANSWER,     /* to a retry: u16 HTTP status, the answer */
+	MAIL_ANSWER,     /* to a retry: u16 HTTP status, the answer; 0: it is refused */
 	MAIL_GONE,       /* to a parked call: box of the retry whose client went */
 	MAIL_PROBE,      /* nothing; whoever sends it learns whether the box is still there */
 	MAIL_RESPONSE,   /* to a question: session id, the client's response */

@@ -185,7 +185,7 @@ static void on_opened(struct mailbox *box, int status)
 
 /* --- the client is back --- */
 
-/* An answer that is not the request's: its sender knows what that means (resume.c). */
+/* Its sender knows what an answer without a status means (resume.c). */
 static void refuse(struct parked *p, const struct mail_box_id *retry)
 {
 	static const char answer[] = "\0\0{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{}}";

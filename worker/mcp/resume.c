@@ -83,25 +83,20 @@ static void give(struct resume *s, struct span message, unsigned status)
 		relay_over(x, UPSTREAM_OK, "");
 }
 
-/* The answer, with the client's id in it: only a refusal has none. */
+/* The answer, or a refusal: only that has no status. */
 static void on_answer(struct resume *s, struct span payload)
 {
-	struct exchange *x = s->exchange;
-	struct envelope *e = &x->worker->envelope;
-	struct envelope_fault fault;
 	uint16_t status;
 
 	if (payload.n < sizeof(status))
 		return;
 	memcpy(&status, payload.p, sizeof(status));
 	struct span message = {payload.p + sizeof(status), payload.n - sizeof(status)};
-	if (envelope_scan(message, x->worker->config->limits.json_depth, e, &fault))
-		return;
 	s->answered = true;
-	if (span_equal(e->id, x->id))
+	if (status > 0)
 		give(s, message, status);
 	else
-		exchange_refuse(x, REPLY_STATE_USED, NULL, (struct span){0});
+		exchange_refuse(s->exchange, REPLY_STATE_USED, NULL, (struct span){0});
 }
 
 /* What a legacy client missed, or what comes now. */
