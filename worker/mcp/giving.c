@@ -9,24 +9,24 @@
 
 struct giving {
 	struct exchange *exchange;
-	struct buffer message; /* what is left of it */
-	ev_timer turn;         /* due in the next one */
+	struct span rest;      /* what is left of the message */
+	struct buffer message; /* that it is in, or */
+	struct mapping memory;
+	ev_timer turn; /* due in the next one */
 };
 
 static void step(struct giving *g)
 {
 	struct exchange *x = g->exchange;
 	struct conn *c = x->conn;
-	struct span rest = buffer_span(&g->message);
+	size_t n = g->rest.n < GIVING_STEP ? g->rest.n : GIVING_STEP;
 
-	if (rest.n > GIVING_STEP)
-		rest.n = GIVING_STEP;
-	relay_piece(x, rest);
+	relay_piece(x, (struct span){g->rest.p, n});
 	conn_flush(c);
 	if (c->exchange != x)
 		return;
-	buffer_consume(&g->message, rest.n);
-	if (buffer_length(&g->message) == 0) {
+	g->rest = (struct span){g->rest.p + n, g->rest.n - n};
+	if (g->rest.n == 0) {
 		relay_over(x, UPSTREAM_OK, "");
 	} else if (!conn_congested(c)) {
 		ev_timer_set(&g->turn, 0, 0);
@@ -42,17 +42,38 @@ static void on_turn(struct ev_loop *loop, ev_timer *timer, int events)
 	step(container_of(timer, struct giving, turn));
 }
 
-int giving_start(struct exchange *x, struct buffer *message)
+static struct giving *giving_create(struct exchange *x, struct span message)
 {
 	struct giving *g = calloc(1, sizeof(*g));
 
 	if (!g)
-		return -ENOMEM;
+		return NULL;
 	g->exchange = x;
-	g->message = *message;
-	*message = (struct buffer){0};
+	g->rest = message;
 	ev_timer_init(&g->turn, on_turn, 0, 0);
 	x->giving = g;
+	return g;
+}
+
+int giving_start(struct exchange *x, struct buffer *message)
+{
+	struct giving *g = giving_create(x, buffer_span(message));
+
+	if (!g)
+		return -ENOMEM;
+	g->message = *message;
+	*message = (struct buffer){0};
+	step(g);
+	return 0;
+}
+
+int giving_start_mapped(struct exchange *x, struct span message, struct mapping *memory)
+{
+	struct giving *g = giving_create(x, message);
+
+	if (!g)
+		return -ENOMEM;
+	g->memory = mapping_take(memory);
 	step(g);
 	return 0;
 }
@@ -73,5 +94,6 @@ void giving_free(struct exchange *x)
 	if (!x->giving)
 		return;
 	buffer_release(&x->giving->message);
+	mapping_release(&x->giving->memory);
 	free(x->giving);
 }

@@ -10,6 +10,7 @@
 
 #include "common/attributes.h"
 #include "common/buffer.h"
+#include "worker/mcp/mapping.h"
 
 struct exchange;
 
@@ -19,6 +20,8 @@ enum { GIVING_STEP = 64 * 1024, GIVING_SHORT = 256 * 1024 };
 /* Give all of `message`, which is taken over, as the body that was begun with its length, and end
  * the answer. 0; or -ENOMEM: nothing was done. The exchange may be over afterwards. */
 int giving_start(struct exchange *x, struct buffer *message) MUST_CHECK;
+/* The same of a message in memory, which is taken over. */
+int giving_start_mapped(struct exchange *x, struct span message, struct mapping *memory) MUST_CHECK;
 /* The client reads again. */
 void giving_go_on(struct exchange *x);
 /* The exchange is over. */

@@ -7,6 +7,7 @@
 
 #include "common/clock.h"
 #include "common/raw.h"
+#include "worker/mcp/giving.h"
 #include "worker/mcp/replay.h"
 #include "worker/mcp/seal.h"
 #include "worker/mcp/translate/translate.h"
@@ -83,9 +84,22 @@ static void give(struct resume *s, struct span message, unsigned status)
 		relay_over(x, UPSTREAM_OK, "");
 }
 
-/* The answer, or a refusal: only that has no status. */
-static void on_answer(struct resume *s, struct span payload)
+/* Too long to be given at once: the exchange has it from now on. */
+static void give_long(
+    struct exchange *x, struct span message, unsigned status, struct mapping *memory)
 {
+	struct conn *c = x->conn;
+
+	x->expected = message.n;
+	relay_begin(x, status, (int64_t)message.n, false, (struct span){0});
+	if (c->exchange == x && giving_start_mapped(x, message, memory))
+		conn_break(c);
+}
+
+/* The answer, or a refusal: only that has no status. */
+static void on_answer(struct resume *s, struct span payload, struct mapping *memory)
+{
+	struct exchange *x = s->exchange;
 	uint16_t status;
 
 	if (payload.n < sizeof(status))
@@ -93,10 +107,12 @@ static void on_answer(struct resume *s, struct span payload)
 	memcpy(&status, payload.p, sizeof(status));
 	struct span message = {payload.p + sizeof(status), payload.n - sizeof(status)};
 	s->answered = true;
-	if (status > 0)
+	if (status > 0 && !x->answering && message.n > GIVING_SHORT)
+		give_long(x, message, status, memory);
+	else if (status > 0)
 		give(s, message, status);
 	else
-		exchange_refuse(s->exchange, REPLY_STATE_USED, NULL, (struct span){0});
+		exchange_refuse(x, REPLY_STATE_USED, NULL, (struct span){0});
 }
 
 /* What a legacy client missed, or what comes now. */
@@ -127,7 +143,6 @@ static void on_mail(
 {
 	struct resume *s = container_of(box, struct resume, box);
 
-	(void)memory;
 	if (s->answered)
 		return;
 	if (kind == MAIL_EVENT && s->stream)
@@ -137,7 +152,7 @@ static void on_mail(
 	else if (kind == MAIL_MESSAGE)
 		give(s, payload, 0);
 	else if (kind == MAIL_ANSWER)
-		on_answer(s, payload);
+		on_answer(s, payload, memory);
 }
 
 /* --- what it is told --- */
