@@ -75,8 +75,10 @@ static void on_scanned(void *owner, int error, const struct envelope_fault *faul
 	k->looked.error = error;
 	k->looked.fault = *fault;
 	take(w);
+	/* Unless its peer was closed for what it says, and it is gone with that. */
+	bool there = k->looked.waiter == w;
 	k->looked.waiter = NULL;
-	if (!w->is_batch)
+	if (there && !w->is_batch)
 		intake_finish(w);
 }
 
@@ -107,8 +109,9 @@ void intake_add(struct peer *p, const struct frame *frame, struct span payload, 
 	w->answers = owed;
 	if (behind || begin(w))
 		return;
+	waiter_detach(w);
 	take(w);
-	intake_finish(w);
+	waiter_drop(w);
 }
 
 bool intake_forget(struct waiter *w, const struct frame *frame)
@@ -119,16 +122,26 @@ bool intake_forget(struct waiter *w, const struct frame *frame)
 	return true;
 }
 
+/* The first that waits behind this one, which is on the list no more. */
+static struct waiter *first_behind(const struct waiter *w)
+{
+	struct waiter *behind;
+
+	TAILQ_FOREACH (behind, w->list, link) {
+		if (is_before(w, behind->peer, &behind->frame, payload_of(behind)))
+			break;
+	}
+	return behind;
+}
+
 void intake_finish(struct waiter *w)
 {
-	struct waiter *behind, *next;
-	struct waiter_list *list = w->list;
+	struct waiter *behind;
 
 	waiter_detach(w);
 	forget(w);
-	TAILQ_FOREACH_SAFE (behind, list, link, next) {
-		if (!is_before(w, behind->peer, &behind->frame, payload_of(behind)))
-			continue;
+	/* Any of them may close the peer, and take the others along. */
+	while ((behind = first_behind(w))) {
 		if (is_long(&behind->frame, payload_of(behind)) && begin(behind))
 			break;
 		waiter_detach(behind);

@@ -89,6 +89,8 @@ void waiter_drop(struct waiter *w)
 
 void waiter_free(struct waiter *w)
 {
+	if (w->peer->keeper->looked.waiter == w)
+		w->peer->keeper->looked.waiter = NULL;
 	waiter_detach(w);
 	waiter_drop(w);
 }
