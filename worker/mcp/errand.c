@@ -275,6 +275,9 @@ static void give_event(struct errand *r)
 {
 	struct exchange *x = r->exchange;
 
+	/* What was taken over may have been in several lines. */
+	sse_join_lines(r->outgoing.data + r->outgoing.head + event_start.n,
+	    buffer_length(&r->outgoing) - event_start.n);
 	if (buffer_append(&r->outgoing, "\n\n", 2, 2 * ERRAND_MESSAGE_MAX + 2)) {
 		conn_break(x->conn);
 		return;
