@@ -3,8 +3,8 @@
 import { after, before, beforeEach, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { binary, Margay, RawSession, reply, ScriptedServer, until } from './harness.mjs';
-import { P, send } from './modern.mjs';
+import { binary, Margay, messagesOf, RawSession, reply, ScriptedServer, until } from './harness.mjs';
+import { metaOf, P, send } from './modern.mjs';
 
 const OPTIONS = { timeout: 60_000, skip: binary ? false : 'needs MARGAY_BIN' };
 const MIB = 1024 * 1024;
@@ -38,18 +38,39 @@ const modernAnswers = {
 		}),
 };
 
+const pause = () => new Promise((resolve) => setImmediate(resolve));
+const eventOf = (message, lines = 1) =>
+	`event: message\n${JSON.stringify(message, null, lines > 1 ? 1 : 0).split('\n').map((line) => `data: ${line}\n`).join('')}\n`;
+
+// Write an event stream, all at once or in pieces of these lengths, again and again.
+async function stream(response, events, pieces = [Infinity], end = (last) => response.end(last)) {
+	const bytes = Buffer.from(events.join(''));
+	response.writeHead(200, { 'content-type': 'text/event-stream' });
+	for (let at = 0, i = 0; at < bytes.length; i++) {
+		const piece = bytes.subarray(at, at + pieces[i % pieces.length]);
+		at += piece.length;
+		if (at >= bytes.length) end(piece);
+		else if (!response.write(piece) || i % 8 === 7) await pause();
+		if (response.destroyed) return;
+	}
+}
+
 // How a client of either era calls, and what a server of the other answers.
 const ERAS = {
 	modern: {
-		open: async (url) => (value, options) =>
-			send(url, 'tools/call', { params: { name: 'echo', arguments: { value } }, ...options }),
+		open: async (url) => (value, { meta = {}, ...options } = {}) =>
+			send(url, 'tools/call', {
+				params: { name: 'echo', arguments: { value }, _meta: metaOf(meta) },
+				...options,
+			}),
 		server: { 'server/discover': ({ response }) => response.writeHead(400).end() },
 		result: (value) => ({ content: [{ type: 'text', text: 'a' }], structuredContent: { value } }),
 	},
 	legacy: {
 		open: async (url) => {
 			const session = await RawSession.open(url);
-			return (value, options) => session.call('echo', { value }, options);
+			return (value, { meta, ...options } = {}) =>
+				session.request('tools/call', { name: 'echo', arguments: { value }, _meta: meta }, options);
 		},
 		server: modernAnswers,
 		result: (value) => ({
@@ -97,6 +118,98 @@ for (const [era, { open, server: answers, result }] of Object.entries(ERAS))
 				assert.equal(digest(JSON.parse(text).result.structuredContent), digest({ value }));
 			});
 
+		const answerOf = (message, value) => ({ jsonrpc: '2.0', id: message.id, result: result(value) });
+		const progressOf = ({ params }, progress, message) => ({
+			jsonrpc: '2.0',
+			method: 'notifications/progress',
+			params: { progressToken: params._meta.progressToken, progress, message },
+		});
+		for (const [what, value] of Object.entries(VALUES))
+			test(`get ${what} as an event`, async () => {
+				server.on['tools/call'] = ({ response, message }) =>
+					stream(response, [eventOf(answerOf(message, value))]);
+				const { status, text } = await call('short');
+				assert.equal(status, 200);
+				assert.equal(digest(JSON.parse(text).result.structuredContent), digest({ value }));
+			});
+
+		// Control: with what came behind a long event thrown away, or taken before it, another list.
+		for (const [how, pieces] of [
+			['at once', [Infinity]],
+			['in odd pieces', [1, 70_001, 3, 16_384, 300_007, 2]],
+			['in small pieces', [4093]],
+		])
+			for (const lines of [1, 2])
+				test(`many long events that come ${how}, of ${lines === 1 ? 'one line' : 'several lines'}`, async () => {
+					const long = [VALUES.images, 'ж'.repeat(100_000), '\n'.repeat(70_000)];
+					server.on['tools/call'] = ({ response, message }) =>
+						stream(response, [
+							': hello\n\n',
+							eventOf(progressOf(message, 1, 'a'), lines),
+							eventOf(progressOf(message, 2, 'b'.repeat(200_000)), lines),
+							eventOf(progressOf(message, 3, 'c'), lines),
+							`data: ${'no message'.repeat(20_000)}\n\n`,
+							eventOf(progressOf(message, 4, 'd'.repeat(65_000)), lines),
+							eventOf(progressOf(message, 5, 'e'.repeat(1_500_000)), lines),
+							eventOf(progressOf(message, 6, 'f'.repeat(66_000)), lines),
+							eventOf(answerOf(message, long), lines),
+							eventOf(progressOf(message, 7, 'after the answer'), lines),
+						], pieces);
+					const { status, ...answer } = await call('short', { meta: { progressToken: 'mine' } });
+					assert.equal(status, 200);
+					const messages = messagesOf(answer).map((text) => JSON.parse(text));
+					const last = messages.pop();
+					assert.deepEqual(
+						messages.map(({ params: { progress, message } }) => [progress, message[0], message.length]),
+						[[1, 'a', 1], [2, 'b', 200_000], [3, 'c', 1], [4, 'd', 65_000], [5, 'e', 1_500_000], [6, 'f', 66_000]],
+					);
+					assert.ok(messages.every(({ params }) => params.progressToken === 'mine'));
+					assert.equal(digest(last.result.structuredContent.value), digest(long));
+				});
+
+		// Control: with the end seen before what came before it was scanned, the notification is missing.
+		for (const [how, end, reason] of [
+			['ends', (response) => (last) => response.end(last), /without a response/],
+			['breaks off', (response) => (last) => response.write(last, () => response.destroy()), /closed the connection/],
+		])
+			test(`a stream that ${how} behind a long event fails after it`, async () => {
+				server.on['tools/call'] = ({ response, message }) =>
+					stream(response, [eventOf(progressOf(message, 1, 'b'.repeat(250_000)))], undefined, end(response));
+				const answer = await call('short', { meta: { progressToken: 'mine' } });
+				const [first, last, ...rest] = messagesOf(answer).map((text) => JSON.parse(text));
+				assert.equal(first.params.message.length, 250_000);
+				assert.match(last.error.message, reason);
+				assert.deepEqual(rest, []);
+			});
+
+		test('an event that is too long ends the request', async () => {
+			server.on['tools/call'] = ({ response, message }) =>
+				stream(response, [
+					eventOf(progressOf(message, 1, 'b'.repeat(250_000))),
+					eventOf(answerOf(message, 'c'.repeat(17 * MIB))),
+				]);
+			const answer = await call('short', { meta: { progressToken: 'mine' } });
+			const messages = messagesOf(answer).map((text) => JSON.parse(text));
+			assert.equal(messages[0].params.message.length, 250_000);
+			assert.match(messages[1].error.message, /too long/);
+		});
+
+		test('calls whose answers are events, made at once, are not mixed up', async () => {
+			server.on['tools/call'] = ({ response, message }) =>
+				stream(response, [
+					eventOf(progressOf(message, 1, message.params.arguments.value)),
+					eventOf(answerOf(message, message.params.arguments.value)),
+				], [65_000, 9]);
+			const values = Array.from({ length: 12 }, (_, i) => `${i % 10}`.repeat(300_000 + i));
+			const all = await Promise.all(values.map((value, i) => call(value, { meta: { progressToken: `t${i}` } })));
+			all.forEach((answer, i) => {
+				const [progress, last] = messagesOf(answer).map((text) => JSON.parse(text));
+				assert.equal(progress.params.progressToken, `t${i}`);
+				assert.equal(digest(progress.params.message), digest(values[i]));
+				assert.equal(digest(last.result.structuredContent.value), digest(values[i]));
+			});
+		});
+
 		if (era === 'legacy')
 			test('a request that the upstream wants again is made again as it was', async () => {
 				server.on['tools/call'] = ({ response, message: { id, params } }) =>
@@ -129,8 +242,18 @@ for (const [era, { open, server: answers, result }] of Object.entries(ERAS))
 			await Promise.all(
 				Array.from({ length: 20 }, (_, i) => call('short', { timeout: 2 + i }).catch(() => {})),
 			);
+			server.on['tools/call'] = ({ response, message }) =>
+				stream(response, [
+					eventOf(progressOf(message, 1, VALUES.letters)),
+					eventOf(progressOf(message, 2, VALUES.letters)),
+					eventOf(answerOf(message, VALUES.letters)),
+				]);
+			await Promise.all(
+				Array.from({ length: 40 }, (_, i) =>
+					call('short', { meta: { progressToken: 1 }, timeout: 2 + 2 * i }).catch(() => {})),
+			);
 			await until('nobody is there', async () =>
 				(await margay.metrics()).sum('margay_connections_open') <= 1);
-			assert.equal((await call('still here')).status, 200);
+			assert.equal((await call('still here', { meta: { progressToken: 1 } })).status, 200);
 		});
 	});

@@ -154,7 +154,7 @@ static const char *find(const char *p, const char *end, char c)
 int sse_data_feed(struct sse_data *d, const char *p, size_t n, size_t bound,
     int (*each)(struct sse_data *d, struct span data))
 {
-	const char *end = p + n, *lf = n > 0 ? find(p, end, '\n') : end;
+	const char *start = p, *end = p + n, *lf = n > 0 ? find(p, end, '\n') : end;
 
 	while (p < end) {
 		bool second_half = d->after_cr && *p == '\n';
@@ -169,9 +169,11 @@ int sse_data_feed(struct sse_data *d, const char *p, size_t n, size_t bound,
 			return buffer_append(&d->line, p, (size_t)(end - p), bound);
 		d->after_cr = *stop == '\r';
 		int status = take_line(d, (struct span){p, (size_t)(stop - p)}, bound, each);
-		if (status)
-			return status;
 		p = stop + 1;
+		if (status) {
+			d->taken = (size_t)(p - start);
+			return status;
+		}
 	}
 	return 0;
 }

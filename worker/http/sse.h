@@ -36,13 +36,14 @@ struct sse_marks {
 struct sse_data {
 	struct buffer line, data;
 	struct sse_marks *marks; /* the owner's; NULL: it does not want to know */
+	size_t taken;            /* of what was fed, when `each` ended that */
 	bool after_cr;
 };
 
 /*
- * Take the next bytes; `each` gets the data of every complete event (valid during the call), and
- * ends the feeding with a non-zero return, which is returned. 0, or -EMSGSIZE when a line or an
- * event exceeds `bound`, or -ENOMEM.
+ * Take the next bytes; `each` gets the data of every complete event (valid during the call, unless
+ * it takes the buffer `data` over, which has one LF more), and ends the feeding with a non-zero
+ * return, which is returned. 0, or -EMSGSIZE when a line or an event exceeds `bound`, or -ENOMEM.
  */
 int sse_data_feed(struct sse_data *d, const char *p, size_t n, size_t bound,
     int (*each)(struct sse_data *d, struct span data)) MUST_CHECK;

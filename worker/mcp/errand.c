@@ -9,11 +9,11 @@
 #include "worker/mcp/aside.h"
 #include "worker/mcp/giving.h"
 #include "worker/mcp/replay.h"
-#include "worker/mcp/scanning.h"
 #include "worker/mcp/splicing.h"
 #include "worker/route.h"
 
 static const struct upstream_call_ops errand_ops;
+static const struct reading_ops reading_ops;
 
 static struct errand *errand_of(struct upstream_call *call)
 {
@@ -36,6 +36,9 @@ struct errand *errand_create(struct exchange *x, const struct errand_way *way)
 	r->worker = w;
 	r->exchange = x;
 	r->way = way;
+	r->reading.worker = w;
+	r->reading.ops = &reading_ops;
+	r->reading.bound = ERRAND_MESSAGE_MAX;
 	r->call.upstream = x->route->upstream;
 	r->translation.id = x->id;
 	r->translation.method = x->method;
@@ -75,8 +78,7 @@ void errand_close(struct errand *r)
 		r->exchange->body = r->taken;
 		r->taken = (struct buffer){0};
 	}
-	if (r->scanning)
-		scanning_stop(r->scanning);
+	reading_stop(&r->reading);
 	splicing_stop(r->splicing);
 	r->way->closed(r);
 	part(r);
@@ -101,12 +103,10 @@ void errands_free_closed(struct worker *w)
 		buffer_release(&r->call.head);
 		buffer_release(&r->taken);
 		buffer_release(&r->body);
-		buffer_release(&r->incoming);
 		buffer_release(&r->outgoing);
 		buffer_release(&r->kept);
-		sse_data_release(&r->events);
 		scanning_free(r->found);
-		scanning_free(r->scanning);
+		reading_release(&r->reading);
 		splicing_free(r->splicing);
 		free(r->record);
 		free(r);
@@ -115,7 +115,9 @@ void errands_free_closed(struct worker *w)
 
 void errand_leave(struct errand *r)
 {
-	if (!r->answered && r->way->abandoned(r))
+	bool whole = r->answered && !r->splicing;
+
+	if (!whole && r->way->abandoned(r))
 		part(r);
 	else
 		errand_close(r);
@@ -169,11 +171,7 @@ void errand_send(struct errand *r)
 	struct upstream *u = r->call.upstream;
 	struct buffer head = r->call.head;
 
-	scanning_free(r->scanning);
-	r->scanning = NULL;
-	buffer_consume(&r->incoming, buffer_length(&r->incoming));
-	sse_data_release(&r->events);
-	r->events = (struct sse_data){0};
+	reading_reset(&r->reading);
 	r->call = (struct upstream_call){.upstream = u,
 	    .ops = &errand_ops,
 	    .head = head,
@@ -195,7 +193,7 @@ void errand_cancel(struct errand *r)
 	char text[128];
 	int n;
 
-	if (r->call.state == CALL_OVER)
+	if (r->call.state == CALL_OVER || r->answered)
 		return;
 	n = snprintf(text, sizeof(text),
 	    "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/"
@@ -231,8 +229,7 @@ struct compose errand_compose_answer(struct errand *r)
 {
 	struct compose c = errand_compose(r);
 
-	/* What is scanned in several turns stays where it is. */
-	if (r->scanning)
+	if (r->reading.lasting)
 		c.cuts = no_cuts_yet(r->worker);
 	return c;
 }
@@ -431,6 +428,8 @@ void errand_fail(struct errand *r, int reason, const char *detail)
 	struct exchange *x = r->exchange;
 
 	r->answered = true;
+	splicing_free(r->splicing);
+	r->splicing = NULL;
 	if (x && x->answering) {
 		relay_over(x, reason, detail);
 	} else if (x) {
@@ -442,24 +441,41 @@ void errand_fail(struct errand *r, int reason, const char *detail)
 
 /* --- from the upstream --- */
 
+static struct errand *reader_of(struct reading *reading)
+{
+	return container_of(reading, struct errand, reading);
+}
+
+/* What is no message is left out, as a client would. */
+static bool on_message(
+    struct reading *reading, struct span text, int error, const struct envelope *e)
+{
+	struct errand *r = reader_of(reading);
+
+	(void)text;
+	if (!error && !r->closed && !r->answered)
+		r->way->message(r, e);
+	return r->closed || r->answered;
+}
+
 void errand_take(struct errand *r, struct span message)
 {
 	struct worker *w = r->worker;
 	struct envelope *e = &w->envelope;
 	struct envelope_fault fault;
 
-	/* What is no message is left out, as a client would. */
-	if (!r->closed && !r->answered &&
-	    !envelope_scan(message, w->config->limits.json_depth, e, &fault))
-		r->way->message(r, e);
+	if (!r->answered)
+		on_message(&r->reading, message,
+		    envelope_scan(message, w->config->limits.json_depth, e, &fault), e);
 }
 
-static int on_event(struct sse_data *events, struct span data)
+void errand_take_long(struct errand *r, struct buffer *message)
 {
-	struct errand *r = container_of(events, struct errand, events);
-
-	errand_take(r, data);
-	return r->closed || r->answered;
+	buffer_release(&r->reading.text);
+	r->reading.text = *message;
+	*message = (struct buffer){0};
+	if (reading_scan(&r->reading))
+		errand_fail(r, METRIC_REASON_LIMIT, "out of memory");
 }
 
 static bool is_type(const struct http_head *head, struct span type)
@@ -485,15 +501,27 @@ static void on_head(struct upstream_call *call, const struct http_head *head)
 	errand_fail(r, METRIC_REASON_STATUS, detail);
 }
 
+static void feed_failed(struct errand *r)
+{
+	errand_fail(r, METRIC_REASON_LIMIT, "its message is too long to be translated");
+}
+
 static void on_body(struct upstream_call *call, const char *p, size_t n)
 {
 	struct errand *r = errand_of(call);
-	int status = r->sse
-			 ? sse_data_feed(&r->events, p, n, ERRAND_MESSAGE_MAX, on_event)
-			 : buffer_append_part(&r->incoming, p, n, r->expected, ERRAND_MESSAGE_MAX);
 
+	if (r->answered)
+		return;
+	int status =
+	    r->sse ? reading_feed(&r->reading, p, n)
+		   : buffer_append_part(&r->reading.text, p, n, r->expected, ERRAND_MESSAGE_MAX);
 	if (status < 0)
-		errand_fail(r, METRIC_REASON_LIMIT, "its message is too long to be translated");
+		feed_failed(r);
+}
+
+static bool is_behind(const struct errand *r)
+{
+	return r->reading.busy || (r->exchange && conn_congested(r->exchange->conn));
 }
 
 static void on_read_end(struct upstream_call *call)
@@ -502,7 +530,7 @@ static void on_read_end(struct upstream_call *call)
 
 	if (r->answered)
 		errand_deliver(r);
-	else if (r->exchange && conn_congested(r->exchange->conn))
+	else if (is_behind(r))
 		upstream_call_pause(call);
 }
 
@@ -520,35 +548,44 @@ static void call_over(struct errand *r, int reason, const char *detail)
 		errand_fail(r, reason, detail);
 }
 
-/* As in errand_take. */
-static void on_scanned(void *owner, int error, const struct envelope_fault *fault)
+static void on_caught_up(struct reading *reading, int error)
 {
-	struct errand *r = owner;
+	struct errand *r = reader_of(reading);
 
-	(void)fault;
-	if (!error && !r->answered)
-		r->way->message(r, &r->worker->envelope);
-	call_over(r, UPSTREAM_OK, "");
+	if (r->closed)
+		return;
+	if (error) {
+		feed_failed(r);
+		return;
+	}
+	if (reading->ended) {
+		call_over(r, reading->reason, reading->detail);
+		return;
+	}
+	/* A connection that may say its end while the answer is spliced can be used again. */
+	if (r->answered)
+		errand_deliver(r);
+	if (!r->closed && !is_behind(r))
+		upstream_call_resume(&r->call);
 }
+
+static const struct reading_ops reading_ops = {.message = on_message, .caught_up = on_caught_up};
 
 static void on_end(struct upstream_call *call, int reason, const char *detail)
 {
 	struct errand *r = errand_of(call);
-	char text[128];
-
-	struct span message = buffer_span(&r->incoming);
+	struct span message = buffer_span(&r->reading.text);
 	bool whole = reason == UPSTREAM_OK && !r->sse;
 
-	snprintf(text, sizeof(text), "%s", detail);
-	if (whole && message.n > SCANNING_SHORT) {
-		r->scanning = scanning_start(r->worker, message, on_scanned, r);
-		if (!r->scanning)
-			errand_fail(r, METRIC_REASON_LIMIT, "out of memory");
+	if (whole && message.n > SCANNING_SHORT && reading_scan(&r->reading)) {
+		errand_fail(r, METRIC_REASON_LIMIT, "out of memory");
 		return;
 	}
+	if (reading_end(&r->reading, reason, detail))
+		return;
 	if (whole)
 		errand_take(r, message);
-	call_over(r, reason, text);
+	call_over(r, reason, r->reading.detail);
 }
 
 static const struct upstream_call_ops errand_ops = {

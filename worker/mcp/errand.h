@@ -12,6 +12,7 @@
 
 #include "worker/mcp/catalogue.h"
 #include "worker/mcp/exchange.h"
+#include "worker/mcp/reading.h"
 #include "worker/mcp/translate/translate.h"
 
 enum { ERRAND_MESSAGE_MAX = 16 * 1024 * 1024 }; /* bytes of a message that is translated */
@@ -52,14 +53,12 @@ struct errand {
 	struct buffer taken;       /* the exchange's body, when that is long; lent */
 	struct buffer body;        /* the request as it goes to the upstream */
 	struct scanning *found;    /* in `taken` */
-	struct scanning *scanning; /* of `incoming`, when that is long */
-	struct splicing *splicing; /* of `body` or `outgoing`, then */
+	struct splicing *splicing; /* of `body` or `outgoing`, when that is long */
 	void (*spliced)(struct errand *r);
-	struct buffer incoming; /* an answer in JSON, as it comes */
-	size_t expected;        /* its length as announced; 0: not */
+	struct reading reading; /* of what the upstream says */
+	size_t expected;        /* length of an answer in JSON as announced; 0: not */
 	struct buffer outgoing; /* a message on its way to the client */
 	struct buffer kept;     /* backs spans of `translation` that must outlive a callback */
-	struct sse_data events;
 	struct translation translation;
 	struct session_id client;   /* session of a legacy client */
 	struct span state, request; /* that one's state (virtual.h), its message; kept */
@@ -113,8 +112,10 @@ bool errand_is_heard(const struct errand *r);
 bool errand_is_awaited(const struct errand *r);
 /* Some client may come back, here or at another worker, for what is under way or answered. */
 bool errands_awaited(const struct worker *w);
-/* Take a message as if it came from the upstream. */
+/* Take a message as if it came from the upstream; a long one, whose buffer is taken over, in later
+ * turns. */
 void errand_take(struct errand *r, struct span message);
+void errand_take_long(struct errand *r, struct buffer *message);
 /* Give the answer that there is: the errand is over. */
 void errand_deliver(struct errand *r);
 /* Tell the upstream that a legacy request is cancelled. */

@@ -216,7 +216,9 @@ static void go_on(struct parked *p)
 	struct errand *r = p->errand;
 	struct span held = buffer_span(&p->held);
 
-	if (held.n > 0) {
+	if (held.n > SCANNING_SHORT) {
+		errand_take_long(r, &p->held);
+	} else if (held.n > 0) {
 		errand_take(r, held);
 		if (r->answered && !r->closed)
 			errand_deliver(r);

@@ -144,7 +144,7 @@ static void on_ask(struct replay *p, const struct replay_ask *ask)
 		if (e->number > ask->after && !mail_event(r, e))
 			return;
 	}
-	if (r->answered)
+	if (r->delivered)
 		errand_close(r);
 }
 

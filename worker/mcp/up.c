@@ -372,10 +372,13 @@ static bool on_refused(struct errand *r, unsigned status, bool json)
 	return false;
 }
 
-/* Its era does not cancel by closing a connection. */
+/* Its era does not cancel by closing a connection, and the client may come back for an answer that
+ * is long. */
 static bool on_abandoned(struct errand *r)
 {
-	return !r->cancelled && r->call.state != CALL_OVER;
+	bool coming = r->replay && (r->reading.busy || r->answered);
+
+	return !r->cancelled && (r->call.state != CALL_OVER || coming);
 }
 
 static bool on_ended(struct errand *r)
