@@ -3,8 +3,10 @@
 import { after, before, beforeEach, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { binary, Margay, messagesOf, RawSession, reply, ScriptedServer, until } from './harness.mjs';
+import path from 'node:path';
+import { binary, events, Margay, messagesOf, node, RawSession, reply, ScriptedServer, until } from './harness.mjs';
 import { metaOf, P, send } from './modern.mjs';
+import { hostile } from './stdio.mjs';
 
 const OPTIONS = { timeout: 60_000, skip: binary ? false : 'needs MARGAY_BIN' };
 const MIB = 1024 * 1024;
@@ -210,6 +212,70 @@ for (const [era, { open, server: answers, result }] of Object.entries(ERAS))
 			});
 		});
 
+		// Control: who goes while the answer is scanned or spliced finds nothing, when it is over with that.
+		if (era === 'legacy')
+			test('a client that goes in the middle of a long answer can come back for it', async () => {
+				const session = await RawSession.open(margay.url);
+				for (let wait = 0; wait < 60; wait += 3) {
+					server.on['tools/call'] = ({ response, message }) =>
+						stream(response, [
+							eventOf(progressOf(message, 1, 'short')),
+							eventOf(answerOf(message, VALUES.letters)),
+						]);
+					const sent = await session.post(
+						{
+							jsonrpc: '2.0', id: wait + 1, method: 'tools/call',
+							params: { name: 'echo', arguments: {}, _meta: { progressToken: wait } },
+						},
+						{ stream: true },
+					);
+					const first = (await events(sent.response).next()).value;
+					sent.request.destroy();
+					await new Promise((resolve) => setTimeout(resolve, wait));
+					const again = await session.get({ 'last-event-id': first.id });
+					assert.equal(again.status, 200);
+					const { value } = await events(again.response).next();
+					again.request.destroy();
+					const { id, result } = JSON.parse(value.data);
+					assert.equal(id, wait + 1);
+					assert.equal(digest(result.structuredContent.value), digest(VALUES.letters));
+				}
+			});
+
+		// Control: an answer that is forgotten, or asked for again, is a call that never ends.
+		if (era === 'modern')
+			test('a long answer that comes while the client is asked is there when it is back', async () => {
+				for (const value of ['short', VALUES.escapes, VALUES.numbers]) {
+					let answer;
+					server.on['tools/call'] = ({ response, message }) =>
+						stream(response, [
+							eventOf({
+								jsonrpc: '2.0', id: 'q', method: 'elicitation/create',
+								params: { message: 'm'.repeat(100_000), requestedSchema: { type: 'object', properties: {} } },
+							}),
+							eventOf(progressOf(message, 1, 'long'.repeat(50_000))),
+						], undefined, (last) => {
+							response.write(last);
+							answer = () => new Promise((resolve) => response.end(eventOf(answerOf(message, value)), resolve));
+						});
+					const capabilities = { [`${P}clientCapabilities`]: { elicitation: {} } };
+					const asked = await call('short', { meta: { progressToken: 1, ...capabilities } });
+					const { result } = JSON.parse(messagesOf(asked).at(-1));
+					assert.equal(result.resultType, 'input_required');
+					const [[key, { params }]] = Object.entries(result.inputRequests);
+					assert.equal(params.message.length, 100_000);
+					await answer();
+					const last = await send(margay.url, 'tools/call', {
+						params: {
+							name: 'echo', arguments: { value: 'short' }, _meta: metaOf({ progressToken: 1, ...capabilities }),
+							requestState: result.requestState,
+							inputResponses: { [key]: { action: 'accept', content: {} } },
+						},
+					});
+					assert.equal(digest(JSON.parse(messagesOf(last).at(-1)).result?.structuredContent?.value), digest(value), last.text.slice(0, 500));
+				}
+			});
+
 		if (era === 'legacy')
 			test('a request that the upstream wants again is made again as it was', async () => {
 				server.on['tools/call'] = ({ response, message: { id, params } }) =>
@@ -257,3 +323,68 @@ for (const [era, { open, server: answers, result }] of Object.entries(ERAS))
 			assert.equal((await call('still here', { meta: { progressToken: 1 } })).status, 200);
 		});
 	});
+
+// Whole messages of a child, through the keeper, which others of the same child wait for.
+describe('a child of the other era', OPTIONS, () => {
+	const stateless = { command: node, args: [path.join(import.meta.dirname, 'stdio/stateless.mjs'), 'modern'] };
+	let margay;
+
+	before(async () => {
+		margay = await Margay.start({
+			config: {
+				workers: 1,
+				upstreams: { main: { http: undefined, stdio: hostile() }, stateless: { stdio: stateless } },
+				routes: { '/mcp': { upstream: 'main' }, '/stateless': { upstream: 'stateless' } },
+			},
+		});
+	});
+	after(() => margay?.stop());
+
+	const asks = {
+		modern: async () => (lengths, progressToken, options) =>
+			send(margay.url, 'tools/call', {
+				params: { name: 'recite', arguments: { lengths }, _meta: metaOf({ progressToken }) },
+				...options,
+			}),
+		legacy: async () => {
+			const session = await RawSession.open(`${margay.origin}/stateless`);
+			return (lengths, progressToken, options) =>
+				session.request('tools/call', { name: 'recite', arguments: { lengths }, _meta: { progressToken } }, options);
+		},
+	};
+	const rows = [
+		[200_000],
+		[10, 2_000_000],
+		[200_000, 10, 3_000_000],
+		[70_000, 70_000, 10, 65_000, 1_000_000, 20],
+	];
+	const lengthsOf = (answer) =>
+		messagesOf(answer)
+			.map((text) => JSON.parse(text))
+			.map(({ params, result }) => (params ? params.message : result.content[0].text).length);
+
+	for (const [era, open] of Object.entries(asks)) {
+		// Control: with what comes of a paused call thrown away, a call that never ends.
+		test(`says long things to a ${era} client, in their order`, async () => {
+			const ask = await open();
+			for (const row of rows) assert.deepEqual(lengthsOf(await ask(row, 'mine')), row);
+		});
+
+		test(`says long things to many ${era} clients at once`, async () => {
+			const ask = await open();
+			const all = await Promise.all([...rows, ...rows, ...rows].map((row, i) => ask(row, `t${i}`)));
+			all.forEach((answer, i) => assert.deepEqual(lengthsOf(answer), rows[i % rows.length]));
+		});
+
+		test(`lets a ${era} client go in the middle`, async () => {
+			const ask = await open();
+			await Promise.all(
+				Array.from({ length: 24 }, (_, i) =>
+					ask(rows[i % rows.length], i, { timeout: 2 + 3 * i }).catch(() => {})),
+			);
+			await until('nobody is there', async () =>
+				(await margay.metrics()).sum('margay_connections_open') <= 1);
+			assert.deepEqual(lengthsOf(await ask(rows[2], 'again')), rows[2]);
+		});
+	}
+});

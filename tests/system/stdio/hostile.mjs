@@ -64,6 +64,17 @@ const tools = {
 		}
 		return text('done');
 	},
+	// Messages of these lengths, the last of which is the answer.
+	recite: ({ lengths }, { _meta }) => {
+		const last = lengths.pop();
+		lengths.forEach((length, i) =>
+			say({
+				jsonrpc: '2.0',
+				method: 'notifications/progress',
+				params: { progressToken: _meta.progressToken, progress: i + 1, message: 'x'.repeat(length) },
+			}));
+		return text('x'.repeat(last));
+	},
 	ask: async () => {
 		const { result, error } = await ask('elicitation/create', {
 			message: 'well?',

@@ -40,6 +40,16 @@ const tools = {
 			});
 		return text('done');
 	},
+	// Messages of these lengths, the last of which is the answer.
+	recite: ({ _meta, arguments: { lengths } }) => {
+		const last = lengths.pop();
+		lengths.forEach((length, i) =>
+			say({
+				method: 'notifications/progress',
+				params: { progressToken: _meta.progressToken, progress: i + 1, message: 'x'.repeat(length) },
+			}));
+		return { resultType: 'complete', content: [{ type: 'text', text: 'x'.repeat(last) }] };
+	},
 	log: () => {
 		say({ method: 'notifications/message', params: { level: 'info', data: 'said' } });
 		return text('logged');
