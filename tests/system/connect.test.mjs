@@ -78,6 +78,29 @@ describe('margay connect', OPTIONS, () => {
 	});
 	const connect = (...args) => (client = new Connected([server.url, ...args]));
 
+	// Control: with the end of a stream seen before what came of it was scanned, an error in place of the answer.
+	test('long events come whole and in their order', async () => {
+		const lengths = [10, 300_000, 65_000, 70_000, 1_000_000, 20, 2_000_000];
+		server.on['tools/call'] = ({ response, message: { id } }) => {
+			const told = lengths.slice(0, -1).map((length) => ({ method: 'notifications/message', params: { level: 'info', data: 'x'.repeat(length) } }));
+			const answer = { id, result: { content: [{ type: 'text', text: 'x'.repeat(lengths.at(-1)) }] } };
+			response.writeHead(200, { 'content-type': 'text/event-stream' });
+			response.end([...told, answer].map((one) => `data: ${JSON.stringify({ jsonrpc: '2.0', ...one })}\n\n`).join(''));
+		};
+		connect();
+		await client.initialize();
+		for (const id of [1, 2]) {
+			const seen = client.messages.length;
+			client.say(call(id));
+			assert.ok((await client.answer(id)).result);
+			assert.deepEqual(
+				client.messages.slice(seen).map(({ params, result }) => (params ? params.data : result.content[0].text).length),
+				lengths,
+			);
+		}
+		assert.equal(await client.end(), 0);
+	});
+
 	test('answers all that was asked before the end of its input, and ends the session', async () => {
 		connect('--header', 'X-Key: a${b}', '-H', 'X-Other:2');
 		await client.initialize();

@@ -102,6 +102,33 @@ describe('clients of HTTP+SSE', OPTIONS, () => {
 		client.close();
 	});
 
+	// Control: with what came behind a long event thrown away, or taken before it, another list.
+	test('long events come whole and in their order, though some clients go in the middle', async () => {
+		const lengths = [10, 300_000, 65_000, 70_000, 1_000_000, 20, 2_000_000];
+		server.on['tools/call'] = ({ response, message: { id } }) => {
+			const data = (i) => 'x'.repeat(lengths[i]);
+			response.writeHead(200, { 'content-type': 'text/event-stream' });
+			for (let i = 0; i < lengths.length - 1; i++)
+				response.write(`id: ${id}-${i}\ndata: ${JSON.stringify({ jsonrpc: '2.0', method: 'notifications/message', params: { level: 'info', data: data(i) } })}\n\n`);
+			response.end(`data: ${JSON.stringify({ jsonrpc: '2.0', id, result: { content: [{ type: 'text', text: data(lengths.length - 1) }] } })}\n\n`);
+		};
+		const client = await SseClient.open(margay);
+		await client.initialize();
+		const others = await Promise.all(Array.from({ length: 6 }, () => SseClient.open(margay)));
+		for (const other of others) await other.initialize();
+		others.forEach((other, i) => other.say(call('gone')).catch(() => {}).finally(() => setTimeout(other.close, i * 15)));
+		for (const id of [1, 2]) {
+			const seen = client.messages.length;
+			assert.ok((await client.ask(call(id))).result);
+			assert.deepEqual(
+				client.messages.slice(seen).map(({ params, result }) => (params ? params.data : result.content[0].text).length),
+				lengths,
+			);
+		}
+		client.close();
+		await until('their sessions are over', () => server.sessions.size === 0);
+	});
+
 	test('a client that goes ends its session', async () => {
 		const client = await SseClient.open(margay);
 		await client.initialize();

@@ -30,6 +30,7 @@ struct purpose_row {
 
 static const struct listener inner = {.inner = true};
 static const struct upstream_call_ops inlet_call_ops;
+static const struct reading_ops reading_ops;
 
 static const struct purpose_row *purpose_of(const struct inlet_call *c);
 
@@ -83,7 +84,10 @@ struct inlet_call *inlet_call_create(
 	c->text = copy ? buffer_span(&c->body) : message;
 	c->inlet = i;
 	c->purpose = purpose;
-	c->events.marks = &c->marks;
+	c->reading.worker = i->worker;
+	c->reading.ops = &reading_ops;
+	c->reading.bound = INLET_MESSAGE_MAX;
+	c->reading.events.marks = &c->marks;
 	ev_timer_init(&c->again, on_again, 0, 0);
 	c->list = &i->waiting;
 	TAILQ_INSERT_TAIL(c->list, c, link);
@@ -121,6 +125,7 @@ void inlet_call_close(struct inlet_call *c)
 	ev_timer_stop(w->loop, &c->again);
 	if (c->scanning)
 		scanning_stop(c->scanning);
+	reading_stop(&c->reading);
 	if (i->barrier == c)
 		i->barrier = NULL;
 	if (i->stream == c)
@@ -164,8 +169,7 @@ static void inlet_call_send(struct inlet_call *c)
 	c->in_session = !c->modern && i->session.upstream_session[0];
 	scanning_free(c->scanning);
 	c->scanning = NULL;
-	buffer_consume(&c->incoming, buffer_length(&c->incoming));
-	sse_data_release(&c->events);
+	reading_reset(&c->reading);
 	int error = build_head(c, &head);
 	c->call = (struct upstream_call){.upstream = &i->self,
 	    .ops = &inlet_call_ops,
@@ -255,23 +259,28 @@ static void take_scanned(
 	i->ops->message(i, message);
 }
 
+static bool is_closed(const struct inlet_call *c)
+{
+	return c->inlet->closed || c->list == &c->inlet->worker->closed_inlet_calls;
+}
+
+static bool on_message(
+    struct reading *reading, struct span text, int error, const struct envelope *e)
+{
+	struct inlet_call *c = container_of(reading, struct inlet_call, reading);
+
+	if (text.n > 0) /* else an event that only tells its id */
+		take_scanned(c, text, error, e);
+	return is_closed(c);
+}
+
 static void take_message(struct inlet_call *c, struct span message)
 {
 	struct worker *w = c->inlet->worker;
 	struct envelope_fault fault;
 
-	if (message.n == 0) /* an event that only tells its id */
-		return;
 	int error = envelope_scan(message, w->config->limits.json_depth, &w->envelope, &fault);
-	take_scanned(c, message, error, &w->envelope);
-}
-
-static int on_event(struct sse_data *events, struct span data)
-{
-	struct inlet_call *c = container_of(events, struct inlet_call, events);
-
-	take_message(c, data);
-	return c->inlet->closed;
+	on_message(&c->reading, message, error, &w->envelope);
 }
 
 static bool is_type(const struct http_head *head, struct span type)
@@ -297,24 +306,30 @@ static void on_head(struct upstream_call *call, const struct http_head *head)
 	}
 }
 
+static void fail(struct inlet_call *c)
+{
+	upstream_call_cancel(&c->call);
+	inlet_call_ops.end(&c->call, METRIC_REASON_LIMIT, "its answer is too long");
+}
+
 static void on_body(struct upstream_call *call, const char *p, size_t n)
 {
 	struct inlet_call *c = inlet_call_of(call);
 	struct inlet *i = c->inlet;
 
-	int error = c->sse ? sse_data_feed(&c->events, p, n, INLET_MESSAGE_MAX, on_event)
-			   : buffer_append_part(&c->incoming, p, n, c->expected, INLET_MESSAGE_MAX);
-	if (i->closed || error >= 0)
-		return;
-	upstream_call_cancel(call);
-	inlet_call_ops.end(call, METRIC_REASON_LIMIT, "its answer is too long");
+	int error =
+	    c->sse ? reading_feed(&c->reading, p, n)
+		   : buffer_append_part(&c->reading.text, p, n, c->expected, INLET_MESSAGE_MAX);
+	if (!i->closed && error < 0)
+		fail(c);
 }
 
 static void on_read_end(struct upstream_call *call)
 {
-	struct inlet *i = inlet_call_of(call)->inlet;
+	struct inlet_call *c = inlet_call_of(call);
+	struct inlet *i = c->inlet;
 
-	if (!i->closed && i->ops->congested(i))
+	if (!i->closed && (c->reading.busy || i->ops->congested(i)))
 		upstream_call_pause(call);
 }
 
@@ -334,6 +349,11 @@ static void send_again(struct inlet_call *c)
 	inlet_call_move(c, &c->inlet->waiting);
 	ev_timer_set(&c->again, wait < again_most ? wait : again_most, 0);
 	ev_timer_start(c->inlet->worker->loop, &c->again);
+}
+
+static bool is_lost(const struct inlet_call *c)
+{
+	return c->lost && buffer_length(&c->inlet->initialize) > 0;
 }
 
 /* The session is not known any more; what met that was not carried out. */
@@ -465,51 +485,55 @@ static const struct purpose_row *purpose_of(const struct inlet_call *c)
 	return &purposes[c->purpose];
 }
 
-static void call_over(struct inlet_call *c, bool lost, const char *detail)
+static void call_over(struct inlet_call *c)
 {
 	struct inlet *i = c->inlet;
 
 	if (i->closed)
 		inlet_call_close(c);
-	else if (lost)
+	else if (is_lost(c))
 		reopen(c);
 	else
-		purpose_of(c)->ended(c, detail);
+		purpose_of(c)->ended(c, c->reading.detail);
 	inlet_pump(i);
 	if (!i->closed)
 		i->ops->progress(i);
-}
-
-static void on_scanned(void *owner, int error, const struct envelope_fault *fault)
-{
-	struct inlet_call *c = owner;
-
-	(void)fault;
-	take_scanned(c, buffer_span(&c->incoming), error, &c->inlet->worker->envelope);
-	call_over(c, false, "");
 }
 
 static void on_end(struct upstream_call *call, int reason, const char *detail)
 {
 	struct inlet_call *c = inlet_call_of(call);
 	struct inlet *i = c->inlet;
-	struct span message = buffer_span(&c->incoming);
-	char text[160];
+	struct span message = buffer_span(&c->reading.text);
 
-	snprintf(text, sizeof(text), "%s", reason == UPSTREAM_OK ? "" : detail);
 	if (i->barrier == c)
 		i->barrier = NULL;
-	bool lost = c->lost && buffer_length(&i->initialize) > 0;
-	bool whole = reason == UPSTREAM_OK && !c->sse && !lost && !i->closed;
-	if (whole && message.n > SCANNING_SHORT)
-		c->scanning = scanning_start(i->worker, message, on_scanned, c);
-	if (c->scanning)
+	bool whole = reason == UPSTREAM_OK && !c->sse && !is_lost(c) && !i->closed;
+	if (whole && message.n > SCANNING_SHORT && reading_scan(&c->reading))
+		whole = false;
+	if (reading_end(&c->reading, reason, reason == UPSTREAM_OK ? "" : detail))
 		return;
 	if (whole)
 		take_message(c, message);
-	call_over(c, lost, text);
+	call_over(c);
 }
 
+static void on_caught_up(struct reading *reading, int error)
+{
+	struct inlet_call *c = container_of(reading, struct inlet_call, reading);
+	struct inlet *i = c->inlet;
+
+	if (c->list == &i->worker->closed_inlet_calls)
+		return;
+	if (error)
+		fail(c);
+	else if (reading->ended)
+		call_over(c);
+	else if (i->closed || !i->ops->congested(i))
+		upstream_call_resume(&c->call);
+}
+
+static const struct reading_ops reading_ops = {.message = on_message, .caught_up = on_caught_up};
 static const struct upstream_call_ops inlet_call_ops = {on_head, on_body, on_read_end, on_end};
 
 bool inlet_has_room(const struct inlet *i)
@@ -526,8 +550,10 @@ void inlet_resume(struct inlet *i)
 {
 	struct inlet_call *c;
 
-	TAILQ_FOREACH (c, &i->calls, link)
-		upstream_call_resume(&c->call);
+	TAILQ_FOREACH (c, &i->calls, link) {
+		if (!c->reading.busy)
+			upstream_call_resume(&c->call);
+	}
 }
 
 /* --- life
@@ -627,8 +653,7 @@ void inlets_free_closed(struct worker *w)
 		buffer_release(&c->call.head);
 		buffer_release(&c->body);
 		mapping_release(&c->memory);
-		buffer_release(&c->incoming);
-		sse_data_release(&c->events);
+		reading_release(&c->reading);
 		scanning_free(c->scanning);
 		free(c);
 	}

@@ -7,9 +7,8 @@
 #ifndef MARGAY_WORKER_MCP_INLET_CALL_H
 #define MARGAY_WORKER_MCP_INLET_CALL_H
 
-#include "worker/http/sse.h"
 #include "worker/mcp/inlet.h"
-#include "worker/mcp/scanning.h"
+#include "worker/mcp/reading.h"
 
 enum inlet_purpose {
 	PURPOSE_MESSAGE,
@@ -29,14 +28,13 @@ struct inlet_call {
 	struct span text; /* the message: in `body` or `memory`, or its owner's */
 	struct buffer body;
 	struct mapping memory;
-	struct buffer incoming; /* an answer in JSON, as it comes */
-	size_t expected;        /* its length as announced; 0: not */
-	struct sse_data events;
+	struct reading reading; /* of the answer */
+	size_t expected;        /* length of one in JSON as announced; 0: not */
 	struct sse_marks marks; /* where to go on with a stream that breaks off */
 	struct span id;         /* of a request, raw, in text */
 	ev_timer again;
 	unsigned tries;
-	struct scanning *scanning; /* of a long message: `text`, then `incoming` */
+	struct scanning *scanning; /* of `text`, when that is long */
 	bool initialized;          /* it says that the session is open */
 	bool listens;              /* has no end of its own */
 	bool in_session;
