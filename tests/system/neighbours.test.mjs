@@ -11,6 +11,7 @@ import fs from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
 import path from 'node:path';
+import { Readable } from 'node:stream';
 import { binary, events, isSanitized, Margay, post, RawSession, request, run, scrape, until } from './harness.mjs';
 import { Driver, startLoadUpstream } from './driver.mjs';
 import { metaOf, VERSION } from './modern.mjs';
@@ -33,7 +34,8 @@ const OPTIONS = {
 };
 
 const median = (list) => list.toSorted((a, b) => a - b)[Math.floor(list.length / 2)];
-// The bad client's server: it has no time to look at what it gets, and its event stream is `stream`'s.
+// The bad client's server: it has no time to look at what it gets, and its event stream is `stream`'s. With `event` its
+// answer is that event.
 async function startOther() {
 	const result = (value, headers = {}) => [{ 'content-type': 'application/json', ...headers }, JSON.stringify({ jsonrpc: '2.0', ...value })];
 	const initialized = result(
@@ -51,6 +53,7 @@ async function startOther() {
 				: start.includes('"initialize"') ? initialized : legacy;
 			if (request.method === 'GET') server.stream(response.writeHead(200, { 'content-type': 'text/event-stream' }));
 			else if (start.includes('"notifications/')) response.writeHead(202).end();
+			else if (server.event && start.includes('"tools/call"')) Readable.from(server.event).pipe(response.writeHead(200, { 'content-type': 'text/event-stream' }));
 			else response.writeHead(200, headers).end(body);
 		});
 	});
@@ -294,6 +297,42 @@ describe('neighbours of a bad client', OPTIONS, () => {
 			const bytes = requestOf(call('{}', legacy ? '' : META), target, legacy || MODERN);
 			await bear(t, () => flood(connect(), Buffer.from(bytes)), BODY);
 		});
+
+	// One after the other: a client that is further behind than CONN_OUT_MAX is let go. Control: scanned in one go, a turn
+	// of 17 ms for each.
+	test('of HTTP+SSE, whose answers are very long events', async (t) => {
+		const stream = net.connect(margay.port, '127.0.0.1').on('error', () => {});
+		t.after(() => {
+			stream.destroy();
+			other.event = undefined;
+		});
+		let head = '';
+		let left = 0;
+		let on = false;
+		const say = (message) => post(margay.origin + head.match(/data: (\S+)/)[1], message);
+		const more = () => {
+			left += event.length;
+			say(call('{}')).catch(() => {});
+		};
+		const event = Buffer.from(`data: {"jsonrpc":"2.0","id":1,"result":{"x":"${fill('\\n')}"}}\n\n`);
+		other.event = Array.from({ length: Math.ceil(event.length / PIECE) }, (_, i) => event.subarray(i * PIECE, (i + 1) * PIECE));
+		stream.write('GET /bad HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n');
+		stream.on('data', (data) => {
+			if (head.length < 1000) head += data.toString('latin1', 0, 1000);
+			received += data.length;
+			left -= data.length;
+			if (on && left <= 0) more();
+		});
+		await until('its address is there', () => /data: \S+\s/.test(head));
+		const hello = { jsonrpc: '2.0', id: 0, method: 'initialize', params: { protocolVersion: '2024-11-05', capabilities: {}, clientInfo: { name: 't', version: '1' } } };
+		assert.equal((await say(hello)).status, 202);
+		await until('it is open', () => head.includes('serverInfo'));
+		await bear(t, () => {
+			on = true;
+			if (left <= 0) more();
+			return () => (on = false);
+		}, BODY);
+	});
 
 	for (const reads of [true, false])
 		test(`whose stream never ends, and who ${reads ? 'reads as fast as it can' : 'never reads'}`, async (t) => {
