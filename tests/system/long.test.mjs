@@ -276,6 +276,24 @@ for (const [era, { open, server: answers, result }] of Object.entries(ERAS))
 				}
 			});
 
+		if (era === 'modern')
+			test('a question that is too long for a client is refused, and the call goes on', async () => {
+				server.on['tools/call'] = ({ response, message }) => {
+					server.on.POST = ({ response: refused, message: refusal }) => {
+						refused.writeHead(202).end();
+						response.end(eventOf(answerOf(message, refusal)));
+					};
+					const text = eventOf({
+						jsonrpc: '2.0', id: 'q', method: 'elicitation/create',
+						params: { message: VALUES.escapes.repeat(2), requestedSchema: { type: 'object', properties: {} } },
+					});
+					stream(response, [text], undefined, (last) => response.write(last));
+				};
+				const asked = await call('short', { meta: { [`${P}clientCapabilities`]: { elicitation: {} } } });
+				const { id, error } = JSON.parse(messagesOf(asked).at(-1)).result.structuredContent.value;
+				assert.deepEqual([id, error.code], ['q', -32601]);
+			});
+
 		if (era === 'legacy')
 			test('a request that the upstream wants again is made again as it was', async () => {
 				server.on['tools/call'] = ({ response, message: { id, params } }) =>

@@ -166,30 +166,26 @@ static void with_session(struct exchange *x, const struct session_record *record
 /* --- the answer --- */
 
 /* Questions of a server that its session can't have. */
-static void refuse_question(struct errand *r, const struct envelope *e)
+static void refuse_question(struct errand *r, struct span id, struct span method)
 {
 	struct buffer body = {0};
 	struct compose c = {.out = &body, .bound = ERRAND_MESSAGE_MAX};
 
-	to_legacy_refusal(&c, e);
+	to_legacy_refusal(&c, id, method);
 	if (!c.error)
 		aside_post(r->call.upstream, r->record, buffer_span(&body));
 	buffer_release(&body);
 }
 
-static void on_question(struct errand *r, struct span text)
+static void on_question(struct errand *r, const struct envelope *e)
 {
-	struct envelope *e = &r->worker->envelope;
-	struct envelope_fault fault;
-
 	unsigned needed = capability_needed(e->method, e->params);
+	struct span id = e->id, method = e->method;
 
 	if (needed && !(needed & r->capabilities))
 		r->missing |= needed;
-	if (parked_ask(r, e) ||
-	    envelope_scan(text, r->worker->config->limits.json_depth, e, &fault))
-		return;
-	refuse_question(r, e);
+	if (!parked_ask(r, e))
+		refuse_question(r, id, method);
 }
 
 static void on_message(struct errand *r, const struct envelope *e)
@@ -197,7 +193,7 @@ static void on_message(struct errand *r, const struct envelope *e)
 	struct compose c;
 
 	if (e->kind == ENVELOPE_REQUEST) {
-		on_question(r, e->text);
+		on_question(r, e);
 		return;
 	}
 	if (parked_keep(r, e))

@@ -425,7 +425,7 @@ static void answer_question(struct feed *f, const struct envelope *e)
 	struct buffer body = {0};
 	struct compose c = {.out = &body, .bound = EVENT_MAX};
 
-	to_legacy_refusal(&c, e);
+	to_legacy_refusal(&c, e->id, e->method);
 	if (!c.error)
 		aside_post(f->upstream, &f->record, buffer_span(&body));
 	buffer_release(&body);

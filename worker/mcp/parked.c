@@ -41,12 +41,18 @@ struct parked {
 
 /* --- questions --- */
 
+static void ask_discard(struct ask *a)
+{
+	if (a)
+		buffer_release(&a->text);
+	free(a);
+}
+
 static void ask_free(struct parked *p, struct ask *a)
 {
 	TAILQ_REMOVE(&p->asks, a, link);
 	p->ask_count--;
-	buffer_release(&a->text);
-	free(a);
+	ask_discard(a);
 }
 
 /* Write a response of ours to the upstream. */
@@ -352,47 +358,49 @@ static struct parked *parked_create(struct errand *r)
 	return p;
 }
 
-static bool ask_add(struct parked *p, struct span text)
+/* Of a question, which is copied: it need not be scanned once more. NULL when it is too long, or
+ * memory is short. */
+static struct ask *ask_create(const struct envelope *e)
 {
-	struct envelope *e = &p->errand->worker->envelope;
-	struct envelope_fault fault;
-	struct ask *a = p->ask_count < ASKS_MAX ? calloc(1, sizeof(*a)) : NULL;
+	struct ask *a = calloc(1, sizeof(*a));
+	size_t bound = ASK_SIZE_MAX + e->method.n;
 
-	if (!a)
-		return false;
-	if (buffer_append(&a->text, text.p, text.n, ASK_SIZE_MAX) ||
-	    envelope_scan(
-		buffer_span(&a->text), p->errand->worker->config->limits.json_depth, e, &fault)) {
-		buffer_release(&a->text);
+	if (!a || e->text.n > ASK_SIZE_MAX || BUFFER_ADD(&a->text, bound, e->text, e->method)) {
 		free(a);
-		return false;
+		return NULL;
 	}
+	const char *copy = buffer_span(&a->text).p;
+	a->id = (struct span){copy + (e->id.p - e->text.p), e->id.n};
+	a->method = (struct span){copy + e->text.n, e->method.n};
+	if (e->params.p)
+		a->params = (struct span){copy + (e->params.p - e->text.p), e->params.n};
+	return a;
+}
+
+static void ask_add(struct parked *p, struct ask *a)
+{
 	a->number = ++p->last_ask;
-	a->id = e->id;
-	a->method = e->method;
-	a->params = e->params;
 	TAILQ_INSERT_TAIL(&p->asks, a, link);
 	p->ask_count++;
-	return true;
 }
 
 bool parked_ask(struct errand *r, const struct envelope *e)
 {
 	unsigned needed = capability_needed(e->method, e->params);
-	struct buffer copy = {0};
-	bool asked = false;
 
 	if (!needed || !(needed & r->capabilities) || !r->translation.method->asks)
 		return false;
 	/* Scanning the request again takes the place of this scan. */
-	if (buffer_append(&copy, e->text.p, e->text.n, ASK_SIZE_MAX) == 0) {
-		struct parked *p = r->parked ? r->parked : parked_create(r);
-		asked = p && ask_add(p, buffer_span(&copy));
-		if (asked && !p->waiting)
-			timeout_arm(&r->worker->timeouts.ask_window, &p->window);
+	struct ask *a = ask_create(e);
+	struct parked *p = !a || r->parked ? r->parked : parked_create(r);
+	if (!a || !p || p->ask_count == ASKS_MAX) {
+		ask_discard(a);
+		return false;
 	}
-	buffer_release(&copy);
-	return asked;
+	ask_add(p, a);
+	if (!p->waiting)
+		timeout_arm(&r->worker->timeouts.ask_window, &p->window);
+	return true;
 }
 
 bool parked_keep(struct errand *r, const struct envelope *e)

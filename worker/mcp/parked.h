@@ -12,7 +12,8 @@
 
 #include "worker/mcp/errand.h"
 
-/* The upstream asks. False when its client can't be asked this. */
+/* The upstream asks. False when its client can't be asked this. The worker's envelope, which `e`
+ * may be, holds something else then. */
 bool parked_ask(struct errand *r, const struct envelope *e);
 /* Whether nobody waits for the call for now: then its messages come here instead. */
 bool parked_keep(struct errand *r, const struct envelope *e);

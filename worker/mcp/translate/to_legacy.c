@@ -26,14 +26,14 @@ void to_legacy_request(struct compose *c, const struct envelope *e, struct span 
 	compose_close(c, '}');
 }
 
-void to_legacy_refusal(struct compose *c, const struct envelope *e)
+void to_legacy_refusal(struct compose *c, struct span id, struct span method)
 {
-	if (!span_equal(e->method, SPAN("ping"))) {
+	if (!span_equal(method, SPAN("ping"))) {
 		translate_error(
-		    c, e->id, -32601, SPAN("the client can't be asked this"), (struct span){0});
+		    c, id, -32601, SPAN("the client can't be asked this"), (struct span){0});
 		return;
 	}
-	translate_begin(c, e->id);
+	translate_begin(c, id);
 	compose_member(c, "result", SPAN("{}"));
 	compose_close(c, '}');
 }

@@ -68,7 +68,7 @@ void to_modern_discover(struct compose *c, struct span result, struct span id);
 /* A request of a modern client, with an id of ours, which is its progress token, too. */
 void to_legacy_request(struct compose *c, const struct envelope *e, struct span id);
 /* The response to a question that this client can't be asked; ping is answered. */
-void to_legacy_refusal(struct compose *c, const struct envelope *e);
+void to_legacy_refusal(struct compose *c, struct span id, struct span method);
 /* A modern server's complete answer or error. */
 void to_legacy_answer(struct compose *c, const struct envelope *e, const struct translation *t);
 /* What a modern server says to those who listen. */
