@@ -268,7 +268,8 @@ static void mail_answer(struct errand *r, unsigned status)
 		    LOG_STR("upstream", r->call.upstream->config->name));
 }
 
-static void give_event(struct errand *r)
+/* Make `outgoing` an event. False when memory is short: the client is let go. */
+static bool end_event(struct errand *r)
 {
 	struct exchange *x = r->exchange;
 
@@ -277,12 +278,29 @@ static void give_event(struct errand *r)
 	    buffer_length(&r->outgoing) - event_start.n);
 	if (buffer_append(&r->outgoing, "\n\n", 2, 2 * ERRAND_MESSAGE_MAX + 2)) {
 		conn_break(x->conn);
-		return;
+		return false;
 	}
 	struct span line = replay_line(r);
 	if (line.n > 0)
 		relay_piece(x, line);
-	relay_piece(x, buffer_span(&r->outgoing));
+	return true;
+}
+
+static void give_event(struct errand *r)
+{
+	struct exchange *x = r->exchange;
+	struct conn *conn = x->conn;
+
+	if (!end_event(r))
+		return;
+	struct span rest = buffer_span(&r->outgoing);
+	/* Its outcome is looked for in what comes in one piece. */
+	if (rest.n > SCANNING_SHORT) {
+		relay_piece(x, event_start);
+		rest = (struct span){rest.p + event_start.n, rest.n - event_start.n};
+	}
+	if (conn->exchange == x)
+		relay_piece(x, rest);
 }
 
 void errand_notice(struct errand *r, struct compose *c)
@@ -332,9 +350,13 @@ static void give_long(struct errand *r)
 	struct exchange *x = r->exchange;
 	struct conn *conn = x->conn;
 
-	buffer_consume(&r->outgoing, event_start.n);
-	x->expected = buffer_length(&r->outgoing);
-	relay_begin(x, r->answer_status, (int64_t)x->expected, false, (struct span){0});
+	if (!x->answering) {
+		buffer_consume(&r->outgoing, event_start.n);
+		x->expected = buffer_length(&r->outgoing);
+		relay_begin(x, r->answer_status, (int64_t)x->expected, false, (struct span){0});
+	} else if (!end_event(r)) {
+		return;
+	}
 	if (conn->exchange == x && giving_start(x, &r->outgoing))
 		conn_break(conn);
 }
@@ -347,7 +369,7 @@ static void end_exchange(struct errand *r)
 	struct span message = errand_message(r);
 
 	x->upstream_micros = clock_microseconds() - x->upstream_started;
-	if (!x->answering && message.n > GIVING_SHORT) {
+	if (message.n > GIVING_SHORT) {
 		give_long(r);
 		return;
 	}
