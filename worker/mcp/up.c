@@ -253,6 +253,7 @@ static int send_scanned(
 	struct buffer fields = {0};
 
 	upstream_call_cancel(&r->call);
+	reading_reset(&r->reading);
 	buffer_consume(&r->call.head, buffer_length(&r->call.head));
 	const struct annotations *annotations =
 	    r->translation.method->class == METRIC_METHOD_TOOLS_CALL ? catalogue_find(u, e->name)
