@@ -24,7 +24,7 @@ const WORSE = 2; // times the p99 without
 const FLOOR = 2000; // microseconds: less is not held against anybody; what the laws forbid takes 3 and more
 const TURN = 0.004096; // seconds: longer turns are counted; a bound of the histogram
 const TURNS = 12; // longer ones in all rounds, at most: the machine's own
-const TRIES = 3; // a machine that stumbles has others
+const TRIES = 5; // a machine that stumbles has others
 const PIECE = 65536; // bytes that a bad client writes at once
 const BODY = 4 * 1024 * 1024;
 
