@@ -65,7 +65,13 @@ struct worker_timeouts {
 	struct timeout_queue ask_window, client_input, retry_probe;
 	struct timeout_queue question_patience, question_again, listen_again, listen_soon,
 	    listen_heartbeat, listen_touch, source_again, feed_again, feed_more, fanout_more,
-	    give_up, lease_patience, replay_prime, replay_linger;
+	    give_up, lease_patience, replay_prime;
+};
+
+/* Streams of requests after their answer, see mcp/replay.h. */
+struct replay_shelf {
+	struct timeout_queue queue;
+	ptrdiff_t room; /* bytes */
 };
 
 struct worker {
@@ -95,7 +101,8 @@ struct worker {
 	struct exchange_list spare_exchanges;
 	unsigned spare_count;
 	struct aside_list asides;
-	struct errand_list errands;   /* to upstreams of another era */
+	struct errand_list errands; /* to upstreams of another era */
+	struct replay_shelf replays_heard, replays_unheard;
 	struct liaison_list liaisons; /* being opened */
 	struct inlet_list inlets;     /* clients with one channel, see mcp/inlet.h */
 	struct feed_list feeds;

@@ -212,10 +212,12 @@ for (const [era, { open, server: answers, result }] of Object.entries(ERAS))
 			});
 		});
 
-		// Control: who goes while the answer is scanned or spliced finds nothing, when it is over with that.
+		// Controls: who goes while the answer is scanned or spliced finds nothing, when it is over with that;
+		// nor who goes when all of it is on its way.
 		if (era === 'legacy')
 			test('a client that goes in the middle of a long answer can come back for it', async () => {
 				const session = await RawSession.open(margay.url);
+				const ids = [];
 				for (let wait = 0; wait < 60; wait += 3) {
 					server.on['tools/call'] = ({ response, message }) =>
 						stream(response, [
@@ -230,6 +232,8 @@ for (const [era, { open, server: answers, result }] of Object.entries(ERAS))
 						{ stream: true },
 					);
 					const first = (await events(sent.response).next()).value;
+					ids.push(first.id);
+					if (wait % 2) await new Promise((resolve) => setTimeout(resolve, wait));
 					sent.request.destroy();
 					await new Promise((resolve) => setTimeout(resolve, wait));
 					const again = await session.get({ 'last-event-id': first.id });
@@ -239,6 +243,11 @@ for (const [era, { open, server: answers, result }] of Object.entries(ERAS))
 					const { id, result } = JSON.parse(value.data);
 					assert.equal(id, wait + 1);
 					assert.equal(digest(result.structuredContent.value), digest(VALUES.letters));
+				}
+				for (const [id, status] of [[ids[0], 400], [ids.at(-1), 200]]) {
+					const again = await session.get({ 'last-event-id': id });
+					assert.equal(again.status, status, 'the newest are kept, the oldest go when it is too much');
+					again.request.destroy();
 				}
 			});
 

@@ -91,6 +91,7 @@ void errands_close(struct worker *w)
 {
 	while (!LIST_EMPTY(&w->errands))
 		errand_close(LIST_FIRST(&w->errands));
+	replays_close(w);
 	errands_free_closed(w);
 }
 
@@ -141,7 +142,7 @@ bool errands_awaited(const struct worker *w)
 		if (!r->exchange && errand_is_awaited(r))
 			return true;
 	}
-	return false;
+	return replays_awaited(w);
 }
 
 static void on_spliced(void *owner)
@@ -389,19 +390,11 @@ void errand_deliver(struct errand *r)
 	if (r->delivered || r->splicing)
 		return;
 	r->delivered = true;
-	if (r->replay) {
+	if (r->replay)
 		replay_keep(r, errand_message(r), true);
-		if (!errand_is_heard(r)) {
-			replay_linger(r);
-			return;
-		}
-	}
-	if (r->exchange) {
+	if (r->exchange)
 		end_exchange(r);
-		errand_close(r);
-		return;
-	}
-	if (r->remote && r->replay)
+	else if (r->remote && r->replay)
 		replay_mail(r);
 	else if (r->remote)
 		mail_answer(r, r->answer_status);

@@ -8,8 +8,9 @@
 #include "common/ipc/wire.h"
 
 enum { EVENTS_MAX = 256, BYTES_MAX = 1024 * 1024, EVENT_HEAD = 5 };
+enum { HEARD_MAX = 8 * 1024 * 1024, UNHEARD_MAX = 64 * 1024 * 1024 };
 
-static const double prime_after = 1, linger_for = 60; /* seconds */
+static const double prime_after = 1, heard_for = 10, unheard_for = 60; /* seconds */
 
 struct event {
 	TAILQ_ENTRY(event) link;
@@ -20,13 +21,16 @@ struct event {
 };
 
 struct replay {
-	struct errand *errand;
+	struct worker *worker;
+	struct errand *errand; /* NULL: it said the answer */
+	struct session_id client;
 	struct mailbox box;
 	TAILQ_HEAD(event_list, event) events;
 	unsigned count;
 	size_t bytes;
 	uint32_t last;
-	struct timeout linger;
+	struct replay_shelf *shelf; /* NULL: on none */
+	struct timeout ending;
 	char line[REPLAY_ID_MAX + 8];
 };
 
@@ -91,7 +95,8 @@ bool replay_event_get(struct span mail, struct replay_event *out)
 }
 
 /* False when nobody is there to get it. */
-static bool mail_event(const struct errand *r, const struct event *e)
+static bool mail_event(
+    const struct replay *p, const struct mail_box_id *reader, const struct event *e)
 {
 	struct buffer mail = {0};
 	char head[EVENT_HEAD] = {e->last};
@@ -101,24 +106,87 @@ static bool mail_event(const struct errand *r, const struct event *e)
 	if (!error)
 		error = buffer_append(&mail, e->p, e->n, MAIL_MAX);
 	if (!error)
-		error = sessions_mail_long(r->worker->sessions, &r->retry, MAIL_EVENT, &mail, NULL);
+		error = sessions_mail_long(p->worker->sessions, reader, MAIL_EVENT, &mail, NULL);
 	buffer_release(&mail);
 	return error == 0;
 }
 
-/* --- the reader --- */
+/* --- after the answer --- */
 
-static void refuse(struct errand *r, const struct mail_box_id *reader)
+static void event_free(struct replay *p, struct event *e)
 {
-	if (sessions_mail(r->worker->sessions, reader, MAIL_GONE, SPAN("x"), NULL))
-		LOG_TEXT(r->worker->log, LOG_LEVEL_WARN, "a client can't be told to start anew");
+	TAILQ_REMOVE(&p->events, e, link);
+	p->count--;
+	p->bytes -= e->n;
+	free(e);
 }
 
-/* The connection that was there before is of no use any more. */
-static void detach(struct errand *r)
+/* On a shelf it does not change. */
+static size_t size_of(const struct replay *p)
+{
+	return sizeof(*p) + p->bytes + p->count * sizeof(struct event);
+}
+
+static void unshelve(struct replay *p)
+{
+	if (!p->shelf)
+		return;
+	p->shelf->room += (ptrdiff_t)size_of(p);
+	timeout_disarm(&p->shelf->queue, &p->ending);
+	p->shelf = NULL;
+}
+
+static void replay_free(struct replay *p)
+{
+	unshelve(p);
+	mailbox_close(&p->box);
+	while (!TAILQ_EMPTY(&p->events))
+		event_free(p, TAILQ_FIRST(&p->events));
+	free(p);
+}
+
+static struct replay *oldest_on(const struct replay_shelf *s)
+{
+	return container_of(TAILQ_FIRST(&s->queue.list), struct replay, ending);
+}
+
+/* The newest stays whatever its length. */
+static void shelve(struct replay *p, struct replay_shelf *s)
+{
+	unshelve(p);
+	p->shelf = s;
+	s->room -= (ptrdiff_t)size_of(p);
+	timeout_arm(&s->queue, &p->ending);
+	while (s->room < 0 && oldest_on(s) != p)
+		replay_free(oldest_on(s));
+	worker_check_done(p->worker);
+}
+
+static void on_shelf_over(struct timeout_queue *queue, struct timeout *timeout)
+{
+	struct replay *p = container_of(timeout, struct replay, ending);
+	struct worker *w = p->worker;
+
+	(void)queue;
+	replay_free(p);
+	worker_check_done(w);
+}
+
+/* --- the reader --- */
+
+static void refuse(struct replay *p, const struct mail_box_id *reader)
+{
+	if (sessions_mail(p->worker->sessions, reader, MAIL_GONE, SPAN("x"), NULL))
+		LOG_TEXT(p->worker->log, LOG_LEVEL_WARN, "a client can't be told to start anew");
+}
+
+/* What comes now is for the reader: the connection that was there before is of no use any more. */
+static void turn_to(struct errand *r, const struct mail_box_id *reader)
 {
 	struct exchange *x = r->exchange;
 
+	r->retry = *reader;
+	r->remote = true;
 	if (!x)
 		return;
 	x->errand = NULL;
@@ -128,24 +196,22 @@ static void detach(struct errand *r)
 
 static void on_ask(struct replay *p, const struct replay_ask *ask)
 {
-	struct errand *r = p->errand;
 	struct event *first = TAILQ_FIRST(&p->events), *e;
 	uint32_t oldest = first ? first->number : p->last + 1;
 
-	if (memcmp(&ask->session, &r->client, sizeof(ask->session)) != 0 || ask->after > p->last ||
+	if (memcmp(&ask->session, &p->client, sizeof(ask->session)) != 0 || ask->after > p->last ||
 	    ask->after + 1 < oldest) {
-		refuse(r, &ask->reader);
+		refuse(p, &ask->reader);
 		return;
 	}
-	detach(r);
-	r->retry = ask->reader;
-	r->remote = true;
+	if (p->errand)
+		turn_to(p->errand, &ask->reader);
 	TAILQ_FOREACH (e, &p->events, link) {
-		if (e->number > ask->after && !mail_event(r, e))
+		if (e->number > ask->after && !mail_event(p, &ask->reader, e))
 			return;
 	}
-	if (r->delivered)
-		errand_close(r);
+	if (p->shelf == &p->worker->replays_unheard)
+		shelve(p, &p->worker->replays_heard);
 }
 
 static void on_mail(
@@ -158,7 +224,7 @@ static void on_mail(
 	(void)memory;
 	if (kind == MAIL_REPLAY && ask_get(payload, &ask))
 		on_ask(p, &ask);
-	else if (kind == MAIL_GONE && r->remote && payload.n == sizeof(r->retry) &&
+	else if (kind == MAIL_GONE && r && r->remote && payload.n == sizeof(r->retry) &&
 		 memcmp(payload.p, &r->retry, sizeof(r->retry)) == 0)
 		r->remote = false;
 }
@@ -172,14 +238,6 @@ static void on_opened(struct mailbox *box, int status)
 
 /* --- what is kept --- */
 
-static void event_free(struct replay *p, struct event *e)
-{
-	TAILQ_REMOVE(&p->events, e, link);
-	p->count--;
-	p->bytes -= e->n;
-	free(e);
-}
-
 static struct replay *replay_of(struct errand *r)
 {
 	struct replay *p = r->replay;
@@ -189,7 +247,9 @@ static struct replay *replay_of(struct errand *r)
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return NULL;
+	p->worker = r->worker;
 	p->errand = r;
+	p->client = r->client;
 	p->box.opened = on_opened;
 	p->box.mail = on_mail;
 	TAILQ_INIT(&p->events);
@@ -243,21 +303,8 @@ void replay_mail(struct errand *r)
 {
 	struct event *e = r->replay ? TAILQ_LAST(&r->replay->events, event_list) : NULL;
 
-	if (!e || !mail_event(r, e))
+	if (!e || !mail_event(r->replay, &r->retry, e))
 		r->remote = false;
-}
-
-void replay_linger(struct errand *r)
-{
-	timeout_disarm(&r->worker->timeouts.replay_prime, &r->prime);
-	if (!timeout_armed(&r->replay->linger))
-		timeout_arm(&r->worker->timeouts.replay_linger, &r->replay->linger);
-}
-
-static void on_linger_over(struct timeout_queue *queue, struct timeout *timeout)
-{
-	(void)queue;
-	errand_close(container_of(timeout, struct replay, linger)->errand);
 }
 
 /* --- answers that take long --- */
@@ -287,24 +334,45 @@ static void on_prime(struct timeout_queue *queue, struct timeout *timeout)
 		conn_flush(c);
 }
 
-void replay_free(struct errand *r)
+void replay_leave(struct errand *r)
 {
 	struct replay *p = r->replay;
-	struct worker_timeouts *t = &r->worker->timeouts;
+	struct event *e = p ? TAILQ_LAST(&p->events, event_list) : NULL;
+	struct worker *w = r->worker;
 
-	timeout_disarm(&t->replay_prime, &r->prime);
+	timeout_disarm(&w->timeouts.replay_prime, &r->prime);
+	r->replay = NULL;
 	if (!p)
 		return;
-	r->replay = NULL;
-	timeout_disarm(&t->replay_linger, &p->linger);
-	mailbox_close(&p->box);
-	while (!TAILQ_EMPTY(&p->events))
-		event_free(p, TAILQ_FIRST(&p->events));
-	free(p);
+	p->errand = NULL;
+	if (e && e->last)
+		shelve(p, errand_is_heard(r) ? &w->replays_heard : &w->replays_unheard);
+	else
+		replay_free(p);
 }
 
 void replay_timeouts_init(struct worker *w)
 {
 	timeout_queue_init(&w->timeouts.replay_prime, w->loop, prime_after, on_prime);
-	timeout_queue_init(&w->timeouts.replay_linger, w->loop, linger_for, on_linger_over);
+	timeout_queue_init(&w->replays_heard.queue, w->loop, heard_for, on_shelf_over);
+	timeout_queue_init(&w->replays_unheard.queue, w->loop, unheard_for, on_shelf_over);
+	w->replays_heard.room = HEARD_MAX;
+	w->replays_unheard.room = UNHEARD_MAX;
+}
+
+bool replays_awaited(const struct worker *w)
+{
+	return !TAILQ_EMPTY(&w->replays_unheard.queue.list);
+}
+
+static void clear(struct replay_shelf *s)
+{
+	while (!TAILQ_EMPTY(&s->queue.list))
+		replay_free(oldest_on(s));
+}
+
+void replays_close(struct worker *w)
+{
+	clear(&w->replays_heard);
+	clear(&w->replays_unheard);
 }

@@ -5,7 +5,8 @@
  * Each event has an id: the box of the errand, and a number. A GET with Last-Event-ID, at any
  * worker, finds the errand by its box and gets what came after, and then the rest as it comes
  * (resume.h). An answer that takes long begins with an event that only tells an id. Kept in the
- * errand's worker, bounded; for a while after the answer when nobody was there to hear it.
+ * errand's worker, bounded. It outlives the errand for a minute when nobody was there to hear the
+ * answer; else for ten seconds, as what was given to the kernel may never have arrived.
  */
 #ifndef MARGAY_WORKER_MCP_REPLAY_H
 #define MARGAY_WORKER_MCP_REPLAY_H
@@ -38,10 +39,12 @@ void replay_keep(struct errand *r, struct span message, bool last);
 struct span replay_line(struct errand *r);
 /* Give the message kept last to the reader at another worker. */
 void replay_mail(struct errand *r);
-/* Nobody is there for the answer: wait. */
-void replay_linger(struct errand *r);
-void replay_free(struct errand *r);
+/* The errand is over. */
+void replay_leave(struct errand *r);
 void replay_timeouts_init(struct worker *w);
+/* An answer waits for its client to come back. */
+bool replays_awaited(const struct worker *w);
+void replays_close(struct worker *w);
 
 /* The wire form of both. 0 or -ENOMEM; false when the mail is none. */
 int replay_ask_put(const struct replay_ask *ask, struct buffer *out) MUST_CHECK;

@@ -395,7 +395,7 @@ static void on_closed(struct errand *r)
 {
 	catalogue_cancel(&r->catalogue);
 	question_free(r);
-	replay_free(r);
+	replay_leave(r);
 }
 
 static const struct errand_way up_way = {
