@@ -2,8 +2,8 @@
  * reader: see reader.h.
  *
  * Each line of a head is guarded and its field added to the head as soon as it is complete.
- * http-parser then gets what it decides on: the first line, the fields that say how long the
- * message is, and the body, chunked ones past the chunk guard first.
+ * http-parser then gets the first line, and a chunked body, past the chunk guard. A body of a known
+ * length is counted.
  */
 #include "worker/http/reader.h"
 
@@ -13,13 +13,11 @@
 #include "worker/http/guard.h"
 
 static int on_url(http_parser *parser, const char *p, size_t n);
-static int on_headers_complete(http_parser *parser);
 static int on_body(http_parser *parser, const char *p, size_t n);
 static int on_message_complete(http_parser *parser);
 
 static const http_parser_settings settings = {
     .on_url = on_url,
-    .on_headers_complete = on_headers_complete,
     .on_body = on_body,
     .on_message_complete = on_message_complete,
 };
@@ -64,15 +62,6 @@ static int on_url(http_parser *parser, const char *p, size_t n)
 {
 	reader_of(parser)->head->target = (struct span){p, n};
 	return 0;
-}
-
-static int on_headers_complete(http_parser *parser)
-{
-	/* Nothing is ever upgraded here: what follows is the next message. */
-	parser->upgrade = 0;
-	/* These have no body, whatever their fields say (RFC 9112, 6.3). */
-	unsigned status = parser->type == HTTP_RESPONSE ? parser->status_code : 0;
-	return (status >= 100 && status < 200) || status == 204 || status == 304;
 }
 
 static int on_body(http_parser *parser, const char *p, size_t n)
@@ -308,27 +297,33 @@ static ssize_t take_first_line(struct reader *r, struct span line, struct http_h
 	return 0;
 }
 
-/* What says how long the message is, and the end of the head. */
-static ssize_t take_framing(struct reader *r, struct span text, struct http_head *head)
+/* These have no body, whatever their fields say (RFC 9112, 6.3). */
+static bool is_bodiless(unsigned status)
 {
-	static const enum http_field framing[] = {HTTP_CONTENT_LENGTH, HTTP_TRANSFER_ENCODING};
-	const char *end = text.p + text.n;
+	return (status >= 100 && status < 200) || status == 204 || status == 304;
+}
 
-	for (size_t i = 0; i < sizeof(framing) / sizeof(framing[0]); i++) {
-		const struct http_header *h = head_find(head, framing[i]);
-		if (!h)
-			continue;
-		const char *line_end = memchr(h->name.p, '\n', (size_t)(end - h->name.p));
-		if (!parser_takes(r, (struct span){h->name.p, (size_t)(line_end + 1 - h->name.p)}))
-			return -EPROTO;
-	}
-	if (!parser_takes(r, SPAN("\r\n")))
-		return -EPROTO;
-	/* The parser counts its own copy down; before the first body byte it is the length. */
+/* How long the message is (RFC 9112, 6.3). */
+static ssize_t take_framing(struct reader *r, struct http_head *head)
+{
 	const struct http_header *length = head_find(head, HTTP_CONTENT_LENGTH);
+
 	for (size_t i = 0; length && i < length->value.n; i++)
 		head->content_length =
 		    head->content_length * 10 + (uint64_t)(length->value.p[i] - '0');
+	if (is_bodiless(head->status)) {
+		r->message_done = true;
+	} else if (head->chunked) {
+		r->chunked = true;
+		if (!parser_takes(r, SPAN("Transfer-Encoding: chunked\r\n\r\n")))
+			return -EPROTO;
+	} else if (r->kind == READER_RESPONSE && !length) {
+		r->close_delimited = true;
+		head->keep_alive = false;
+	} else {
+		r->left = head->content_length;
+		r->message_done = r->left == 0;
+	}
 	return 0;
 }
 
@@ -350,16 +345,9 @@ static ssize_t finish_head(struct reader *r, struct span text, struct http_head 
 	if (status == 0 && r->kind == READER_REQUEST)
 		status = check_request(r, head);
 	if (status == 0)
-		status = take_framing(r, text, head);
-	if (status)
-		return status;
-	r->chunked = head->chunked;
-	r->close_delimited =
-	    r->kind == READER_RESPONSE && !r->message_done && !head->chunked && !head->has_length;
-	if (r->close_delimited)
-		head->keep_alive = false;
-	r->head_done = true;
-	return 0;
+		status = take_framing(r, head);
+	r->head_done = status == 0;
+	return status;
 }
 
 static struct guard_verdict add_field(struct reader *r, struct span line, struct http_head *head)
@@ -429,17 +417,14 @@ ssize_t reader_head(struct reader *r, struct span bytes, struct http_head *head)
 	return 0;
 }
 
-ssize_t reader_body(
+static ssize_t read_chunks(
     struct reader *r, struct span bytes, int (*each)(struct reader *, const char *, size_t))
 {
-	size_t n = bytes.n;
+	const char *reason;
+	size_t n = guard_chunks(&r->chunks, bytes, r->limits.head_size, &reason);
 
-	if (r->chunked) {
-		const char *reason;
-		n = guard_chunks(&r->chunks, bytes, r->limits.head_size, &reason);
-		if (reason)
-			return refuse(r, 400, reason);
-	}
+	if (reason)
+		return refuse(r, 400, reason);
 	if (n == 0) /* which would tell the parser that the connection ended */
 		return 0;
 	r->on_body = each;
@@ -452,10 +437,26 @@ ssize_t reader_body(
 	return (ssize_t)used;
 }
 
+ssize_t reader_body(
+    struct reader *r, struct span bytes, int (*each)(struct reader *, const char *, size_t))
+{
+	size_t n = r->close_delimited || bytes.n < r->left ? bytes.n : (size_t)r->left;
+
+	if (r->chunked)
+		return read_chunks(r, bytes, each);
+	if (n == 0)
+		return 0;
+	if (each(r, bytes.p, n))
+		return -ECANCELED;
+	if (!r->close_delimited) {
+		r->left -= n;
+		r->message_done = r->left == 0;
+	}
+	return (ssize_t)n;
+}
+
 bool reader_eof(struct reader *r)
 {
-	if (!r->close_delimited)
-		return false;
-	http_parser_execute(&r->parser, &settings, "", 0);
-	return r->message_done;
+	r->message_done |= r->close_delimited;
+	return r->close_delimited;
 }

@@ -66,6 +66,7 @@ struct reader {
 	bool repeated;        /* a field that may be there once is there twice */
 	bool close_delimited; /* response body ends with the connection */
 	bool chunked;
+	uint64_t left; /* of a body whose length is known */
 	struct guard_chunks chunks;
 	struct http_head *head;                                         /* while reader_head runs */
 	int (*on_body)(struct reader *reader, const char *p, size_t n); /* while reader_body runs */
