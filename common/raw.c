@@ -131,8 +131,11 @@ static struct span plain_key(struct span key, char *plain, size_t size)
 bool raw_key_is(struct span key, const char *name)
 {
 	char plain[128];
+	struct span wanted = span_of(name);
 
-	return span_equal(plain_key(key, plain, sizeof(plain)), span_of(name));
+	if (key.n > wanted.n) /* only then can it have escapes */
+		key = plain_key(key, plain, sizeof(plain));
+	return span_equal(key, wanted);
 }
 
 bool raw_key_begins(struct span key, const char *beginning)

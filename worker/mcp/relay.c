@@ -467,7 +467,6 @@ static void on_end(struct upstream_call *call, int reason, const char *detail)
 {
 	struct exchange *x = exchange_of(call);
 
-	x->upstream_micros = clock_microseconds() - x->upstream_started;
 	if (x->answering) {
 		relay_over(x, reason, detail);
 	} else if (reason != UPSTREAM_OK) {
