@@ -9,7 +9,10 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { SESSION_RAW = SESSION_ID_BYTES + SESSION_MAC, SESSION_RANDOM = 16 };
+enum {
+	SESSION_RAW = SESSION_ID_BYTES + SESSION_MAC,
+	SESSION_RANDOM = SESSION_ID_BYTES - SESSION_ID_HEAD
+};
 
 _Static_assert(
     SESSION_RAW % 3 == 0 && SESSION_RAW / 3 * 4 == SESSION_ID_TEXT, "no padding and no spare bits");
@@ -35,7 +38,8 @@ int session_id_create(uint16_t node, uint8_t epoch, struct session_id *out)
 	out->bytes[0] = (uint8_t)(node >> 8);
 	out->bytes[1] = (uint8_t)node;
 	out->bytes[2] = epoch;
-	if (getrandom(out->bytes + 3, SESSION_RANDOM, GRND_NONBLOCK) != SESSION_RANDOM)
+	if (getrandom(out->bytes + SESSION_ID_HEAD, SESSION_RANDOM, GRND_NONBLOCK) !=
+	    SESSION_RANDOM)
 		return -EIO;
 	return 0;
 }

@@ -16,6 +16,7 @@
 #include "common/span.h"
 
 enum { SESSION_ID_BYTES = 19, SESSION_ID_TEXT = 36, SESSION_ID_SHORT = 8, SESSION_MAC = 8 };
+enum { SESSION_ID_HEAD = 3 /* bytes before those that are random */ };
 
 struct session_id {
 	uint8_t bytes[SESSION_ID_BYTES]; /* node 2, epoch 1, random 16 */

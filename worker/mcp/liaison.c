@@ -60,7 +60,7 @@ struct session_id liaison_id(const struct liaison_want *want)
 
 	HMAC(EVP_sha256(), boot->session_key, SESSION_KEY_SIZE, (const unsigned char *)text,
 	    (size_t)n, digest, &length);
-	memcpy(id.bytes + 3, digest, SESSION_ID_BYTES - 3);
+	memcpy(id.bytes + SESSION_ID_HEAD, digest, SESSION_ID_BYTES - SESSION_ID_HEAD);
 	return id;
 }
 

@@ -5,34 +5,34 @@
 #include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
-#include <bsd/sys/queue.h>
 
-/* Of thousands of sessions none is in the processor's cache: a chain of several costs more than the
- * rest of the look-up. */
-#define HASH_BKT_CAPACITY_THRESH 2U
-#include <uthash.h>
-
-enum { SECOND_CHANCES = 32 /* for one that is to go */ };
-
-struct session_entry {
-	UT_hash_handle hh;
-	TAILQ_ENTRY(session_entry) link;
-	struct session_id id;
-	uint8_t version;
-	uint32_t idle_timeout, changes;
-	uint32_t epoch;
-	uint32_t touched; /* seconds of the worker's clock of touches */
-	bool proved;      /* `mac` is right */
-	bool used;        /* since it was put, or had its last chance */
-	uint8_t mac[SESSION_MAC];
-	size_t state; /* bytes */
-	char text[];  /* route NUL upstream NUL upstream_session NUL state */
+enum {
+	SLOTS = 2 * SESSION_CACHE_MAX,
+	SECOND_CHANCES = 32 /* for one that is to go */
 };
 
+struct session_entry {
+	struct session_id id;
+	uint8_t version;
+	bool proved; /* `mac` is right */
+	bool used;   /* since it was put, or had its last chance */
+	uint8_t mac[SESSION_MAC];
+	uint32_t touched; /* seconds of the worker's clock of touches */
+	uint32_t idle_timeout, changes;
+	uint32_t epoch;
+	uint32_t state; /* bytes */
+	char text[];    /* route NUL upstream NUL upstream_session NUL state */
+};
+
+/*
+ * Of thousands of sessions none is in the processor's cache, so what a look-up costs is how many of
+ * its lines it needs, and how many all of them take. Open addressing with linear probing needs one,
+ * and nothing in the entry; at most half of the slots are taken.
+ */
 struct session_cache {
-	struct session_entry *rows;
-	TAILQ_HEAD(session_list, session_entry) list; /* the first is to go first */
+	struct session_entry *slots[SLOTS];
 	unsigned count;
+	size_t hand; /* the first slot to look at for one that is to go */
 	struct session_record expanded;
 };
 
@@ -42,33 +42,62 @@ int session_cache_open(struct session_cache **out)
 
 	if (!c)
 		return -ENOMEM;
-	TAILQ_INIT(&c->list);
 	*out = c;
 	return 0;
 }
 
-static void entry_drop(struct session_cache *c, struct session_entry *entry)
+static size_t next_slot(size_t slot)
 {
-	HASH_DEL(c->rows, entry);
-	TAILQ_REMOVE(&c->list, entry, link);
+	return (slot + 1) % SLOTS;
+}
+
+/* An id is random enough to be its own hash. */
+static size_t home_of(const struct session_id *id)
+{
+	uint32_t hash;
+
+	memcpy(&hash, id->bytes + SESSION_ID_HEAD, sizeof(hash));
+	return hash % SLOTS;
+}
+
+/* Where it is, or else the empty slot where it would be. */
+static size_t slot_of(const struct session_cache *c, const struct session_id *id)
+{
+	size_t slot = home_of(id);
+
+	while (c->slots[slot] && memcmp(&c->slots[slot]->id, id, sizeof(*id)) != 0)
+		slot = next_slot(slot);
+	return slot;
+}
+
+/* Those behind it that could not have its slot move up: no search may meet a hole on its way. */
+static void slot_drop(struct session_cache *c, size_t hole)
+{
+	free(c->slots[hole]);
 	c->count--;
-	free(entry);
+	for (size_t slot = next_slot(hole); c->slots[slot]; slot = next_slot(slot)) {
+		size_t home = home_of(&c->slots[slot]->id);
+		if ((slot - home) % SLOTS < (slot - hole) % SLOTS)
+			continue;
+		c->slots[hole] = c->slots[slot];
+		hole = slot;
+	}
+	c->slots[hole] = NULL;
 }
 
 void session_cache_close(struct session_cache *c)
 {
-	while (!TAILQ_EMPTY(&c->list))
-		entry_drop(c, TAILQ_FIRST(&c->list));
+	for (size_t slot = 0; slot < SLOTS; slot++)
+		free(c->slots[slot]);
 	free(c);
 }
 
 struct session_entry *session_cache_find(struct session_cache *c, const struct session_id *id)
 {
-	struct session_entry *entry;
+	struct session_entry *entry = c->slots[slot_of(c, id)];
 
-	HASH_FIND(hh, c->rows, id, sizeof(*id), entry);
-	/* Moving it would touch its neighbours in the list, too. */
-	if (entry)
+	/* What is only read need not be written back. */
+	if (entry && !entry->used)
 		entry->used = true;
 	return entry;
 }
@@ -76,35 +105,35 @@ struct session_entry *session_cache_find(struct session_cache *c, const struct s
 /* One that was not used for long makes room. */
 static void evict(struct session_cache *c)
 {
-	struct session_entry *entry = TAILQ_FIRST(&c->list);
-
-	for (int chances = SECOND_CHANCES; chances > 0 && entry->used; chances--) {
+	for (int chances = SECOND_CHANCES;; c->hand = next_slot(c->hand)) {
+		struct session_entry *entry = c->slots[c->hand];
+		if (!entry)
+			continue;
+		if (!entry->used || chances-- == 0)
+			break;
 		entry->used = false;
-		TAILQ_REMOVE(&c->list, entry, link);
-		TAILQ_INSERT_TAIL(&c->list, entry, link);
-		entry = TAILQ_FIRST(&c->list);
 	}
-	entry_drop(c, entry);
+	slot_drop(c, c->hand);
 }
 
 void session_cache_drop(struct session_cache *c, const struct session_id *id)
 {
-	struct session_entry *entry = session_cache_find(c, id);
+	size_t slot = slot_of(c, id);
 
-	if (entry)
-		entry_drop(c, entry);
+	if (c->slots[slot])
+		slot_drop(c, slot);
 }
 
 void session_cache_put(struct session_cache *c, const struct session_record *record, uint32_t epoch)
 {
 	size_t route = strlen(record->route) + 1, upstream = strlen(record->upstream) + 1;
 	size_t session = strlen(record->upstream_session) + 1;
+	struct session_entry *entry;
 
 	session_cache_drop(c, &record->id);
 	if (c->count == SESSION_CACHE_MAX)
 		evict(c);
-	struct session_entry *entry =
-	    calloc(1, sizeof(*entry) + route + upstream + session + record->state.n);
+	entry = calloc(1, sizeof(*entry) + route + upstream + session + record->state.n);
 	if (!entry)
 		return;
 	entry->id = record->id;
@@ -115,11 +144,10 @@ void session_cache_put(struct session_cache *c, const struct session_record *rec
 	memcpy(entry->text, record->route, route);
 	memcpy(entry->text + route, record->upstream, upstream);
 	memcpy(entry->text + route + upstream, record->upstream_session, session);
-	entry->state = record->state.n;
+	entry->state = (uint32_t)record->state.n;
 	if (record->state.n > 0)
 		memcpy(entry->text + route + upstream + session, record->state.p, record->state.n);
-	HASH_ADD(hh, c->rows, id, sizeof(entry->id), entry);
-	TAILQ_INSERT_TAIL(&c->list, entry, link);
+	c->slots[slot_of(c, &entry->id)] = entry;
 	c->count++;
 }
 

@@ -38,7 +38,7 @@ static struct session_id numbered(uint32_t number)
 {
 	struct session_id id = {0};
 
-	memcpy(id.bytes, &number, sizeof(number));
+	memcpy(id.bytes + SESSION_ID_HEAD, &number, sizeof(number));
 	return id;
 }
 
@@ -85,5 +85,32 @@ Test(session_cache, one_goes_where_all_were_used)
 	/* It had its chance; after a look at each, the first would have gone. */
 	struct session_id first = numbered(0);
 	cr_assert_not_null(session_cache_find(cache, &first));
+	session_cache_close(cache);
+}
+
+/* All want the same few slots, the last of them too, so that chains go over the end. */
+Test(session_cache, those_of_one_hash_are_told_apart_whoever_goes)
+{
+	enum { CROWD = 64 };
+	struct session_record record = {.idle_timeout = 60};
+	struct session_cache *cache;
+	struct session_id ids[CROWD];
+
+	cr_assert_eq(session_cache_open(&cache), 0);
+	for (uint32_t i = 0; i < CROWD; i++) {
+		ids[i] = numbered(2 * SESSION_CACHE_MAX - 3 + i / 8);
+		ids[i].bytes[SESSION_ID_BYTES - 1] = (uint8_t)i;
+		record.id = ids[i];
+		session_cache_put(cache, &record, i);
+	}
+	for (uint32_t gone = 0; gone < CROWD; gone++) {
+		session_cache_drop(cache, &ids[gone * 37 % CROWD]);
+		for (uint32_t i = 0; i < CROWD; i++) {
+			uint32_t at = i * 37 % CROWD;
+			struct session_entry *entry = session_cache_find(cache, &ids[at]);
+			cr_assert_eq(entry != NULL, i > gone, "%u after %u", at, gone);
+			cr_assert(!entry || session_entry_epoch(entry) == at);
+		}
+	}
 	session_cache_close(cache);
 }
