@@ -9,21 +9,24 @@ import { run } from '../system/process.mjs';
 import { conditions } from './conditions.mjs';
 import { cpuSeconds, median } from './measure.mjs';
 import { openSessions } from './messages.mjs';
-import { startMargay } from './peers.mjs';
+import { peers } from './peers.mjs';
 import { chooseRows, conditionsTable, figure, table, writePart } from './table.mjs';
 
 const CONNECTIONS = 64;
 const SCRAPES = 20; // of an idle gateway
 
+// nginx knows no sessions: what it takes more is the share of the machine, whose caches driver and upstream fill, too.
+const besideNginx = (sizes) => ['margay', 'nginx'].flatMap((peer) => sizes.map((size) => ({ peer, ...size })));
+
 const sets = {
-	sessions: [
+	sessions: besideNginx([
 		{ sessions: 10, routes: 1 },
 		{ sessions: 10_000, routes: 1 },
-	],
-	routes: [
+	]),
+	routes: besideNginx([
 		{ sessions: 200, routes: 1 },
 		{ sessions: 200, routes: 200 },
-	],
+	]),
 	// The second is scraped, more often than by any Prometheus.
 	scrapes: [
 		{ sessions: 200, routes: 200 },
@@ -32,13 +35,11 @@ const sets = {
 	workers: [1, 2, 4].map((workers) => ({ sessions: CONNECTIONS, routes: 1, workers })),
 };
 
-async function start({ sessions, routes, workers, scrapesEvery }, upstream, scratch) {
+async function start({ peer, sessions, routes, workers, scrapesEvery }, upstream, scratch) {
 	const names = Array.from({ length: routes }, (_, n) => `route_${n}`);
-	const gateway = await startMargay({
-		workers,
-		upstreams: Object.fromEntries(names.map((name) => [name, { http: { url: upstream.url } }])),
-	});
+	const upstreams = Object.fromEntries(names.map((name) => [name, { url: upstream.url }]));
 	const dir = fs.mkdtempSync(path.join(scratch, 'scale-'));
+	const gateway = await peers[peer].start({ dir, workers, upstreams });
 	const file = path.join(dir, 'requests');
 	const ids = await openSessions(names.map((name) => gateway.url(name)), sessions);
 	fs.writeFileSync(file, ids.map((id, n) => `/${names[n % routes]} ${id}\n`).join(''));
@@ -87,11 +88,14 @@ async function ask({ gateway, file, scrapesEvery }, seconds) {
 	const cpu = cpuSeconds(gateway.pids) - before;
 	await scraper.stop();
 	const alone = [];
-	for (let n = 0; n < SCRAPES; n++) alone.push(await scrape(gateway));
+	for (let n = 0; gateway.margay && n < SCRAPES; n++) alone.push(await scrape(gateway));
 	if (code !== 0) throw new Error(`wrk: ${code} ${stderr}`);
 	const { requests, seconds: took, errors, p99 } = JSON.parse(stdout.trim().split('\n').at(-1));
 	return { rate: requests / took, p99, scrape: median(alone), cpu: (cpu / requests) * 1e6, errors: errors + (requests === 0 ? 1 : 0) };
 }
+
+// Each round begins with another: a machine that slows down does so for all of them.
+const turned = (all, by) => all.map((_, n) => all[(n + by) % all.length]);
 
 // One set, its sizes in turn.
 async function measureSet(sizes, { rounds, seconds, scratch }) {
@@ -101,7 +105,7 @@ async function measureSet(sizes, { rounds, seconds, scratch }) {
 		for (const size of sizes) places.push({ ...(await start(size, upstream, scratch)), runs: [] });
 		for (const place of places) await ask(place, 1);
 		for (let round = 0; round < rounds; round++)
-			for (const place of places) place.runs.push(await ask(place, seconds));
+			for (const place of turned(places, round)) place.runs.push(await ask(place, seconds));
 	} finally {
 		for (const { gateway } of places) await gateway.stop();
 		await upstream.stop();
@@ -120,23 +124,26 @@ export async function runScale({ only, isQuick, workers, rounds, seconds, dir, s
 	for (const [name, sizes] of chosen) {
 		const most = isQuick ? 1000 : Infinity;
 		const whole = sizes.map((size) => ({
+			peer: 'margay',
 			workers,
 			...size,
 			sessions: Math.min(size.sessions, most),
 		}));
 		const results = await measureSet(whole, { rounds, seconds, scratch });
 		for (const [n, { rate, p99, cpu, scrape, errors }] of results.entries()) {
-			const change = `${cpu >= results[0].cpu ? '+' : ''}${(100 * (cpu / results[0].cpu - 1)).toFixed(1)} %`;
-			const { sessions, routes, workers: count } = whole[n];
-			const figures = [figure(rate), figure(cpu), n ? change : '', figure(p99), figure(scrape), errors];
-			const more = whole[n].scrapesEvery ? `${name}, one each ${whole[n].scrapesEvery} ms` : name;
-			rows.push([more, figure(sessions), routes, count, ...figures]);
+			const { peer, sessions, routes, workers: count } = whole[n];
+			const first = whole.findIndex((one) => one.peer === peer);
+			const more = 100 * (cpu / results[first].cpu - 1);
+			const change = n > first ? `${more >= 0 ? '+' : ''}${more.toFixed(1)} %` : '';
+			const figures = [figure(rate), figure(cpu), change, figure(p99), scrape ? figure(scrape) : '', errors];
+			const what = whole[n].scrapesEvery ? `${name}, one each ${whole[n].scrapesEvery} ms` : name;
+			rows.push([what, peers[peer].label, figure(sessions), routes, count, ...figures]);
 			tell(rows.at(-1).join('  '));
 			failures += errors;
 		}
 	}
 	const head = [
-		...['more', 'sessions', 'routes', 'workers'],
+		...['more', 'peer', 'sessions', 'routes', 'workers'],
 		...['requests/s', 'CPU µs a request', 'to the first', 'p99 µs', 'a scrape, ms', 'errors'],
 	];
 	tell(writePart(dir, 'scale', `${conditionsTable(where)}\n\n${table(head, rows)}`));
