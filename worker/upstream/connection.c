@@ -19,7 +19,10 @@
 #include "common/turn.h"
 #include "worker/upstream/upstream.h"
 
-enum { WRITE_MAX = 64 * 1024 /* of a body, per wake-up */ };
+enum {
+	WRITE_MAX = 64 * 1024,  /* of a body, per wake-up */
+	STREAM_READ = 64 * 1024 /* of an answer of unknown length */
+};
 
 static void on_io(struct ev_loop *loop, ev_io *io, int events);
 
@@ -401,10 +404,18 @@ static void await_more(struct upstream_connection *uc)
 		    call, &uc->upstream->worker->timeouts.upstream_between_bytes);
 }
 
+/* A stream may go on for ever: the others have their turn sooner. */
+static size_t read_size(const struct upstream_connection *uc)
+{
+	const struct reader *r = &uc->reader;
+
+	return r->head_done && (r->chunked || r->close_delimited) ? STREAM_READ : WORKER_SCRATCH;
+}
+
 static void connection_read(struct upstream_connection *uc)
 {
 	struct worker *w = uc->upstream->worker;
-	ssize_t n = recv(uc->io.fd, w->scratch, sizeof(w->scratch), 0);
+	ssize_t n = recv(uc->io.fd, w->scratch, read_size(uc), 0);
 
 	if (n < 0) {
 		if (errno != EAGAIN && errno != EINTR)
