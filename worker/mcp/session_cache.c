@@ -25,9 +25,9 @@ struct session_entry {
 };
 
 /*
- * Of thousands of sessions none is in the processor's cache, so what a look-up costs is how many of
- * its lines it needs, and how many all of them take. Open addressing with linear probing needs one,
- * and nothing in the entry; at most half of the slots are taken.
+ * Of thousands of sessions none is in the processor's cache: what a look-up costs is how many lines
+ * of it are needed, and how many all sessions take. Open addressing with linear probing needs one
+ * beside those of the entry, and no links in that. At most half of the slots are taken.
  */
 struct session_cache {
 	struct session_entry *slots[SLOTS];
