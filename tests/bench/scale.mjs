@@ -94,18 +94,18 @@ async function ask({ gateway, file, scrapesEvery }, seconds) {
 	return { rate: requests / took, p99, scrape: median(alone), cpu: (cpu / requests) * 1e6, errors: errors + (requests === 0 ? 1 : 0) };
 }
 
-// Each round begins with another: a machine that slows down does so for all of them.
-const turned = (all, by) => all.map((_, n) => all[(n + by) % all.length]);
-
-// One set, its sizes in turn.
+// One set, its sizes in turn. Each round begins with another: a machine that slows down does so for all of them.
 async function measureSet(sizes, { rounds, seconds, scratch }) {
 	const upstream = await startLoadUpstream('--sessions', 1_000_000);
 	const places = [];
 	try {
 		for (const size of sizes) places.push({ ...(await start(size, upstream, scratch)), runs: [] });
 		for (const place of places) await ask(place, 1);
-		for (let round = 0; round < rounds; round++)
-			for (const place of turned(places, round)) place.runs.push(await ask(place, seconds));
+		const order = [...places];
+		for (let round = 0; round < rounds; round++) {
+			for (const place of order) place.runs.push(await ask(place, seconds));
+			order.push(order.shift());
+		}
 	} finally {
 		for (const { gateway } of places) await gateway.stop();
 		await upstream.stop();
